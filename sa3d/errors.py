@@ -1,0 +1,25 @@
+"""Errors that are the user's to mend."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user gave or lacks: wrong value, missing file, full disk.
+
+    The command line prints the message alone, in one or two lines that say what is wrong
+    (with the value) and what to do, and exits with status 2. A traceback is for our bugs.
+    """
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A key or value in ``params.yaml`` or ``--set``."""
+
+
+class DataError(UserError):
+    """Raw or processed data that is missing, incomplete or degenerate."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written, read, or does not fit the model."""
