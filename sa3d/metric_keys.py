@@ -1,0 +1,33 @@
+"""Every metric's name, once: the logger, the gate and the report use these.
+
+One slash makes a section in MLflow's charts; the same key in all runs that shall be compared.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LOSS: Final = "train/loss"
+LR: Final = "train/lr"
+GRAD_NORM: Final = "train/grad_norm"
+SAMPLES_PER_SECOND: Final = "train/samples_per_second"
+NONFINITE: Final = "train/nonfinite"
+FEATURE: Final = "train/feature_loss"  # before weighting
+POINT: Final = "train/point_loss"  # before weighting
+GC: Final = "train/gc_loss"
+TRAIN_ACC: Final = "train/acc"
+
+HARD: Final = "curriculum/hard_patches"
+HARD_SHARE: Final = "curriculum/hard_share"
+EMA_DECAY: Final = "curriculum/ema_decay"
+
+VAL_ACC: Final = "val/acc"
+VAL_LOSS: Final = "val/loss"
+
+TEST_ACC: Final = "test/acc"  # the headline: val-selected (classify), C by cross-validation (svm)
+TEST_LAST: Final = "test/acc_last"
+TEST_VAL_SELECTED: Final = "test/acc_val_selected"
+TEST_BEST: Final = "test/acc_best_on_test"  # a labelled extra, never the headline
+TEST_OFFICIAL_C: Final = "test/acc_official_c"
+TEST_EPOCH: Final = "test/acc_by_epoch"  # only where the config asks for the extra above
+MEAN_CLASS_ACC: Final = "test/mean_class_acc"
