@@ -1,0 +1,58 @@
+"""What the loop and a method know of each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, as a method sees it in one step.
+
+    Attributes:
+        epoch: 0-based epoch.
+        epochs: epochs in all.
+        step: 0-based optimiser step since the beginning, over all epochs.
+        steps_per_epoch: optimiser steps of one epoch.
+        generator: on the batch's device, seeded from (seed, step, batch within the step,
+            rank). Every random choice of a step except dropout and stochastic depth is drawn
+            from it, so that a resumed run draws the same.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    generator: torch.Generator
+
+    @property
+    def fraction(self) -> float:
+        """Epochs done, with a fraction: epoch 3 of 10, half way through, is 3.5."""
+        return self.step / self.steps_per_epoch
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What the loop calls. A method is an ``nn.Module`` that also has these."""
+
+    def training_step(self, batch: Any, progress: Progress) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Returns:
+            ``"loss"``: scalar with a gradient; every other entry a detached 0-dim tensor,
+            logged under its name (:mod:`sa3d.metric_keys`). No ``.item()`` in here: the loop
+            reads the values once every few steps.
+        """
+        ...
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after the optimiser has stepped, and only if it has (EMA update)."""
+        ...
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay spares beside the 1-D ones (tokens)."""
+        ...
