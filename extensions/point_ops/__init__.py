@@ -1,0 +1,35 @@
+"""Geometric kernels for point clouds: C++ on the CPU, Triton on the GPU, torch as last resort.
+
+Letters in the shapes: B clouds, N and M points, S samples, K neighbours, C channels, D axes.
+"""
+
+from ._registry import backends
+from .ball_query import ball_query
+from .chamfer import Chamfer, chamfer, chamfer_l1, chamfer_l2
+from .emd import assignment, earth_movers_distance, match_cost, soft_match
+from .fps import farthest_point_sample
+from .gather import gather, group
+from .interpolate import interpolate, three_interpolate, three_nn
+from .knn import knn
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Chamfer",
+    "assignment",
+    "backends",
+    "ball_query",
+    "chamfer",
+    "chamfer_l1",
+    "chamfer_l2",
+    "earth_movers_distance",
+    "farthest_point_sample",
+    "gather",
+    "group",
+    "interpolate",
+    "knn",
+    "match_cost",
+    "soft_match",
+    "three_interpolate",
+    "three_nn",
+]

@@ -1,0 +1,70 @@
+"""One place where an operator's schema, kernels, fake and gradient meet `torch.library`.
+
+Each operator file calls :func:`register` once. The C++ library, when it was built, registers its
+CPU kernels by itself on loading; an operator without one gets the torch reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import _native
+
+LIBRARY = torch.library.Library("point_ops", "DEF")  # type: ignore[no-untyped-call]
+_BACKENDS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {}}
+
+
+def register(
+    name: str,
+    signature: str,
+    *,
+    reference: Callable[..., Any],
+    fake: Callable[..., Any],
+    cuda: Callable[..., Any] | None = None,
+) -> Any:
+    """Declare operator `point_ops::name` and return its overload.
+
+    Args:
+        name: operator name, also the key in :func:`backends`.
+        signature: the schema without the name, e.g. ``"(Tensor x, SymInt k) -> Tensor"``.
+        reference: readable torch implementation: oracle of the tests and fallback on any device.
+        fake: returns empty outputs of the right shape and dtype, for compile and export.
+        cuda: Triton implementation; the reference serves on the GPU without one.
+    """
+    LIBRARY.define(name + signature)  # type: ignore[no-untyped-call]
+    qualified = f"point_ops::{name}"
+    if _native.has_kernel(qualified):
+        _BACKENDS["cpu"][name] = "cpp"
+    else:
+        LIBRARY.impl(name, reference, "CPU")  # type: ignore[no-untyped-call]
+        _BACKENDS["cpu"][name] = "torch"
+    LIBRARY.impl(name, cuda or reference, "CUDA")  # type: ignore[no-untyped-call]
+    _BACKENDS["cuda"][name] = "triton" if cuda else "torch"
+    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    return getattr(torch.ops.point_ops, name).default
+
+
+def autograd(name: str, backward: Callable[..., Any], setup: Callable[..., Any]) -> None:
+    """Attach a gradient to operator `point_ops::name`."""
+    torch.library.register_autograd(
+        f"point_ops::{name}", backward, setup_context=setup, lib=LIBRARY
+    )
+
+
+def backends(device: str | None = None) -> dict[str, str]:
+    """Which backend serves each operator: ``"cpp"``, ``"triton"`` or ``"torch"``.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``; by default the GPU when there is one, else the CPU.
+
+    Raises:
+        ValueError: any other device.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in _BACKENDS:
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+    return dict(_BACKENDS[device])

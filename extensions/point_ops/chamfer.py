@@ -1,0 +1,174 @@
+"""Chamfer distance between point clouds: per point, both ways, with gradient; and reductions.
+
+Source: Fan et al., A Point Set Generation Network (CVPR 2017), equation 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _checks
+from ._registry import autograd, register
+from .knn import _CHUNK, squared_distances
+
+Reduction = Literal["mean", "patch"]
+
+
+class Chamfer(NamedTuple):
+    """Result of :func:`chamfer`."""
+
+    sqdist_ab: Tensor  # (B, N) squared distance of each point of a to the nearest of b
+    sqdist_ba: Tensor  # (B, M) squared distance of each point of b to the nearest of a
+    idx_ab: Tensor  # (B, N) int64, that nearest point of b
+    idx_ba: Tensor  # (B, M) int64, that nearest point of a
+
+
+def reference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Torch form: one pass over slices of the distance matrix serves both directions."""
+    batch, n, _ = a.shape
+    m = b.shape[1]
+    dist_ab, idx_ab = a.new_empty(batch, n), a.new_empty((batch, n), dtype=torch.int64)
+    dist_ba = a.new_full((batch, m), torch.inf)
+    idx_ba = a.new_zeros((batch, m), dtype=torch.int64)
+    clouds, rows = max(1, _CHUNK // (n * m)), max(1, _CHUNK // m)
+    for s in range(0, batch, clouds):
+        some = slice(s, s + clouds)
+        for r in range(0, n, rows):
+            distance = squared_distances(a[some, r : r + rows], b[some])
+            dist_ab[some, r : r + rows], idx_ab[some, r : r + rows] = distance.min(2)
+            value, index = distance.min(1)
+            closer = value < dist_ba[some]
+            idx_ba[some] = torch.where(closer, index + r, idx_ba[some])
+            dist_ba[some] = torch.where(closer, value, dist_ba[some])
+    return dist_ab, dist_ba, idx_ab, idx_ba
+
+
+def reference_backward(
+    grad_ab: Tensor, grad_ba: Tensor, a: Tensor, b: Tensor, idx_ab: Tensor, idx_ba: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients in a (B, N, 3) and b (B, M, 3): 2 (a - b) along each pair, both ways."""
+    wide_ab, wide_ba = idx_ab.unsqueeze(-1).expand_as(a), idx_ba.unsqueeze(-1).expand_as(b)
+    flow_ab = 2 * grad_ab.unsqueeze(-1) * (a - b.gather(1, wide_ab))
+    flow_ba = 2 * grad_ba.unsqueeze(-1) * (b - a.gather(1, wide_ba))
+    to_a = flow_ab.scatter_add(1, wide_ba, -flow_ba)
+    to_b = flow_ba.scatter_add(1, wide_ab, -flow_ab)
+    return to_a, to_b
+
+
+def _fake(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    like_a, like_b = a.shape[:2], b.shape[:2]
+    return (
+        a.new_empty(like_a),
+        a.new_empty(like_b),
+        a.new_empty(like_a, dtype=torch.int64),
+        a.new_empty(like_b, dtype=torch.int64),
+    )
+
+
+def _fake_backward(
+    grad_ab: Tensor, grad_ba: Tensor, a: Tensor, b: Tensor, idx_ab: Tensor, idx_ba: Tensor
+) -> tuple[Tensor, Tensor]:
+    return a.new_empty(a.shape), b.new_empty(b.shape)
+
+
+_op = register(
+    "chamfer",
+    "(Tensor a, Tensor b) -> (Tensor, Tensor, Tensor, Tensor)",
+    reference=reference,
+    fake=_fake,
+)
+_op_backward = register(
+    "chamfer_backward",
+    "(Tensor grad_ab, Tensor grad_ba, Tensor a, Tensor b, Tensor idx_ab, Tensor idx_ba)"
+    " -> (Tensor, Tensor)",
+    reference=reference_backward,
+    fake=_fake_backward,
+)
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs, output[2], output[3])
+    ctx.mark_non_differentiable(output[2], output[3])
+
+
+def _backward(ctx: Any, grad_ab: Tensor, grad_ba: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    a, b, idx_ab, idx_ba = ctx.saved_tensors
+    to_a, to_b = _op_backward(grad_ab, grad_ba, a, b, idx_ab, idx_ba)
+    need = ctx.needs_input_grad
+    return (to_a if need[0] else None), (to_b if need[1] else None)
+
+
+autograd("chamfer", _backward, _setup)
+
+
+def chamfer(a: Tensor, b: Tensor) -> Chamfer:
+    """Nearest neighbours both ways.
+
+    Args:
+        a: (B, N, 3) floating.
+        b: (B, M, 3) floating, same device; the wider dtype of the two is used and half
+            precision is computed in float32.
+
+    Returns:
+        A :class:`Chamfer`; its distances are squared and differentiable in both clouds. Equal
+        distances take the lower index; a NaN distance is infinite.
+
+    Raises:
+        ValueError: a wrong shape, dtype or device, or an empty cloud.
+    """
+    a = _checks.cloud("a", a, "B,N,3", last=3)
+    b = _checks.cloud("b", b, "B,M,3", last=3)
+    a, b = _checks.pair("a", a, "b", b)
+    for name, value in (("a", a), ("b", b)):
+        if value.shape[1] < 1:
+            raise ValueError(f"{name}: expected at least one point, got {tuple(value.shape)}")
+    return Chamfer(*_op(a, b))
+
+
+def _folded(a: Tensor, b: Tensor, reduction: str) -> tuple[Chamfer, torch.Size]:
+    if reduction not in ("mean", "patch"):
+        raise ValueError(f"reduction: expected 'mean' or 'patch', got {reduction!r}")
+    for name, value in (("a", a), ("b", b)):
+        if not isinstance(value, Tensor) or value.dim() < 3 or value.shape[-1] != 3:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name}: expected shape (..., N, 3), got {got}")
+    if a.shape[:-2] != b.shape[:-2]:
+        raise ValueError(
+            f"b: expected leading axes {tuple(a.shape[:-2])} as in a, got {tuple(b.shape[:-2])}"
+        )
+    return chamfer(a.flatten(0, -3), b.flatten(0, -3)), a.shape[:-2]
+
+
+def chamfer_l2(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """Mean squared distance to the nearest point, summed over both directions.
+
+    Args:
+        a: (..., N, 3) patches; at least one leading axis, folded into one batch.
+        b: (..., M, 3) patches with the same leading axes.
+        reduction: ``"mean"`` over all patches, or ``"patch"`` for one value a patch.
+
+    Returns:
+        A scalar, or the leading axes ``(...)``.
+
+    Raises:
+        ValueError: a wrong shape, dtype, device or reduction.
+    """
+    found, leading = _folded(a, b, reduction)
+    patch = found.sqdist_ab.mean(-1) + found.sqdist_ba.mean(-1)
+    return patch.mean() if reduction == "mean" else patch.view(leading)
+
+
+def chamfer_l1(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """Mean distance (not squared) to the nearest point, averaged over both directions.
+
+    Arguments, result and errors as :func:`chamfer_l2`. At distance zero the gradient is zero.
+    """
+    found, leading = _folded(a, b, reduction)
+    tiny = torch.finfo(found.sqdist_ab.dtype).tiny  # clamps exact zeros only: sqrt'(0) is infinite
+    root_ab = found.sqdist_ab.clamp_min(tiny).sqrt()
+    root_ba = found.sqdist_ba.clamp_min(tiny).sqrt()
+    patch = (root_ab.mean(-1) + root_ba.mean(-1)) / 2
+    return patch.mean() if reduction == "mean" else patch.view(leading)

@@ -1,0 +1,154 @@
+"""Interpolation of features from nearest neighbours, weighted by inverse distance.
+
+Source: Qi et al., PointNet++ (NeurIPS 2017), equation 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import _checks
+from ._registry import autograd, register
+from .gather import _check_range
+from .knn import knn
+
+
+def _flat(features: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (B*N, C) and indices (B*M, K) into them."""
+    _check_range(idx, features.shape[1])
+    offset = torch.arange(features.shape[0], device=idx.device) * features.shape[1]
+    return features.reshape(-1, features.shape[2]), (idx + offset[:, None, None]).flatten(0, 1)
+
+
+def reference(features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
+    """Torch form: one weighted embedding bag a query, nothing of size (B, M, K, C)."""
+    batch, m, k = idx.shape
+    if batch * m == 0:
+        return features.new_empty(batch, m, features.shape[2])
+    table, rows = _flat(features, idx)
+    out = F.embedding_bag(rows, table, per_sample_weights=weight.reshape(-1, k), mode="sum")
+    return out.view(batch, m, features.shape[2])
+
+
+def reference_backward(
+    grad: Tensor, features: Tensor, idx: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`reference` in `features` and `weight`, one neighbour at a time."""
+    _, rows = _flat(features, idx)
+    table = features.reshape(-1, features.shape[2])
+    flow = grad.reshape(-1, grad.shape[2])
+    to_features, to_weight = torch.zeros_like(table), torch.empty_like(weight)
+    for j in range(idx.shape[2]):
+        to_features.index_add_(0, rows[:, j], flow * weight[..., j].reshape(-1, 1))
+        to_weight[..., j] = (flow * table[rows[:, j]]).sum(-1).view(weight.shape[:2])
+    return to_features.view_as(features), to_weight
+
+
+def _fake(features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
+    return features.new_empty((features.shape[0], idx.shape[1], features.shape[2]))
+
+
+def _fake_backward(
+    grad: Tensor, features: Tensor, idx: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty_like(features, memory_format=torch.contiguous_format),
+        torch.empty_like(weight, memory_format=torch.contiguous_format),
+    )
+
+
+_op = register(
+    "interpolate",
+    "(Tensor features, Tensor idx, Tensor weight) -> Tensor",
+    reference=reference,
+    fake=_fake,
+)
+_op_backward = register(
+    "interpolate_backward",
+    "(Tensor grad, Tensor features, Tensor idx, Tensor weight) -> (Tensor, Tensor)",
+    reference=reference_backward,
+    fake=_fake_backward,
+)
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+    features, idx, weight = ctx.saved_tensors
+    to_features, to_weight = _op_backward(grad, features, idx, weight)
+    need = ctx.needs_input_grad
+    return (to_features if need[0] else None), None, (to_weight if need[2] else None)
+
+
+autograd("interpolate", _backward, _setup)
+
+
+def three_nn(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The three nearest points of every query.
+
+    Args:
+        queries: (B, M, D) floating.
+        points: (B, N, D) floating, N at least 3.
+
+    Returns:
+        Squared distances (B, M, 3), ascending, and indices (B, M, 3) int64.
+
+    Raises:
+        ValueError: as :func:`point_ops.knn`.
+    """
+    return knn(queries, points, 3)
+
+
+def three_interpolate(features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sum of the rows of `features` named by `idx`.
+
+    Args:
+        features: (B, N, C) floating; half precision is summed in float32.
+        idx: (B, M, K) int64 or int32, values in 0..N-1; K is usually 3.
+        weight: (B, M, K) floating.
+
+    Returns:
+        (B, M, C) in the dtype of `features`, differentiable in `features` and `weight`.
+
+    Raises:
+        ValueError: a wrong shape, dtype or device; on the CPU also an index out of range.
+    """
+    table = _checks.cloud("features", features, "B,N,C")
+    idx = _checks.indices("idx", idx, "B,M,K", table, "features")
+    weight = _checks.cloud("weight", weight, "B,M,K").to(table.dtype)
+    _checks.same_device("features", table, "weight", weight)
+    if weight.shape != idx.shape:
+        raise ValueError(
+            f"weight: expected the shape of idx {tuple(idx.shape)}, got {tuple(weight.shape)}"
+        )
+    out: Tensor = _op(table, idx, weight)
+    return out.to(features.dtype)
+
+
+def interpolate(
+    queries: Tensor, points: Tensor, features: Tensor, *, k: int = 3, eps: float = 1e-8
+) -> Tensor:
+    """Carry features from `points` to `queries`, weights proportional to 1 / (d^2 + eps).
+
+    Args:
+        queries: (B, M, 3) floating.
+        points: (B, N, 3) floating.
+        features: (B, N, C) floating, the features of `points`.
+        k: neighbours a query, between 1 and N.
+        eps: added to the squared distance.
+
+    Returns:
+        (B, M, C), differentiable in `features` and in both clouds.
+
+    Raises:
+        ValueError: as :func:`point_ops.knn` and :func:`three_interpolate`.
+    """
+    sqdist, idx = knn(queries, points, k)
+    weight = 1.0 / (sqdist + eps)
+    return three_interpolate(features, idx, weight / weight.sum(-1, keepdim=True))
