@@ -1,0 +1,76 @@
+"""The journal: nothing lost on a kill, nothing doubled on resume."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sa3d.errors import UserError
+from sa3d.journal import FILE, Journal, entries, read_journal
+
+
+def test_history_is_read_back_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.metrics({"train/loss": 2.0, "train/lr": 0.1}, step=0)
+    journal.metrics({"train/loss": 1.0}, step=1)
+    journal.close("FINISHED")
+    assert read_journal(tmp_path) == {
+        "train/loss": [(0, 2.0), (1, 1.0)],
+        "train/lr": [(0, 0.1)],
+    }
+    assert read_journal(tmp_path / FILE) == read_journal(tmp_path)
+
+
+def test_resume_cuts_what_the_checkpoint_has_not_seen(tmp_path: Path) -> None:
+    first = Journal(tmp_path)
+    first.params({"seed": 3})
+    for step in range(5):
+        first.metrics({"train/loss": float(step)}, step)
+    again = Journal(tmp_path)
+    assert again.last_step == 4
+    again.resume(2)
+    again.metrics({"train/loss": 30.0}, 3)
+    assert read_journal(tmp_path)["train/loss"] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 30.0)]
+    assert [e["values"] for e in entries(again.path) if e["kind"] == "params"] == [{"seed": 3}]
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_torn_last_line_is_not_read_and_is_dropped_on_opening(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.metrics({"a": 1.0}, 0)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"kind": "metrics", "st')
+    assert read_journal(tmp_path) == {"a": [(0, 1.0)]}
+    again = Journal(tmp_path)
+    again.metrics({"a": 2.0}, 1)
+    assert read_journal(tmp_path) == {"a": [(0, 1.0), (1, 2.0)]}
+
+
+def test_a_spoilt_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"kind": "tags", "values": {}}\nspoilt\n')
+    with pytest.raises(UserError, match="line 2 is not JSON"):
+        read_journal(tmp_path)
+
+
+def test_a_killed_process_loses_no_line(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal; from pathlib import Path; from sa3d.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for step in range(100): journal.metrics({'a': step}, step)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(read_journal(tmp_path)["a"]) == 100
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / FILE).symlink_to("/dev/full")
+    journal = Journal(tmp_path)
+    with pytest.raises(UserError, match=r"cannot write .*journal.jsonl: No space left"):
+        journal.metrics({"a": 1.0}, 0)
