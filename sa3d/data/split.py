@@ -1,0 +1,70 @@
+"""Splits that keep families together: near-duplicates never sit on both sides."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d.data.store import TEST, TRAIN, CloudSet
+from sa3d.errors import DataError
+
+
+class Splits(NamedTuple):
+    """Ascending row indices into a :class:`~sa3d.data.store.CloudSet`."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def train_val_test(clouds: CloudSet, val_fraction: float, seed: int) -> Splits:
+    """Carve validation out of the training split; the test split stays untouched.
+
+    Stratified: about ``val_fraction`` of each class. Group-aware: a family goes to one side as
+    a whole; a class whose training part is a single family gives nothing to validation.
+    Deterministic in ``seed``.
+
+    Raises:
+        DataError: a fraction outside (0, 1), or no class with two families to divide.
+    """
+    if not 0.0 < val_fraction < 1.0:
+        raise DataError(f"val_fraction={val_fraction} must lie between 0 and 1")
+    train = clouds.indices(TRAIN)
+    rng = np.random.default_rng(seed)
+    chosen = hold_out(clouds.labels[train], clouds.group[train], val_fraction, rng)
+    if not chosen.any():
+        raise DataError(
+            f"{clouds.path}: no validation split possible, every class has a single family "
+            "in its training part; prepare more shapes"
+        )
+    return Splits(train[~chosen], train[chosen], clouds.indices(TEST))
+
+
+def hold_out(
+    labels: NDArray[Any], group: NDArray[Any], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Mask (S,) of held-out rows: of each class, random whole groups up to ``fraction``.
+
+    A group is taken while that brings the class's share nearer to ``fraction``; each class with
+    two groups or more gives at least its smallest one and keeps at least one.
+    """
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        names, inverse, sizes = np.unique(group[rows], return_inverse=True, return_counts=True)
+        if len(names) < 2:
+            continue
+        target = fraction * len(rows)
+        taken: list[int] = []
+        count = 0
+        for position in rng.permutation(len(names)).tolist():
+            after = count + int(sizes[position])
+            if abs(after - target) < abs(count - target) and len(taken) < len(names) - 1:
+                taken.append(position)
+                count = after
+        if not taken:
+            taken = [int(np.argmin(sizes))]
+        held[rows[np.isin(inverse, taken)]] = True
+    return held

@@ -1,0 +1,109 @@
+"""Point transforms on batches: any device, each sample its own draw, randomness from a given
+generator only.
+
+Shapes: ``points`` (B, N, 3) float32. B batch, N points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from sa3d.components import nearest
+from sa3d.errors import ConfigError, DataError
+
+Transform = Callable[[Tensor, Generator], Tensor]
+
+
+def unit_sphere(points: Tensor) -> Tensor:
+    """Subtract each cloud's centroid and divide by its largest radius (..., N, 3).
+
+    A cloud of equal points becomes all zeros rather than NaN.
+    """
+    centred = points - points.mean(dim=-2, keepdim=True)
+    radius = centred.square().sum(dim=-1).amax(dim=-1).sqrt()
+    return centred / radius.clamp_min(torch.finfo(points.dtype).tiny)[..., None, None]
+
+
+def none(points: Tensor, generator: Generator) -> Tensor:
+    """The points as they are."""
+    return points
+
+
+def scale_translate(points: Tensor, generator: Generator) -> Tensor:
+    """Scale each axis by U(2/3, 3/2), then shift it by U(-0.2, 0.2) (Point-MAE, GM3D)."""
+    scale = _uniform(points, generator, 2.0 / 3.0, 3.0 / 2.0)
+    shift = _uniform(points, generator, -0.2, 0.2)
+    return points * scale + shift
+
+
+def rotate_y(points: Tensor, generator: Generator) -> Tensor:
+    """Turn each cloud about the up axis (y) by U(0, 2 pi) (ReCon's ScanObjectNN setting)."""
+    angle = _uniform(points, generator, 0.0, 2.0 * torch.pi)[..., 0, 0]
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    one = torch.ones_like(angle)
+    rows = torch.stack((cos, zero, sin, zero, one, zero, -sin, zero, cos), dim=-1)
+    return points @ rows.view(-1, 3, 3).transpose(1, 2)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "none": none,
+    "scale_translate": scale_translate,
+    "rotate_y": rotate_y,
+}
+
+
+def get(name: str) -> Transform:
+    """The transform registered as ``name``.
+
+    Raises:
+        ConfigError: naming what is known.
+    """
+    if name not in TRANSFORMS:
+        raise ConfigError(
+            f"unknown augmentation '{name}'{nearest(name, TRANSFORMS)}; "
+            f"known: {', '.join(TRANSFORMS)}"
+        )
+    return TRANSFORMS[name]
+
+
+def resample(points: Tensor, n: int, generator: Generator | None, train: bool) -> Tensor:
+    """Clouds (B, N, 3) resampled to ``n`` points, (B, n, 3) (method: point resampling).
+
+    Training: farthest-point sampling to a somewhat larger P (1024 -> 1200, 2048 -> 2400,
+    4096 -> 4800, 8192 -> 8192, in between 1.17 n; at most N), then a random subset without
+    replacement, drawn for each sample. Otherwise: farthest-point sampling to ``n``.
+
+    Raises:
+        DataError: fewer than ``n`` points stored.
+    """
+    from point_ops import farthest_point_sample
+
+    stored = points.shape[1]
+    if n > stored:
+        raise DataError(f"{n} points asked of clouds that hold {stored}; ask for at most {stored}")
+    if not train:
+        return points if n == stored else _take(points, farthest_point_sample(points, n))
+    if generator is None:
+        raise ValueError("training resampling needs a generator")
+    pool = min(stored, _POOL.get(n, round(n * 1200 / 1024)))
+    if pool < stored:
+        points = _take(points, farthest_point_sample(points, pool))
+    keys = torch.rand(points.shape[:2], generator=generator, device=generator.device)
+    return _take(points, keys.to(points.device).argsort(dim=1)[:, :n])
+
+
+_POOL = {1024: 1200, 2048: 2400, 4096: 4800, 8192: 8192}
+
+
+def _take(points: Tensor, index: Tensor) -> Tensor:
+    return points.gather(1, index.long()[..., None].expand(-1, -1, 3))
+
+
+def _uniform(points: Tensor, generator: Generator, low: float, high: float) -> Tensor:
+    """U(low, high) of shape (B, 1, 3), drawn on the generator's device."""
+    shape = (points.shape[0], 1, 3)
+    unit = torch.rand(shape, generator=generator, device=generator.device, dtype=points.dtype)
+    return (unit * (high - low) + low).to(points.device)
