@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+LOSS_KEY: Final = "loss"
+"""The entry of a training step's result that is differentiated."""
 
 
 @dataclass(frozen=True)
@@ -55,4 +59,31 @@ class Method(Protocol):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay spares beside the 1-D ones (tokens)."""
+        ...
+
+
+class Source(Protocol):
+    """Where batches come from. Every batch has the same size, so that the mean over the
+    batches of a step is the mean over its samples."""
+
+    batch_size: int
+
+    def __len__(self) -> int:
+        """Batches an epoch, the same in every process."""
+        ...
+
+    def epoch(self, e: int, start: int = 0) -> Iterator[Any]:
+        """The batches of 0-based epoch ``e`` from number ``start`` on, the same each time."""
+        ...
+
+
+class Stateful(Protocol):
+    """Something a task wants in the checkpoint beside model and optimiser."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
         ...
