@@ -23,3 +23,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be written, read, or does not fit the model."""
+
+
+class TrainingError(UserError):
+    """Training that cannot go on with these settings: non-finite losses."""
