@@ -1,0 +1,240 @@
+"""Charts of the report: intervals, curves, confusion, accuracy a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d.viz.style import Palette, bare, figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINS = 240  # points drawn of a long curve; each is the mean of its stretch
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: ``role`` names its colour in the palette."""
+
+    label: str
+    role: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share in [0, 1] with its interval (low, high), or none."""
+
+    label: str
+    role: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+def estimates(
+    sections: Sequence[tuple[str, Sequence[Estimate]]],
+    marks: Sequence[tuple[str, float]],
+    palette: Palette,
+) -> Figure:
+    """Accuracies as dots with intervals, one section a task; ``marks`` are floor lines."""
+    rows = sum(len(group) + 1 for _, group in sections)
+    fig = figure(7.2, 0.31 * rows + 0.55)
+    axes = fig.subplots()
+    bare(axes, palette, grid="x")
+    height, ticks, labels = 0.0, [], []
+    values = [value for _, value in marks]
+    for title, group in sections:
+        height -= 0.25
+        axes.text(
+            0.0, height, title, transform=axes.get_yaxis_transform(), ha="left", va="center",
+            color=palette.ink, fontsize=9.5, fontweight="bold",
+        )  # fmt: skip
+        for item in group:
+            height -= 1.0
+            ticks.append(height)
+            labels.append(item.label)
+            color = getattr(palette, item.role)
+            if item.value is None:
+                axes.text(
+                    0.0, height, f"  {item.note}", transform=axes.get_yaxis_transform(),
+                    va="center", color=palette.muted, fontsize=8.5, fontstyle="italic",
+                )  # fmt: skip
+                continue
+            low, high = item.low, item.high
+            if low is not None and high is not None:
+                axes.plot([low, high], [height, height], color=color, linewidth=2.2, alpha=0.5,
+                          solid_capstyle="butt")  # fmt: skip
+                values += [low, high]
+            axes.plot([item.value], [height], "o", color=color, markersize=7.5)
+            axes.annotate(
+                f"{item.value * 100:.1f} %", (item.value, height), (0, 6.5),
+                textcoords="offset points", ha="center", va="bottom",
+                color=palette.ink, fontsize=8.5,
+            )  # fmt: skip
+            values.append(item.value)
+        height -= 1.0
+    for name, value in marks:
+        axes.axvline(value, color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
+        axes.text(value, height + 0.35, f" {name} {value * 100:.1f} %", color=palette.muted,
+                  fontsize=8, ha="left", va="center")  # fmt: skip
+    axes.set_yticks(ticks, labels, color=palette.ink)
+    axes.set_ylim(height - 0.1, 0.35)
+    left, right = (min(values), max(values)) if values else (0.0, 1.0)
+    margin = max(0.02, 0.06 * (right - left))
+    axes.set_xlim(max(0.0, left - margin), min(1.0, right + margin) + 0.001)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
+    return fig
+
+
+def curves(
+    series: Sequence[Series],
+    palette: Palette,
+    *,
+    x_label: str,
+    percent: bool = False,
+    log: bool = False,
+    steps: bool = False,
+    line: tuple[str, float] | None = None,
+) -> Figure:
+    """Lines over training, each labelled at its end; long ones as means of stretches."""
+    fig = figure(4.9, 2.75)
+    axes = fig.subplots()
+    bare(axes, palette)
+    ends: list[tuple[float, Series]] = []
+    for item in series:
+        color = getattr(palette, item.role)
+        style: Any = (0, (4, 2)) if item.dashed else "-"
+        if steps:
+            axes.step(item.x, item.y, where="post", color=color, linewidth=1.8, linestyle=style)
+        else:
+            x, middle, low, high = binned(item.x, item.y)
+            if len(x) < len(item.x):
+                axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
+            axes.plot(x, middle, color=color, linewidth=1.8, linestyle=style)
+        ends.append((float(item.y[-1]), item))
+    if line is not None:
+        axes.axhline(line[1], color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
+        axes.annotate(line[0], (0.0, line[1]), (3, 3), xycoords=axes.get_yaxis_transform(),
+                      textcoords="offset points", color=palette.muted, fontsize=8)  # fmt: skip
+    if log:
+        axes.set_yscale("log")
+        axes.minorticks_off()
+    if percent:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
+    axes.set_xlabel(x_label, color=palette.muted, fontsize=8.5)
+    axes.margins(x=0.0)
+    if len(series) > 1:
+        _end_labels(axes, ends, palette)
+    return fig
+
+
+def _end_labels(axes: Any, ends: list[tuple[float, Series]], palette: Palette) -> None:
+    """Names at the right ends of the lines, pushed apart where they would overlap."""
+    axes.get_ylim()  # settles the limits that the transform below reads
+    to_share = axes.transScale + axes.transLimits
+    spots = [(float(to_share.transform((1.0, value))[1]), item) for value, item in ends]
+    spots.sort(key=lambda pair: pair[0])
+    placed = -1.0
+    for share, item in spots:
+        placed = max(min(max(share, 0.0), 1.0), placed + 0.095)
+        axes.annotate(item.label, (1.0, placed), (5, 0), xycoords="axes fraction",
+                      textcoords="offset points", va="center", fontsize=8.5,
+                      color=getattr(palette, item.role))  # fmt: skip
+
+
+def binned(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """At most :data:`BINS` stretches of a curve: place, mean, 10 and 90 % quantile of each."""
+    if len(x) <= BINS:
+        return x, y, y, y
+    parts = [np.arange(len(x))[s] for s in _stretches(len(x))]
+    return (
+        np.array([x[p].mean() for p in parts]),
+        np.array([y[p].mean() for p in parts]),
+        np.array([np.quantile(y[p], 0.1) for p in parts]),
+        np.array([np.quantile(y[p], 0.9) for p in parts]),
+    )
+
+
+def _stretches(length: int) -> list[slice]:
+    edges = np.linspace(0, length, BINS + 1).astype(int)
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+
+
+def confusion(
+    matrix: NDArray[np.int64], names: Sequence[str], palette: Palette, role: str = "method"
+) -> Figure:
+    """Rows are true classes, columns predictions; tint is the share of the row, text counts."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    total = len(matrix)
+    side = max(4.2, min(0.36 * total + 1.5, 9.5))
+    fig = figure(side, side)
+    axes = fig.subplots()
+    bare(axes, palette, grid="")
+    sums = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    share = matrix / sums
+    cells = np.argwhere(matrix > 0)
+    font = 8.5 if total <= 14 else (6.5 if total <= 24 else 5.0)
+    for true, guess in cells:
+        axes.add_collection(
+            PatchCollection(
+                [Rectangle((guess - 0.5, true - 0.5), 1, 1)],
+                facecolor=getattr(palette, role if true == guess else "baseline"),
+                edgecolor="none",
+                alpha=0.10 + 0.70 * float(share[true, guess]),
+            )
+        )
+        axes.text(guess, true, str(matrix[true, guess]), ha="center", va="center",
+                  color=palette.ink, fontsize=font)  # fmt: skip
+    axes.set_xticks(range(total), names, rotation=90, fontsize=min(8.5, font + 1.5))
+    axes.set_yticks(range(total), names, fontsize=min(8.5, font + 1.5))
+    axes.set_xlim(-0.5, total - 0.5)
+    axes.set_ylim(total - 0.5, -0.5)
+    axes.set_aspect("equal")
+    for edge in np.arange(-0.5, total, 1.0):
+        axes.axhline(edge, color=palette.grid, linewidth=0.6)
+        axes.axvline(edge, color=palette.grid, linewidth=0.6)
+    axes.set_xlabel("predicted", color=palette.muted, fontsize=8.5)
+    axes.set_ylabel("true", color=palette.muted, fontsize=8.5)
+    return fig
+
+
+def per_class(
+    names: Sequence[str],
+    arms: Sequence[tuple[str, str, NDArray[np.float64]]],
+    counts: NDArray[np.int64],
+    palette: Palette,
+) -> Figure:
+    """Accuracy of every class for each arm ``(label, role, (T,))``, best classes first."""
+    order = np.argsort(-arms[0][2], kind="stable")
+    fig = figure(6.4, 0.27 * len(names) + 0.75)
+    axes = fig.subplots()
+    bare(axes, palette, grid="x")
+    heights = -np.arange(len(names), dtype=np.float64)
+    stack = np.stack([values[order] for _, _, values in arms])
+    axes.hlines(heights, stack.min(0), stack.max(0), color=palette.grid, linewidth=3.0)
+    for place, (label, role, values) in reversed(list(enumerate(arms))):
+        axes.plot(values[order], heights, "o^s"[place % 3], label=label,
+                  color=getattr(palette, role), markersize=6.0 - 0.5 * place,
+                  alpha=0.95, linestyle="none")  # fmt: skip
+    axes.set_yticks(heights, [f"{names[i]}  ({counts[i]})" for i in order], color=palette.ink)
+    axes.set_ylim(heights[-1] - 0.6, 0.6)
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
+    handles, labels = axes.get_legend_handles_labels()
+    fig.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=len(arms),
+               frameon=False, fontsize=8.5, labelcolor=palette.ink, handletextpad=0.2,
+               columnspacing=1.2)  # fmt: skip
+    return fig

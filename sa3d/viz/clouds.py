@@ -1,0 +1,180 @@
+"""Point clouds drawn so that a shape is recognised: one view, perspective, depth in size and
+tint, near points over far ones.
+
+Points are projected here and drawn as a plain scatter: matplotlib's own 3-D axes neither
+scale points with depth nor order several sets of points among each other.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d.viz import explain as ex
+from sa3d.viz.style import DARK, Palette, figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AZIMUTH, ELEVATION = 38.0, 20.0  # degrees
+DISTANCE = 4.2  # of the camera, in cloud radii
+PANELS = ("predicted complexity", "what was masked", "what was rebuilt")
+FOG = (0.25, 0.55, 0.55)  # a panel each; little where the tint itself is the message
+REACH = 1.06  # half the height of the view, in cloud radii
+
+
+def view(points: NDArray[Any], up: str = "y") -> NDArray[np.float64]:
+    """Right, up and towards-the-viewer coordinates (N, 3), after perspective."""
+    xyz = np.asarray(points, dtype=np.float64)
+    x, y, z = (xyz[:, 0], xyz[:, 1], xyz[:, 2]) if up == "y" else (xyz[:, 0], xyz[:, 2], -xyz[:, 1])
+    a, e = np.radians(AZIMUTH), np.radians(ELEVATION)
+    right = np.cos(a) * x - np.sin(a) * z
+    back = np.sin(a) * x + np.cos(a) * z
+    height = np.cos(e) * y - np.sin(e) * back
+    depth = np.sin(e) * y + np.cos(e) * back
+    scale = DISTANCE / (DISTANCE - depth)
+    return np.stack([right * scale, height * scale, depth], axis=1)
+
+
+def complexity_map(palette: Palette) -> Any:
+    """Perceptually uniform colours: from near the paper (easy) to far from it (hard)."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap
+
+    dark = palette == DARK
+    source = mpl.colormaps["magma" if dark else "magma_r"]
+    low, high = (0.22, 0.98) if dark else (0.10, 0.86)
+    return LinearSegmentedColormap.from_list("complexity", source(np.linspace(low, high, 256)))
+
+
+def gradient(palette: Palette, stops: int = 9) -> list[str]:
+    """Colours of the complexity map from easy to hard, as hex."""
+    from matplotlib.colors import to_hex
+
+    return [to_hex(color) for color in complexity_map(palette)(np.linspace(0, 1, stops))]
+
+
+def panels(
+    data: ex.Explained, cloud: int, palette: Palette
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """``(projected points (P, 3), colours (P, 3))`` of the three panels of a cloud."""
+    from matplotlib.colors import to_rgb
+
+    by_state = (palette.visible, palette.baseline, palette.method)  # in the order of the states
+    state_colors = np.array([to_rgb(color) for color in by_state])
+    points, state = data.points[cloud], ex.point_state(data, cloud)
+    rebuilt, rebuilt_state = ex.rebuilt_points(data, cloud)
+    middle, radius = _frame(points)
+    whole = view((points - middle) / radius, data.up)
+    seen = state == ex.VISIBLE
+    built = view((rebuilt - middle) / radius, data.up)
+    complexity = complexity_map(palette)(ex.point_complexity(data, cloud))[:, :3]
+    return [
+        (whole, complexity),
+        (whole, state_colors[state]),
+        (
+            np.concatenate([whole[seen], built]),
+            np.concatenate([state_colors[state[seen]], state_colors[rebuilt_state]]),
+        ),
+    ]
+
+
+def _frame(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Middle of the bounding box and the largest distance from it: the view of all panels."""
+    middle = (points.max(axis=0) + points.min(axis=0)) / 2
+    radius = float(np.sqrt(((points - middle) ** 2).sum(axis=1).max()))
+    return middle.astype(np.float32), radius or 1.0
+
+
+def draw(
+    axes: Any,
+    points: NDArray[np.float64],
+    colors: NDArray[np.float64],
+    palette: Palette,
+    *,
+    reference: int,
+    fog: float,
+) -> None:
+    """Projected ``points`` (P, 3) into ``axes``; ``reference`` points set the dot size, and
+    ``fog`` how far the rearmost fade into the paper."""
+    from matplotlib.colors import to_rgb
+
+    order = np.argsort(points[:, 2], kind="stable")
+    points, colors = points[order], colors[order]
+    nearness = np.clip((points[:, 2] + 1.0) / 2.0, 0.0, 1.0)[:, None]
+    paper = np.array(to_rgb(palette.paper))
+    tint = colors + (paper - colors) * fog * (1.0 - nearness)
+    box = axes.get_window_extent()
+    unit = min(box.width, box.height) * 72 / axes.figure.dpi / (2 * REACH)  # pt a radius
+    diameter = unit * 1.75 / np.sqrt(reference)
+    size = (diameter * (0.62 + 0.5 * nearness[:, 0])) ** 2
+    axes.scatter(
+        points[:, 0], points[:, 1], s=size, c=np.clip(tint, 0, 1), marker="o",
+        edgecolors=np.clip(tint * 0.80, 0, 1), linewidths=0.07 * diameter,
+    )  # fmt: skip
+    axes.set_axis_off()
+    short = min(box.width, box.height)  # equal scale on both axes, whatever the box's shape
+    axes.set_xlim(-REACH * box.width / short, REACH * box.width / short)
+    axes.set_ylim(-REACH * box.height / short, REACH * box.height / short)
+
+
+def panel_images(
+    data: ex.Explained, cloud: int, palette: Palette, pixels: tuple[int, int] = (640, 500)
+) -> list[bytes]:
+    """The three panels of a cloud as transparent WebP images, for a page."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    images = []
+    for (points, colors), fog in zip(panels(data, cloud, palette), FOG, strict=True):
+        fig = Figure(figsize=(pixels[0] / 160, pixels[1] / 160), dpi=160)
+        axes = fig.add_axes((0, 0, 1, 1))
+        draw(axes, points, colors, palette, reference=data.points.shape[1], fog=fog)
+        buffer, small = io.BytesIO(), io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=160, transparent=True)
+        Image.open(buffer).save(small, format="WEBP", quality=78, alpha_quality=80, method=5)
+        images.append(small.getvalue())
+    return images
+
+
+def explain_figure(data: ex.Explained, palette: Palette, clouds: Sequence[int]) -> Figure:
+    """The picture that explains the method: a row a cloud, three panels, one legend."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.lines import Line2D
+
+    rows = len(clouds)
+    fig = figure(9.0, 2.3 * rows + 0.8)
+    fig.set_layout_engine("none")
+    top, bottom = 1 - 0.38 / fig.get_figheight(), 0.45 / fig.get_figheight()
+    step = (top - bottom) / rows
+    for row, cloud in enumerate(clouds):
+        for column, (points, colors) in enumerate(panels(data, cloud, palette)):
+            box = (0.06 + column * 0.313, top - (row + 1) * step, 0.31, step)
+            axes = fig.add_axes(box)
+            draw(axes, points, colors, palette, reference=data.points.shape[1], fog=FOG[column])
+            if row == 0:
+                fig.text(box[0] + 0.155, top + 0.1 / fig.get_figheight(), PANELS[column],
+                         ha="center", fontsize=10.5, fontweight="bold",
+                         color=palette.ink)  # fmt: skip
+        fig.text(0.025, top - (row + 0.5) * step, data.name(cloud), rotation=90, va="center",
+                 ha="center", fontsize=10, color=palette.muted)  # fmt: skip
+    bar = fig.add_axes((0.115, 0.26 / fig.get_figheight(), 0.2, 0.1 / fig.get_figheight()))
+    scale = fig.colorbar(ScalarMappable(cmap=complexity_map(palette)), cax=bar,
+                         orientation="horizontal", ticks=[])  # fmt: skip
+    scale.outline.set_visible(False)
+    for place, text, side in ((0.105, "easy", "right"), (0.325, "hard", "left")):
+        fig.text(place, 0.31 / fig.get_figheight(), text, ha=side, va="center", fontsize=9,
+                 color=palette.muted)  # fmt: skip
+    roles = [("visible", "visible"), ("method", "masked: hard"), ("baseline", "masked: random")]
+    handles = [
+        Line2D([], [], marker="o", linestyle="none", color=getattr(palette, role), label=text)
+        for role, text in roles
+    ]
+    fig.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=9,
+               bbox_to_anchor=(0.69, 0.08 / fig.get_figheight()), labelcolor=palette.muted,
+               handletextpad=0.1, columnspacing=1.4)  # fmt: skip
+    return fig

@@ -1,0 +1,131 @@
+"""Colours and type of every figure, and how a figure becomes a file or a part of a page.
+
+A chart is drawn twice by the same function: with fixed colours for a PNG, and with marker
+colours that :func:`svg` turns into CSS variables, so that a chart in the page follows the
+reader's light or dark theme and stays sharp in print.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours by role. ``method``, ``baseline`` and ``scratch`` name the arms; ``hard`` and
+    ``random`` masked patches share the first two, ``visible`` is what the student saw."""
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    method: str
+    baseline: str
+    scratch: str
+    visible: str
+
+
+LIGHT = Palette(
+    paper="#ffffff",
+    ink="#1b1f27",
+    muted="#5d6675",
+    grid="#dfe3ea",
+    method="#c7431a",
+    baseline="#2b6cb8",
+    scratch="#7b8494",
+    visible="#b9c0cb",
+)
+DARK = Palette(
+    paper="#171b22",
+    ink="#e8ebf0",
+    muted="#9aa5b5",
+    grid="#2f3641",
+    method="#ff8355",
+    baseline="#68b0ff",
+    scratch="#98a2b3",
+    visible="#566172",
+)
+# Colours that stand for CSS variables until svg() replaces them; no chart uses them otherwise.
+THEMED = Palette(*(f"#f0a00{i}" for i in range(len(fields(Palette)))))
+
+_serial = itertools.count()
+
+
+def context() -> Any:
+    """Matplotlib settings of the report: no global state is changed outside the context."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(
+        {
+            "font.family": "sans-serif",
+            "font.sans-serif": FONTS,
+            "font.size": 9.0,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "sa3d",
+            "axes.unicode_minus": True,
+            "path.simplify": True,
+        }
+    )
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of ``width`` x ``height`` inches, without pyplot's global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def bare(axes: Any, palette: Palette, *, grid: str = "y") -> None:
+    """Quiet axes: no frame, light grid behind the data, muted tick labels."""
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_facecolor("none")
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(True, axis=grid, color=palette.grid, linewidth=0.8)
+    axes.tick_params(colors=palette.muted, labelcolor=palette.muted, length=0, labelsize=8.5)
+
+
+def png(fig: Figure, *, dpi: int = 160, background: str | None = LIGHT.paper) -> bytes:
+    """The figure as PNG bytes."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, facecolor=background or "none")
+    return buffer.getvalue()
+
+
+def svg(fig: Figure, label: str) -> str:
+    """The figure as an ``<svg>`` element to stand inside a page.
+
+    Colours of :data:`THEMED` become ``var(--role)``; ids get a prefix, since several
+    figures share one page; nothing in it refers to any address.
+    """
+    from markupsafe import escape
+
+    buffer = io.StringIO()
+    fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    prefix = f"f{next(_serial)}-"
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", text)
+    text = re.sub(r"(font: (?:bold|600|700) [\d.]+px) [^;\"]*", r"\1 var(--sans)", text)
+    for role in fields(Palette):
+        text = text.replace(getattr(THEMED, role.name), f"var(--{role.name})")
+    box = re.search(r'viewBox="([^"]+)"', text)
+    assert box is not None
+    opening = f'<svg class="chart" viewBox="{box[1]}" role="img" aria-label="{escape(label)}">'
+    text = opening + text[text.index(">") + 1 :]
+    return re.sub(r"\n\s*", "\n", text)
