@@ -1,0 +1,174 @@
+"""What a backbone must offer, so that methods, tasks and pictures never name one.
+
+A mask is always decided at one scale, of ``num_tokens`` patches. A backbone with several
+scales derives its other masks from that one and hangs whatever else it needs on subclasses of
+:class:`Groups`, :class:`Encoded` and :class:`Decoded`.
+
+Two orders of patches occur. *Natural*: ascending patch index. *Visible first*: the visible
+patches ascending, then the masked ones ascending (``mask.order``); with no mask the two agree.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sa3d.masking import Mask
+
+if TYPE_CHECKING:
+    from sa3d.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A cloud cut into patches at the scale of the mask: made once a batch, shared by all."""
+
+    centers: Tensor  # (B, G, 3) float32
+    patches: Tensor  # (B, G, K, 3) float32, relative to their centre
+    index: Tensor  # (B, G, K) int64 into the cloud, nearest first
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Visible tokens at the scale of the mask."""
+
+    tokens: Tensor  # (B, V, C) after the encoder's final LayerNorm, ascending patch index
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Decoder features of every patch at the scale of the mask."""
+
+    tokens: Tensor  # (B, G, C) after the decoder's LayerNorm, visible first
+
+
+@dataclass(frozen=True)
+class PointLoss:
+    """Reconstruction error in point space, float32."""
+
+    loss: Tensor  # scalar, with a gradient: the backbone's own reconstruction objective
+    per_patch: Tensor  # (B, M) of each masked patch: its hardness
+    # (B, M) bool, False where a masked patch has no point to rebuild (a multi-scale backbone
+    # may rebuild at a finer scale); None: all are valid
+    valid: Tensor | None = None
+
+
+class Encoder(nn.Module, ABC):
+    """Visible patches to tokens. Every parameter of the backbone that downstream tasks keep."""
+
+    @abstractmethod
+    def forward(self, groups: Groups, mask: Mask | None) -> Encoded:
+        """Encode what ``mask`` leaves visible, or with None every patch."""
+
+
+class Decoder(nn.Module, ABC):
+    """Visible tokens to features of all patches; dropped after pre-training."""
+
+    mask_token: nn.Parameter  # (1, 1, C)
+    pos: nn.Module  # patch centres (B, n, 3) -> position embeddings (B, n, C)
+    # (B, n, C) decoder tokens to points; trains in no other way than through point_loss and
+    # reconstruct, so that a method that never calls them freezes it
+    head: nn.Module
+
+
+class Backbone(nn.Module, ABC):
+    """Encoder, decoder and patches of one architecture."""
+
+    num_tokens: int  # G, patches at the scale where masking is decided
+    dim: int  # C, width of the tokens there
+    heads: int  # attention heads there
+    drop_path: float  # largest stochastic-depth rate of a stack
+    encoder: Encoder
+    decoder: Decoder
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Any) -> Backbone:
+        """The backbone of its own section of ``params.yaml``."""
+
+    @classmethod
+    @abstractmethod
+    def classifier(cls, config: Any, num_classes: int, dropout: float) -> Classifier:
+        """A classifier whose encoder takes this backbone's pre-trained weights."""
+
+    @abstractmethod
+    def group(self, points: Tensor) -> Groups:
+        """Cut clouds (B, N, 3) into patches; float32, no gradient.
+
+        Raises:
+            ValueError: fewer points than patches or than points a patch.
+        """
+
+    @abstractmethod
+    def decode(self, encoded: Encoded, groups: Groups, mask: Mask) -> Decoded:
+        """Features of every patch from the visible ones and mask tokens."""
+
+    @abstractmethod
+    def point_loss(self, decoded: Decoded, groups: Groups, mask: Mask) -> PointLoss:
+        """Error of the points predicted for masked patches against the true ones."""
+
+    @abstractmethod
+    def reconstruct(self, decoded: Decoded, groups: Groups, mask: Mask) -> Tensor:
+        """Points predicted for each masked patch, in the cloud's own coordinates.
+
+        Returns:
+            (B, M, P, 3) float32, masked patches ascending; NaN where a patch has fewer than
+            P predicted points.
+        """
+
+    @abstractmethod
+    def decode_features(self, tokens: Tensor, centers: Tensor) -> Tensor:
+        """Points that the decoder reads out of features alone, no mask token among them.
+
+        Source: the point-space half of SA3DF's distillation (GM3D code), where the knowledge
+        teacher decodes the student's features and its own.
+
+        Args:
+            tokens: (B, n, C).
+            centers: (B, n, 3) of the same patches.
+
+        Returns:
+            (B, n, P, 3) float32, relative to the centres.
+
+        Raises:
+            ConfigError: this backbone cannot; use ``point_term: ground_truth_grad``.
+        """
+
+    def encode(self, groups: Groups, mask: Mask | None) -> Encoded:
+        """Encode what ``mask`` leaves visible, or with None every patch."""
+        encoded: Encoded = self.encoder(groups, mask)
+        return encoded
+
+    def decoder_positions(self, groups: Groups) -> Tensor:
+        """(B, G, C) position embeddings of the decoder, natural order; the GC predictor's too."""
+        positions: Tensor = self.decoder.pos(groups.centers)
+        return positions
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """(B, G, C) -> (B, C): mean plus maximum over patches, the published SVM feature."""
+        return tokens.mean(1) + tokens.amax(1)
+
+    @torch.no_grad()
+    def features(self, points: Tensor) -> Tensor:
+        """Frozen features of clouds (B, N, 3) for a linear classifier: (B, D) float32.
+
+        Every patch is visible. The module must be in ``eval()``: batch statistics would make
+        a cloud's features depend on its neighbours in the batch.
+        """
+        assert not self.training, "features() needs eval()"
+        return self.pool(self.encode(self.group(points), None).tokens).float()
+
+    def load_student(self, state: Mapping[str, Tensor]) -> None:
+        """Load this backbone from an exported pre-training state (``backbone.*``), strictly.
+
+        Raises:
+            CheckpointError: a tensor is missing, of another shape, or unknown.
+        """
+        from sa3d.models.state import load_prefixed
+
+        load_prefixed(self, state, "backbone.")

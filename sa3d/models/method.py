@@ -1,0 +1,72 @@
+"""What a pre-training method is to the engine, to the tasks and to the pictures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from sa3d.masking import Mask, MaskStrategy, Progress
+from sa3d.models.backbone import Backbone, Groups
+
+
+class PointBatch(Protocol):
+    """A batch, as far as a method reads it."""
+
+    @property
+    def points(self) -> Tensor:
+        """(B, N, 3) float32."""
+
+
+class Method(nn.Module, ABC):
+    """A student backbone, a mask strategy, and a loss. The engine calls only this."""
+
+    #: prefixes of frozen or averaged copies that are no part of the student
+    teachers: tuple[str, ...] = ()
+
+    def __init__(self, backbone: Backbone, strategy: MaskStrategy) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.strategy = strategy
+
+    @abstractmethod
+    def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
+        """``"loss"``: scalar with a gradient; the rest detached scalars to log, by metric name."""
+
+    def forward(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
+        """The training step, under the name that wrappers of modules call."""
+        return self.training_step(batch, progress)
+
+    @abstractmethod
+    def after_step(self, progress: Progress) -> None:
+        """Called when the optimiser has really stepped."""
+
+    @abstractmethod
+    def score(self, groups: Groups) -> Tensor | None:
+        """(B, G) complexity of every patch with the whole cloud visible, or None: no scores."""
+
+    @abstractmethod
+    def rebuild(self, groups: Groups, mask: Mask) -> Tensor:
+        """(B, M, P, 3) points of the masked patches, in the cloud's coordinates."""
+
+    def draw_mask(self, groups: Groups, scores: Tensor | None, progress: Progress) -> Mask:
+        """A mask by the method's strategy."""
+        flags = self.strategy(groups.centers, scores, progress)
+        return Mask.of(flags, self.strategy.masked)
+
+    def no_weight_decay(self) -> set[str]:
+        """Mask tokens: parameters that weight decay spares although they are not 1-D."""
+        return {
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and name.rpartition(".")[2] == "mask_token"
+        }
+
+    def student_state(self) -> dict[str, Tensor]:
+        """The state to export: everything but teachers."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith(self.teachers)
+        }

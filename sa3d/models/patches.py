@@ -1,0 +1,85 @@
+"""Clouds to patches, patches to tokens, centres to position embeddings."""
+
+from __future__ import annotations
+
+import point_ops
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sa3d.masking import take
+from sa3d.models.backbone import Groups
+
+
+@torch.no_grad()
+def group_points(points: Tensor, groups: int, size: int) -> Groups:
+    """Patches of the ``size`` nearest points around ``groups`` farthest-point samples.
+
+    Sampling starts at index 0; the centre is a point of its patch, at rank 0; patches are
+    moved to their centre and not rescaled (Point-MAE, section 3.1). Float32.
+
+    Args:
+        points: (B, N, 3).
+        groups: G.
+        size: K.
+
+    Raises:
+        ValueError: N is smaller than G or K.
+    """
+    points = points.float()
+    centers = point_ops.gather(points, point_ops.farthest_point_sample(points, groups))
+    _, index = point_ops.knn(centers, points, size)
+    patches = point_ops.group(points, index) - centers.unsqueeze(2)
+    return Groups(centers, patches, index)
+
+
+class PatchEmbed(nn.Module):
+    """Mini-PointNet: the points of a patch to one token (Point-MAE, section 3.1).
+
+    3 -> 128 -> 256, maximum over the patch, concat [maximum, point] -> 512 -> C, maximum. Rows
+    are points and layers are Linear: the same arithmetic as kernel-1 convolutions on
+    (B G, channels, K), without their transpositions. BatchNorm runs over all B G K points, of
+    masked patches too, so that its statistics do not depend on the mask.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.point1 = nn.Linear(3, 128)
+        self.norm1 = nn.BatchNorm1d(128)
+        self.point2 = nn.Linear(128, 256)
+        self.patch1 = nn.Linear(512, 512)  # of [maximum over the patch (256), point (256)]
+        self.norm2 = nn.BatchNorm1d(512)
+        self.patch2 = nn.Linear(512, dim)
+
+    def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Tokens of all patches, or of the visible ones alone.
+
+        Args:
+            patches: (B, G, K, 3).
+            visible: (B, V) int64 or None; masked patches are left out of the last layer only,
+                after the last statistics that they take part in.
+
+        Returns:
+            (B, G, C) or (B, V, C).
+        """
+        batch, groups, size, _ = patches.shape
+        lifted = functional.relu(self.norm1(self.point1(patches.reshape(-1, 3))))
+        point = self.point2(lifted).view(batch * groups, size, 256)
+        whole = point.max(1, keepdim=True).values
+        # W [g; f] = Wg g + Wf f: g is the same for the K points of a patch, so do it once
+        weight_whole, weight_point = torch.split(self.patch1.weight, 256, dim=1)
+        mixed = functional.linear(point, weight_point) + functional.linear(
+            whole, weight_whole, self.patch1.bias
+        )
+        hidden = functional.relu(self.norm2(mixed.view(-1, 512))).view(batch, groups, size, 512)
+        if visible is not None:
+            hidden = take(hidden, visible)
+        tokens: Tensor = self.patch2(hidden).max(2).values
+        return tokens
+
+
+class PositionMLP(nn.Sequential):
+    """Patch centres (B, n, 3) to position embeddings (B, n, C): 3 -> 128 -> GELU -> C."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, dim))
