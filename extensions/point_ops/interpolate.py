@@ -35,16 +35,22 @@ def reference(features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
 
 
 def reference_backward(
-    grad: Tensor, features: Tensor, idx: Tensor, weight: Tensor
+    grad: Tensor, features: Tensor, idx: Tensor, weight: Tensor, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of :func:`reference` in `features` and `weight`, one neighbour at a time."""
+    """Gradients of :func:`reference` in `features` and `weight`, one neighbour at a time.
+
+    The second is empty, (0, M, K), unless it is needed.
+    """
     _, rows = _flat(features, idx)
     table = features.reshape(-1, features.shape[2])
     flow = grad.reshape(-1, grad.shape[2])
-    to_features, to_weight = torch.zeros_like(table), torch.empty_like(weight)
+    to_features = torch.zeros_like(table)
+    batch, m, k = weight.shape
+    to_weight = weight.new_empty(batch if need_weight else 0, m, k)
     for j in range(idx.shape[2]):
         to_features.index_add_(0, rows[:, j], flow * weight[..., j].reshape(-1, 1))
-        to_weight[..., j] = (flow * table[rows[:, j]]).sum(-1).view(weight.shape[:2])
+        if need_weight:
+            to_weight[..., j] = (flow * table[rows[:, j]]).sum(-1).view(batch, m)
     return to_features.view_as(features), to_weight
 
 
@@ -53,12 +59,11 @@ def _fake(features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
 
 
 def _fake_backward(
-    grad: Tensor, features: Tensor, idx: Tensor, weight: Tensor
+    grad: Tensor, features: Tensor, idx: Tensor, weight: Tensor, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    return (
-        torch.empty_like(features, memory_format=torch.contiguous_format),
-        torch.empty_like(weight, memory_format=torch.contiguous_format),
-    )
+    batch, m, k = weight.shape
+    to_weight = weight.new_empty((batch if need_weight else 0, m, k))
+    return features.new_empty(features.shape), to_weight
 
 
 _op = register(
@@ -69,7 +74,8 @@ _op = register(
 )
 _op_backward = register(
     "interpolate_backward",
-    "(Tensor grad, Tensor features, Tensor idx, Tensor weight) -> (Tensor, Tensor)",
+    "(Tensor grad, Tensor features, Tensor idx, Tensor weight, bool need_weight)"
+    " -> (Tensor, Tensor)",
     reference=reference_backward,
     fake=_fake_backward,
 )
@@ -81,8 +87,8 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> N
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
     features, idx, weight = ctx.saved_tensors
-    to_features, to_weight = _op_backward(grad, features, idx, weight)
     need = ctx.needs_input_grad
+    to_features, to_weight = _op_backward(grad, features, idx, weight, need[2])
     return (to_features if need[0] else None), None, (to_weight if need[2] else None)
 
 

@@ -1,0 +1,53 @@
+// The single-threaded kernels, one table a vector width. Pointers are to contiguous data; sizes
+// and indices were checked by the caller (bindings.cpp) unless a comment says otherwise.
+#pragma once
+
+#include <cstdint>
+
+template <class T>
+struct Kernels {
+  // One cloud (n, 3) -> s indices. `valid` points count; `start` < valid.
+  void (*fps)(const T* cloud, int64_t n, int64_t valid, int64_t start, int64_t s, int64_t* out);
+  // (n, d) -> d planes of `stride` >= n values, padded with NaN.
+  void (*planes)(const T* cloud, int64_t n, int64_t d, int64_t stride, T* out);
+  // Queries (m, d) against planes -> k nearest, ascending, ties by lower index.
+  void (*knn)(const T* queries, int64_t m, const T* planes, int64_t n, int64_t d, int64_t stride,
+              int64_t k, T* sqdist, int64_t* idx);
+  // Queries (m, 3) against planes -> first k indices with squared distance < limit.
+  void (*ball)(const T* queries, int64_t m, const T* planes, int64_t n, int64_t stride, T limit,
+               int64_t k, int64_t* idx);
+  // For each point of a (n, 3) the nearest of b (m, 3), m >= 1.
+  void (*nearest)(const T* a, int64_t n, const T* b, int64_t m, T* sqdist, int64_t* idx);
+  // Adds the gradient of `nearest` to grad_a (n, 3) and grad_b (m, 3). False: index out of range.
+  bool (*nearest_backward)(const T* grad, const T* a, int64_t n, const T* b, int64_t m,
+                           const int64_t* idx, T* grad_a, T* grad_b);
+  // out (m, c) = sum over k of weight * features (n, c)[idx]. False: index out of range.
+  bool (*interpolate)(const T* features, int64_t n, int64_t c, const int64_t* idx,
+                      const T* weight, int64_t m, int64_t k, T* out);
+  // Channels [from, to) of: to_features (n, c) += weight * grad (m, c) at idx. weight may be
+  // null (ones). False: index out of range.
+  bool (*scatter)(const T* grad, const int64_t* idx, const T* weight, int64_t m, int64_t k,
+                  int64_t n, int64_t c, int64_t from, int64_t to, T* to_features);
+  // to_weight (m, k) = grad (m, c) . features (n, c)[idx]. False: index out of range.
+  bool (*dots)(const T* grad, const T* features, const int64_t* idx, int64_t m, int64_t k,
+               int64_t n, int64_t c, T* to_weight);
+};
+
+// Matching of two clouds (n, 3) within eps of the cheapest mean distance; finite coordinates.
+using Auction = void (*)(const float* a, const float* b, int64_t n, float eps, int64_t* out);
+
+struct KernelSet {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+  Auction auction;
+};
+
+const KernelSet& kernels_base();
+#if defined(__x86_64__)
+const KernelSet& kernels_avx2();
+const KernelSet& kernels_avx512();
+#endif
+
+// The widest set this processor runs.
+const KernelSet& kernels();

@@ -1,0 +1,8 @@
+// The kernels for AVX-512; see kernels_avx2.cpp.
+#if defined(__x86_64__)
+#define VECTOR_BYTES 64
+#define KERNEL_SET kernels_avx512
+#define KERNEL_NAME "avx512"
+#define KERNEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2"
+#include "kernel_set.h"
+#endif
