@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -136,25 +136,35 @@ class Journal:
                 raise _unwritable(self.path, error) from None
 
 
-def entries(path: Path, offset: int = 0) -> Iterator[dict[str, Any]]:
-    """Complete lines of a journal from byte ``offset`` on; none where there is no file.
+def entries(path: Path) -> list[dict[str, Any]]:
+    """All complete lines of a journal; none where there is no file."""
+    return read_from(path, 0)[0]
+
+
+def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Complete lines from byte ``offset`` on, and the offset after the last of them.
+
+    A last line without its end is being written, or was torn by a kill: left alone.
 
     Raises:
-        UserError: naming the line that is not JSON.
+        UserError: naming the place of a line that is not JSON.
     """
+    found: list[dict[str, Any]] = []
     if not path.is_file():
-        return
+        return found, offset
     with path.open("rb") as file:
         file.seek(offset)
-        for number, line in enumerate(file, start=1):
+        for line in file:
             if not line.endswith(b"\n"):
-                return  # being written, or torn by a kill: the next opening drops it
+                break
             try:
-                yield json.loads(line)
+                found.append(json.loads(line))
             except ValueError:
                 raise UserError(
-                    f"{path}: line {number} is not JSON; delete that line and run again"
+                    f"{path}: the line at byte {offset} is not JSON; delete it and run again"
                 ) from None
+            offset += len(line)
+    return found, offset
 
 
 def read_journal(path: Path) -> dict[str, list[tuple[int, float]]]:

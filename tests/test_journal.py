@@ -52,7 +52,7 @@ def test_a_torn_last_line_is_not_read_and_is_dropped_on_opening(tmp_path: Path) 
 
 def test_a_spoilt_line_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"kind": "tags", "values": {}}\nspoilt\n')
-    with pytest.raises(UserError, match="line 2 is not JSON"):
+    with pytest.raises(UserError, match="byte 31 is not JSON"):
         read_journal(tmp_path)
 
 

@@ -1,0 +1,264 @@
+"""Tracking: the journal reaches MLflow once, whole, and never at training's cost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa3d import lineage, mlstore, shipping, tracking
+from sa3d.errors import UserError
+from sa3d.journal import read_journal
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project root of its own, with a store of its own."""
+    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    lineage.git.cache_clear()
+    return tmp_path
+
+
+def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
+    """What the server has, in the order of steps."""
+    found = shipping.run_of(run_dir)
+    assert found is not None
+    uri, run_id = found
+    points = mlstore.client(uri).get_metric_history(run_id, key)
+    return sorted((point.step, point.value) for point in points)
+
+
+def run_in_store(run_dir: Path) -> Any:
+    found = shipping.run_of(run_dir)
+    assert found is not None
+    return mlstore.client(found[0]).get_run(found[1])
+
+
+def test_a_run_reaches_the_local_store_whole(root: Path) -> None:
+    run_dir = root / "work" / "pretrain-method-0"
+    with tracking.open_tracker(
+        run_dir, run_name="sa3df-shapes-s0", tags={"stage": "pretrain", "seed": "0"}
+    ) as tracker:
+        tracker.params({"pretrain.lr": 0.001, "data.name": "shapes"})
+        for step in range(2500):  # more than one batch
+            tracker.metrics({"train/loss": 1.0 / (step + 1)}, step)
+        (run_dir / "figure.txt").write_text("picture")
+        tracker.artifact(run_dir / "figure.txt", "figures")
+    run = run_in_store(run_dir)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "sa3df-shapes-s0"
+    assert run.data.params == {"pretrain.lr": "0.001", "data.name": "shapes"}
+    assert run.data.tags["stage"] == "pretrain"
+    assert run.data.tags["host"] == socket.gethostname()
+    assert history(run_dir, "train/loss") == read_journal(run_dir)["train/loss"]
+    assert (root / "mlflow.db").is_file()
+    stored = list((root / "mlartifacts").rglob("figure.txt"))
+    assert [path.parent.name for path in stored] == ["figures"]
+    experiment = mlstore.client().get_experiment(run.info.experiment_id)
+    assert experiment.name == "sa3d/pretrain"
+
+
+def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
+    run_dir = root / "work" / "run"
+
+    def stopped() -> None:
+        with tracking.open_tracker(run_dir, run_name="a", tags={}) as first:
+            for step in range(10):
+                first.metrics({"train/loss": float(step)}, step)
+            sys.exit(143)  # SIGTERM's way out
+
+    with pytest.raises(SystemExit):
+        stopped()
+    killed = run_in_store(run_dir)
+    assert killed.info.status == "KILLED"
+    # the kill came between the last batch and the note of it
+    cursor = run_dir / shipping.CURSOR
+    cursor.write_text(cursor.read_text().replace('"train/loss": 9', '"train/loss": 3'))
+    with tracking.open_tracker(run_dir, run_name="a", tags={}) as again:
+        again.resume(5)
+        for step in range(6, 15):
+            again.metrics({"train/loss": float(step)}, step)
+    run = run_in_store(run_dir)
+    assert run.info.run_id == killed.info.run_id
+    assert run.info.status == "FINISHED"
+    assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(15)]
+
+
+def test_an_exception_marks_the_run_failed(root: Path) -> None:
+    def broken() -> None:
+        with tracking.open_tracker(root / "run", run_name="a", tags={}) as tracker:
+            tracker.metrics({"train/loss": float("inf")}, 0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert run_in_store(root / "run").info.status == "FAILED"
+    [(step, value)] = history(root / "run", "train/loss")
+    assert step == 0
+    assert value != value  # nan: no made-up number for an infinity
+
+
+def test_lineage_is_tagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    (root / "a").write_text("1")
+    (root / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  prepare@shapes:\n    cmd: x\n    outs:\n"
+        "    - {path: data/processed/shapes.h5, hash: md5, md5: abc123, size: 3}\n"
+    )
+    who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", "-C", str(root), "add", "."], check=True)
+    subprocess.run(["git", *who, "-C", str(root), "commit", "-qm", "x"], check=True)
+    monkeypatch.setenv(lineage.PARENT_TAGS, '{"pipeline_id": "p1", "prefect.flow_run_id": "f1"}')
+    found = lineage.tags("shapes")
+    assert len(found["git.commit"]) == 40
+    assert found["git.dirty"] == "false"
+    assert found["data.shapes.md5"] == "abc123"
+    assert (found["pipeline_id"], found["prefect.flow_run_id"]) == ("p1", "f1")
+    (root / "dvc.lock").write_text("schema: '2.0'\n")
+    lineage.git.cache_clear()
+    assert lineage.tags("shapes")["git.dirty"] == "false"  # the run itself rewrites dvc.lock
+    (root / "a").write_text("2")
+    lineage.git.cache_clear()
+    assert lineage.tags("shapes")["git.dirty"] == "true"
+
+
+def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from sa3d import tracking\n"
+        "tracker = tracking.open_tracker(Path(sys.argv[1]), run_name='a', tags={})\n"
+        "tracker.metrics({'train/loss': 1.0}, 0); tracker._shipper.ship()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run_dir = root / "run"
+    subprocess.run([sys.executable, "-c", code, str(run_dir)], check=False)
+    assert run_in_store(run_dir).info.status == "RUNNING"
+    with tracking.open_tracker(root / "alive", run_name="b", tags={}) as alive:
+        alive._shipper.ship()
+        mlstore.init_store()
+        assert run_in_store(root / "alive").info.status == "RUNNING"
+    assert run_in_store(run_dir).info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_many_processes_may_open_a_new_store_at_once(root: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from sa3d import tracking\n"
+        "with tracking.open_tracker(Path(sys.argv[1]), run_name='a', tags={}) as t:\n"
+        "    t.metrics({'train/loss': 1.0}, 0)\n"
+    )
+    dirs = [root / f"run{i}" for i in range(3)]
+    started = [subprocess.Popen([sys.executable, "-c", code, str(d)]) for d in dirs]
+    assert [process.wait(120) for process in started] == [0, 0, 0]
+    assert [history(d, "train/loss") for d in dirs] == [[(0, 1.0)]] * 3
+
+
+def test_a_server_that_is_away_is_said_and_nothing_is_lost(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    run_dir = root / "run"
+    with tracking.open_tracker(run_dir, run_name="a", tags={}) as tracker:
+        tracker.metrics({"train/loss": 1.0}, 0)
+        tracker.flush()
+    assert f"sa3d sync {run_dir}" in capfd.readouterr().err
+    assert tracker.run_id is None
+    with pytest.raises(UserError, match="does not answer"):
+        tracking.sync(run_dir)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking.sync(run_dir) == 1
+    assert tracking.sync(run_dir) == 0
+    assert history(run_dir, "train/loss") == [(0, 1.0)]
+    assert run_in_store(run_dir).info.status == "FINISHED"
+
+
+def test_sync_wants_a_run_folder(root: Path) -> None:
+    with pytest.raises(UserError, match=r"no journal\.jsonl in"):
+        tracking.sync(root / "nothing")
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(tracking, "_PERIOD", 0.3)
+    run_dir = root / "run"
+    with server(root, port) as kill:
+        tracker = tracking.open_tracker(run_dir, run_name="a", tags={})
+        for step in range(20):
+            tracker.metrics({"train/loss": float(step)}, step)
+        until(lambda: tracker.run_id is not None)
+        until(lambda: len(history(run_dir, "train/loss")) == 20)
+        kill()
+    for step in range(20, 40):
+        tracker.metrics({"train/loss": float(step)}, step)
+    tracker.flush()
+    until(lambda: "going on without" in capfd.readouterr().err)
+    tracker.close("FINISHED")
+    assert "sa3d sync" in capfd.readouterr().err
+    with server(root, port):
+        assert tracking.sync(run_dir) == 20
+        assert tracking.sync(run_dir) == 0
+        assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(40)]
+        assert run_in_store(run_dir).info.status == "FINISHED"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[Callable[[], None]]:
+    """A real MLflow server; yields what kills it."""
+    log = (folder / "server.log").open("ab")
+    store = f"sqlite:///{folder / 'server.db'}"
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    what = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "served")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *where, *what],
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+    def kill() -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def healthy() -> bool:
+        assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                return True
+        except OSError:
+            return False
+
+    try:
+        until(healthy)
+        yield kill
+    finally:
+        kill()
+        log.close()
