@@ -27,10 +27,15 @@ FOG = (0.25, 0.55, 0.55)  # a panel each; little where the tint itself is the me
 REACH = 1.06  # half the height of the view, in cloud radii
 
 
+def upright(points: NDArray[Any], up: str = "y") -> NDArray[np.float64]:
+    """The points (N, 3) with y up."""
+    xyz = np.asarray(points, dtype=np.float64)
+    return xyz if up == "y" else np.stack([xyz[:, 0], xyz[:, 2], -xyz[:, 1]], axis=1)
+
+
 def view(points: NDArray[Any], up: str = "y") -> NDArray[np.float64]:
     """Right, up and towards-the-viewer coordinates (N, 3), after perspective."""
-    xyz = np.asarray(points, dtype=np.float64)
-    x, y, z = (xyz[:, 0], xyz[:, 1], xyz[:, 2]) if up == "y" else (xyz[:, 0], xyz[:, 2], -xyz[:, 1])
+    x, y, z = upright(points, up).T
     a, e = np.radians(AZIMUTH), np.radians(ELEVATION)
     right = np.cos(a) * x - np.sin(a) * z
     back = np.sin(a) * x + np.cos(a) * z
@@ -68,7 +73,7 @@ def panels(
     state_colors = np.array([to_rgb(color) for color in by_state])
     points, state = data.points[cloud], ex.point_state(data, cloud)
     rebuilt, rebuilt_state = ex.rebuilt_points(data, cloud)
-    middle, radius = _frame(points)
+    middle, radius = frame(points)
     whole = view((points - middle) / radius, data.up)
     seen = state == ex.VISIBLE
     built = view((rebuilt - middle) / radius, data.up)
@@ -83,8 +88,8 @@ def panels(
     ]
 
 
-def _frame(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """Middle of the bounding box and the largest distance from it: the view of all panels."""
+def frame(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Middle (3,) of the bounding box and the largest distance from it: the view of all panels."""
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     radius = float(np.sqrt(((points - middle) ** 2).sum(axis=1).max()))
     return middle.astype(np.float32), radius or 1.0

@@ -1,0 +1,13 @@
+"""The report of an experiment: one page, one Markdown table, figures and numbers.
+
+:func:`write_report` reads the ``results.json`` of a finished or partly failed experiment and
+writes ``report.html`` (self-contained: opens without a network, follows light and dark,
+prints), ``report.md``, ``metrics.json`` and ``figures/*.png``. What a failed or absent run
+cannot tell, the page says; it shows no number that was not measured.
+"""
+
+from __future__ import annotations
+
+from sa3d.report.page import write_report
+
+__all__ = ["write_report"]

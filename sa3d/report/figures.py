@@ -1,0 +1,246 @@
+"""Which charts the report shows, and the sentence under each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d import metric_keys as keys
+from sa3d.report.results import Experiment, History, Node, history
+from sa3d.report.rows import TaskRow, arm_label, confusion, floors, percent, span
+from sa3d.viz import charts, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sa3d.viz.style import Palette
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart: for the page as SVG, for ``figures/`` as PNG."""
+
+    key: str
+    title: str
+    caption: str
+    svg: str
+    png: bytes
+
+
+def chart(key: str, title: str, caption: str, make: Callable[[Palette], Figure]) -> Drawn:
+    """Draw one chart for both uses; call inside ``style.context()``."""
+    drawing = style.svg(make(style.THEMED), f"{title}. {caption}")
+    return Drawn(key, title, caption, drawing, style.png(make(style.LIGHT)))
+
+
+def results_chart(experiment: Experiment, rows: Sequence[TaskRow]) -> Drawn | None:
+    """Accuracies with intervals, all tasks and arms."""
+    if not any(row.finished for row in rows):
+        return None
+    sections = [
+        (
+            row.title,
+            [
+                charts.Estimate(
+                    cell.label,
+                    cell.arm,
+                    cell.accuracy,
+                    cell.interval.low if cell.interval else None,
+                    cell.interval.high if cell.interval else None,
+                    cell.state,
+                )
+                for cell in row.cells
+            ],
+        )
+        for row in rows
+    ]
+    marks = floors(experiment)
+    caption = "Accuracy on the test clouds; bars are 95 % intervals."
+    if marks:
+        caption += " Dashed: " + ", ".join(f"{name} {percent(v)}" for name, v in marks) + "."
+    return chart(
+        "results", "Test accuracy", caption, lambda p: charts.estimates(sections, marks, p)
+    )
+
+
+def training_charts(experiment: Experiment) -> list[Drawn]:
+    """Losses, learning rate, curriculum and validation accuracy, as far as journals tell."""
+    lines = {
+        name: experiment.attempt(f"{name}: journal", lambda node=node: history(node)) or {}
+        for name, node in experiment.nodes.items()
+    }
+    drawn = [
+        _gc_chart(experiment, lines),
+        _curriculum_chart(experiment, lines),
+        _curve(
+            experiment, lines, "feature_loss", "Feature loss", keys.FEATURE, ("method",), log=True,
+            caption="Squared distance between the student's decoder features and the knowledge "
+            "teacher's at masked patches, both normalised; before weighting.",
+        ),
+        _curve(
+            experiment, lines, "point_loss", "Point loss", keys.POINT, ("method", "baseline"),
+            log=True, caption=_point_caption(experiment),
+        ),
+        _curve(
+            experiment, lines, "learning_rate", "Learning rate", keys.LR, ("method", "baseline"),
+            caption="Of pre-training, as logged.",
+        ),
+        _curve(
+            experiment, lines, "validation", "Validation accuracy while fine-tuning", keys.VAL_ACC,
+            ("method", "baseline", "scratch"), task="classify", percent=True,
+            caption="On clouds carved from the training split; it selects the epoch whose test "
+            "accuracy is the headline.",
+        ),
+    ]  # fmt: skip
+    return [item for item in drawn if item is not None]
+
+
+def _point_caption(experiment: Experiment) -> str:
+    text = "Chamfer distance (squared) of masked patches, before weighting."
+    if experiment.setting("pretrain.method") == "sa3df" and experiment.setting(
+        "pretrain.point_term"
+    ) in (None, "teacher_decoded_nograd", "teacher_decoded_grad"):
+        text += (
+            " The two lines are not comparable in height: the method's target is what the "
+            "knowledge teacher decodes, the baseline's is the cloud itself."
+        )
+    return text
+
+
+def _series(
+    experiment: Experiment, node: Node, lines: History, key: str
+) -> tuple[Numbers, Numbers, str] | None:
+    """x, y and the name of x. Steps become epochs where the run went to its end."""
+    pairs = [(s, v) for s, v in lines.get(key, []) if math.isfinite(v)]
+    if len(pairs) < 2:
+        return None
+    x = np.array([step for step, _ in pairs], dtype=np.float64)
+    y = np.array([value for _, value in pairs], dtype=np.float64)
+    stage = node.task if node.task != "pretrain" or node.arm == "method" else "baseline"
+    epochs = experiment.setting(f"{stage}.epochs")
+    last = max(step for values in lines.values() for step, _ in values)
+    if node.finished and isinstance(epochs, int) and last > 0:
+        return x * (epochs / last), y, "epoch"
+    return x, y, "step"
+
+
+def _curve(
+    experiment: Experiment,
+    lines: dict[str, History],
+    key: str,
+    title: str,
+    metric: str,
+    arms: Sequence[str],
+    *,
+    caption: str,
+    task: str = "pretrain",
+    line: tuple[str, float] | None = None,
+    **options: Any,
+) -> Drawn | None:
+    series, names = [], set()
+    for arm in arms:
+        node = experiment.nodes.get(f"{task}-{arm}")
+        if node is None:
+            continue
+        found = _series(experiment, node, lines[node.name], metric)
+        if found is not None:
+            series.append(charts.Series(arm_label(experiment, arm), arm, found[0], found[1]))
+            names.add(found[2])
+    if not series:
+        return None
+    if len(names) > 1:
+        caption += " One of the runs did not finish: its axis is in steps."
+    log = bool(options.pop("log", False)) and all((item.y > 0).all() for item in series)
+    ends = ", ".join(f"{item.label} {_last(item.y, options)}" for item in series)
+    if metric != keys.LR:
+        caption += f" At the end: {ends}."
+    return chart(
+        key, title, caption,
+        lambda p: charts.curves(series, p, x_label=sorted(names)[0], line=line, log=log, **options),
+    )  # fmt: skip
+
+
+def _last(values: Numbers, options: dict[str, Any]) -> str:
+    """The end of a curve: of a long noisy one the mean of its last twentieth."""
+    tail = float(values[-max(1, len(values) // 20) :].mean())
+    return percent(tail) if options.get("percent") else f"{tail:.3g}"
+
+
+def _gc_chart(experiment: Experiment, lines: dict[str, History]) -> Drawn | None:
+    relative = experiment.setting("pretrain.gc_loss", "relative") == "relative"
+    caption = "How well the student ranks masked patches by how badly they are rebuilt."
+    if relative:
+        caption += " Guessing gives ln 2 = 0.693; lower is better."
+    return _curve(
+        experiment, lines, "ranking_loss", "Ranking loss of geometric complexity", keys.GC,
+        ("method",), caption=caption,
+        line=("ln 2: guessing", math.log(2)) if relative else None,
+    )  # fmt: skip
+
+
+def _curriculum_chart(experiment: Experiment, lines: dict[str, History]) -> Drawn | None:
+    return _curve(
+        experiment, lines, "curriculum", "Curriculum", keys.HARD, ("method",), steps=True,
+        caption="Masked patches a cloud that are chosen for being predicted hardest; the rest "
+        "of the mask is drawn at random.",
+    )  # fmt: skip
+
+
+def confusion_chart(experiment: Experiment) -> Drawn | None:
+    """Confusion of the method's fine-tuned classifier, else of the first one there is."""
+    for arm in experiment.arms:
+        node = experiment.nodes.get(f"classify-{arm}")
+        found = experiment.attempt("confusion", lambda n=node: confusion(n)) if node else None
+        if found is None:
+            continue
+        matrix, names = found
+        off = matrix - np.diag(np.diag(matrix))
+        caption = f"Fine-tuned, {arm_label(experiment, arm)}; {int(off.sum())} of "
+        caption += f"{int(matrix.sum())} test clouds wrong."
+        if off.any():
+            true, guess = np.unravel_index(int(off.argmax()), off.shape)
+            caption += f" Most often: {names[true]} taken for {names[guess]} ({off.max()} times)."
+        return chart("confusion", "Confusion", caption,
+                     lambda p: charts.confusion(matrix, names, p))  # fmt: skip
+    return None
+
+
+def per_class_chart(experiment: Experiment) -> Drawn | None:
+    """Accuracy of every class, an arm beside the other."""
+    arms, counts, names = [], None, []
+    for arm in experiment.arms:
+        node = experiment.nodes.get(f"classify-{arm}")
+        found = experiment.attempt("confusion", lambda n=node: confusion(n)) if node else None
+        if found is None or (names and found[1] != names):
+            continue
+        matrix, names = found
+        counts = matrix.sum(axis=1)
+        share = np.diag(matrix) / np.maximum(counts, 1)
+        arms.append((arm_label(experiment, arm), arm, share.astype(np.float64)))
+    if counts is None:
+        return None
+    fewest = int(counts.min())
+    caption = (
+        "Fine-tuned; in brackets the number of test clouds. Few clouds a class make these "
+        f"values coarse: the smallest class has {fewest}."
+    )
+    return chart("per_class", "Accuracy by class", caption,
+                 lambda p: charts.per_class(names, arms, counts, p))  # fmt: skip
+
+
+def cell_text(row: TaskRow, arm: str) -> str:
+    """A cell of the results table in plain words: value and interval, or what happened."""
+    cell = next((cell for cell in row.cells if cell.arm == arm), None)
+    if cell is None:
+        return "—"
+    if cell.accuracy is None:
+        return cell.state
+    interval = f" ({span(cell.interval)})" if cell.interval else ""
+    return f"{percent(cell.accuracy)}{interval}"

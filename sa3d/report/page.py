@@ -1,0 +1,218 @@
+"""Putting the report together and on the disk."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sa3d.errors import UserError
+from sa3d.report import facts, figures, rows
+from sa3d.report.results import Experiment, read_experiment
+from sa3d.viz import clouds, style
+from sa3d.viz import explain as ex
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+SHOWN = 6  # clouds in the page; fewer in the figure file
+IN_FILE = 4
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A cloud of the explaining picture: its panels for light and dark, as data addresses."""
+
+    name: str
+    light: list[str]
+    dark: list[str]
+    hard: int
+    masked: int
+
+
+def write_report(results_json: Path, out: Path) -> Path:
+    """Write the report of ``results_json`` into folder ``out``; returns ``report.html``.
+
+    Every file is written beside its place and renamed, the page last.
+
+    Raises:
+        DataError: ``results_json`` is missing or not the results of an experiment.
+        UserError: the folder cannot be written.
+    """
+    experiment = read_experiment(Path(results_json))
+    table = rows.task_rows(experiment)
+    with style.context():
+        drawn = _charts(experiment, table)
+        data = experiment.attempt("explanation of the method", lambda: _explained(experiment))
+        pictures = experiment.attempt("pictures of the method", lambda: _pictures(data)) or []
+        files = {f"figures/{item.key}.png": item.png for item in drawn.values()}
+        files |= experiment.attempt("figure of the method", lambda: _figure_files(data)) or {}
+        context = _context(experiment, table, drawn, pictures)
+        context["viewer"] = experiment.attempt("orbit view", lambda: _viewer(data))
+        context["gradient"] = {
+            name: ", ".join(clouds.gradient(palette))
+            for name, palette in (("light", style.LIGHT), ("dark", style.DARK))
+        }
+    context["palettes"] = {"light": vars(style.LIGHT), "dark": vars(style.DARK)}
+    context["figures"] = sorted(files)
+    files["metrics.json"] = _json(rows.metrics(experiment, table))
+    files["report.md"] = _render("report.md.j2", context)
+    files["report.html"] = _render("report.html.j2", context)
+    for name, content in files.items():
+        _write(Path(out) / name, content)
+    return Path(out) / "report.html"
+
+
+def _charts(
+    experiment: Experiment, table: Sequence[rows.TaskRow]
+) -> dict[str, figures.Drawn]:
+    attempt = experiment.attempt
+    found = [
+        attempt("results chart", lambda: figures.results_chart(experiment, table)),
+        *(attempt("training curves", lambda: figures.training_charts(experiment)) or []),
+        attempt("confusion matrix", lambda: figures.confusion_chart(experiment)),
+        attempt("accuracy by class", lambda: figures.per_class_chart(experiment)),
+    ]
+    return {item.key: item for item in found if item is not None}
+
+
+def _context(
+    experiment: Experiment,
+    table: Sequence[rows.TaskRow],
+    drawn: dict[str, figures.Drawn],
+    pictures: list[Picture],
+) -> dict[str, Any]:
+    method = experiment.setting("pretrain.method", "")
+    curves = ("ranking_loss", "curriculum", "feature_loss", "point_loss", "learning_rate",
+              "validation")  # fmt: skip
+    return {
+        "experiment": experiment,
+        "headline": rows.headline(experiment, table),
+        "rows": table,
+        "arms": [(arm, rows.arm_label(experiment, arm)) for arm in experiment.arms],
+        "floors": rows.floors(experiment),
+        "percent": rows.percent,
+        "span": rows.span,
+        "drawn": drawn,
+        "curves": [drawn[key] for key in curves if key in drawn],
+        "errors": [drawn[key] for key in ("confusion", "per_class") if key in drawn],
+        "pictures": pictures,
+        "panels": clouds.PANELS,
+        "method": rows.arm_label(experiment, "method"),
+        "guided": experiment.setting("pretrain.mask") == "gc",
+        "rebuilt_by_teacher": method == "sa3df"
+        and str(experiment.setting("pretrain.point_term", "teacher")).startswith("teacher"),
+        "data_facts": facts.data_facts(experiment),
+        "data_note": facts.data_note(experiment),
+        "protocol": facts.protocol(experiment, table),
+        "origin": facts.origin(experiment),
+        "steps": facts.steps(experiment),
+        "problems": list(dict.fromkeys(experiment.problems)),
+    }
+
+
+def _explained(experiment: Experiment) -> ex.Explained | None:
+    node = experiment.nodes.get("pretrain-method")
+    if node is None or not node.finished:
+        return None
+    if node.folder is None or not (node.folder / ex.FILE).is_file():
+        raise UserError(f"{node.name} left no {ex.FILE}")
+    return ex.load_explain(node.folder / ex.FILE)
+
+
+def _pictures(data: ex.Explained | None) -> list[Picture]:
+    if data is None:
+        return []
+    found = []
+    for cloud in range(min(len(data), SHOWN)):
+        light, dark = (
+            [_address(image) for image in clouds.panel_images(data, cloud, palette)]
+            for palette in (style.LIGHT, style.DARK)
+        )
+        hard, masked = int(data.hard[cloud].sum()), int(data.mask[cloud].sum())
+        found.append(Picture(data.name(cloud), light, dark, hard, masked))
+    return found
+
+
+def _address(image: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(image).decode("ascii")
+
+
+def _figure_files(data: ex.Explained | None) -> dict[str, bytes]:
+    if data is None:
+        return {}
+    chosen = range(min(len(data), IN_FILE))
+    return {
+        f"figures/{name}.png": style.png(
+            clouds.explain_figure(data, palette, chosen), dpi=150, background=palette.paper
+        )
+        for name, palette in (("method", style.LIGHT), ("method-dark", style.DARK))
+    }
+
+
+def _viewer(data: ex.Explained | None) -> str | None:
+    """What the orbit view draws, as JSON: int16 coordinates and one byte a point, base64."""
+    if data is None:
+        return None
+    shown = []
+    for cloud in range(min(len(data), SHOWN)):
+        middle, radius = clouds.frame(data.points[cloud])
+        rebuilt, states = ex.rebuilt_points(data, cloud)
+        shown.append(
+            {
+                "name": data.name(cloud),
+                "points": _packed((data.points[cloud] - middle) / radius, data.up),
+                "rank": _bytes(ex.point_complexity(data, cloud) * 255),
+                "state": _bytes(ex.point_state(data, cloud)),
+                "rebuilt": _packed((rebuilt - middle) / radius, data.up),
+                "rebuiltState": _bytes(states),
+            }
+        )
+    # "<" could end the script element that holds this
+    return json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _packed(points: Any, up: str) -> str:
+    upright = clouds.upright(points, up)
+    whole = np.clip(np.rint(upright * 16384), -32768, 32767).astype("<i2")
+    return base64.b64encode(whole.tobytes()).decode("ascii")
+
+
+def _bytes(values: Any) -> str:
+    return base64.b64encode(np.rint(values).astype(np.uint8).tobytes()).decode("ascii")
+
+
+def _json(tree: dict[str, Any]) -> bytes:
+    return (json.dumps(tree, indent=2) + "\n").encode()
+
+
+def _render(name: str, context: dict[str, Any]) -> bytes:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=".html" in name,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # text inside a Markdown table must not open a new cell, line or tag
+    environment.filters["cell"] = lambda text: (
+        str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    )
+    return (environment.get_template(name).render(context).rstrip() + "\n").encode("utf-8")
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
