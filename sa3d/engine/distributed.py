@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,12 +46,15 @@ class Processes:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """``value`` of every process, by rank, in the main one; empty elsewhere (collective)."""
+        """``value`` (tensors and plain values) of every process, by rank, in the main one;
+        empty elsewhere (collective)."""
         if self.world == 1:
             return [value]
-        found = [None] * self.world if self.main else None
-        dist.gather_object(value, found)
-        return found or []
+        packed = io.BytesIO()
+        torch.save(value, packed)  # gather_object itself refuses tensors in torch 2.14
+        found = [b""] * self.world if self.main else None
+        dist.gather_object(packed.getvalue(), found)
+        return [torch.load(io.BytesIO(part), weights_only=True) for part in found or []]
 
 
 ALONE = Processes()

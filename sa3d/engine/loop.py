@@ -146,7 +146,7 @@ class Trainer:
             ended = at.batch >= len(self.source)
             if not ended:
                 stop, due = self._votes(signals)
-                if stop or due or at.step % LOG_STEPS == 0:
+                if stop or due or len(self._window) >= LOG_STEPS:
                     self._log()
                 if stop or due:
                     self._save(began)

@@ -75,8 +75,8 @@ def _keep_large_blocks() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    thresholds = (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)
-    return all([bool(mallopt(threshold, _LARGEST)) for threshold in thresholds])
+    kept = mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST)) and bool(kept)
 
 
 def _probe() -> tuple[float, float]:

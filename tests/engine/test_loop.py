@@ -1,0 +1,343 @@
+"""The loop on a toy method: schedule, groups, accumulation, guard, resume."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy import SAMPLES, ToyMethod, ToySource, digest, trainer
+
+from sa3d.engine import optim, tune
+from sa3d.engine.checkpoint import Checkpoint
+from sa3d.engine.distributed import choose_device
+from sa3d.engine.line import ProgressLine, duration
+from sa3d.engine.loop import Trainer
+from sa3d.engine.schedule import learning_rate
+from sa3d.engine.types import Progress
+from sa3d.errors import CheckpointError, TrainingError, UserError
+from sa3d.journal import read_journal
+
+PUBLISHED = {"peak": 1e-3, "epochs": 400, "warmup": 40}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "mean"), [(0, 1.2423312883e-5), (399, 6.4047e-9), (100, 9.3192e-4), (200, 5.8469e-4)]
+)
+def test_mean_rate_of_an_epoch_is_that_of_the_official_log(epoch: int, mean: float) -> None:
+    rates = [learning_rate(epoch + i / 163, **PUBLISHED) for i in range(163)]
+    # the log prints 5 digits; epoch 0 is known to 11
+    assert sum(rates) / 163 == pytest.approx(mean, rel=1e-10 if epoch == 0 else 1e-4)
+
+
+def test_rate_ends_at_the_floor_and_peaks_after_the_warm_up() -> None:
+    values = {"peak": 2.0, "epochs": 10, "warmup": 2, "floor": 0.5}
+    assert learning_rate(0.0, **values) == 0.0
+    assert learning_rate(1.0, **values) == 1.0
+    assert learning_rate(2.0, **values) == 2.0
+    assert learning_rate(6.0, **values) == pytest.approx(1.25)
+    assert learning_rate(10.0, **values) == pytest.approx(0.5)
+    assert learning_rate(0.0, peak=2.0, epochs=10) == 2.0
+
+
+def test_groups_decay_only_matrices_and_scale_by_layer() -> None:
+    method = ToyMethod()
+    method.unused.requires_grad_(False)
+    layers = {"token": 0, "body.0.weight": 0, "body.0.bias": 0, "body.3.weight": 2}
+    groups = optim.parameter_groups(
+        method, 0.05, exempt=method.no_weight_decay(), layers=layers, layer_decay=0.5
+    )
+    names = {id(p): n for n, p in method.named_parameters()}
+    found = {names[id(p)]: (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
+    assert found == {
+        "token": (0.0, 0.25),
+        "body.0.weight": (0.05, 0.25),
+        "body.0.bias": (0.0, 0.25),
+        "body.3.weight": (0.05, 1.0),
+        "body.3.bias": (0.0, 1.0),  # unnamed: the topmost layer
+    }
+
+
+def test_groups_refuse_a_name_the_model_does_not_have() -> None:
+    with pytest.raises(ValueError, match="tokne"):
+        optim.parameter_groups(ToyMethod(), 0.05, exempt={"tokne"})
+
+
+def test_clip_reports_the_norm_before_clipping() -> None:
+    p = torch.nn.Parameter(torch.zeros(2))
+    p.grad = torch.tensor([3.0, 4.0])
+    assert optim.clip([p], 1.0).item() == pytest.approx(5.0)
+    assert p.grad.norm().item() == pytest.approx(1.0, rel=1e-5)
+    assert optim.clip([p], None).item() == pytest.approx(1.0, rel=1e-5)
+
+
+def gradients(run_dir: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[torch.Tensor]:
+    """Gradients of the first optimiser step."""
+    method = ToyMethod()
+    seen: list[torch.Tensor] = []
+    real = optim.clip
+
+    def spy(parameters: list[torch.nn.Parameter], largest: float | None) -> torch.Tensor:
+        if not seen:
+            seen.extend(p.grad.clone() for p in parameters if p.grad is not None)
+        return real(parameters, largest)
+
+    monkeypatch.setattr(optim, "clip", spy)
+    trainer(run_dir, method, **changes).fit()
+    return seen
+
+
+def test_accumulated_gradient_is_that_of_the_big_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = gradients(tmp_path / "a", monkeypatch, settings={"batch_size": 24, "epochs": 1})
+    monkeypatch.undo()
+    small = {"batch_size": 8, "accumulate": 3, "epochs": 1}
+    parts = gradients(tmp_path / "b", monkeypatch, settings=small)
+    assert len(big) == len(parts) == 5
+    for one, other in zip(big, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_smaller_last_step_where_accumulate_does_not_divide(tmp_path: Path) -> None:
+    fit = trainer(tmp_path, settings={"batch_size": 8, "accumulate": 4, "epochs": 2}).fit()
+    assert fit.steps == 2 * 2  # 6 batches: 4 and 2
+
+
+def test_loss_falls_and_the_journal_tells(tmp_path: Path) -> None:
+    method = ToyMethod()
+    fit = trainer(tmp_path, method, settings={"epochs": 20}).fit()
+    steps_per_epoch = SAMPLES // 8
+    assert fit.steps == 20 * steps_per_epoch
+    assert method.stepped == list(range(fit.steps))
+    history = read_journal(tmp_path)
+    losses = [value for _, value in history["train/loss"]]
+    assert losses[-1] < 0.5 * losses[0]
+    assert [s for s, _ in history["train/loss"]] == [s * steps_per_epoch for s in range(1, 21)]
+    for name in ("train/lr", "train/grad_norm", "train/samples_per_second", "train/extra"):
+        assert len(history[name]) == 20
+    assert history["train/lr"][0][1] == pytest.approx(
+        learning_rate(5 / 6, peak=1e-2, epochs=20), rel=1e-9
+    )
+
+
+def test_unused_parameters_are_left_alone(tmp_path: Path) -> None:
+    method = ToyMethod()
+    before = method.unused.weight.clone()
+    trainer(tmp_path, method, settings={"weight_decay": 0.5}).fit()
+    assert torch.equal(method.unused.weight, before)
+
+
+def test_bf16_stays_close_to_fp32(tmp_path: Path) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer(tmp_path / precision, settings={"precision": precision}).fit()
+        losses.append(read_journal(tmp_path / precision)["train/loss"][-1][1])
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+# --- the guard -----------------------------------------------------------------------------
+
+
+def test_a_non_finite_loss_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    trained = trainer(tmp_path, ToyMethod(bad_step=13))  # in epoch 2 of 0..2
+    with pytest.raises(TrainingError, match=r"train/loss became nan at step 14 \(epoch 2\)"):
+        trained.fit()
+    state = Checkpoint(tmp_path / "last.pt", "toy").load(torch.device("cpu"))
+    assert state is not None
+    assert state["position"] == {"epoch": 2, "batch": 0, "step": 12}
+    assert all(torch.isfinite(v).all() for v in state["method"].values())
+    history = read_journal(tmp_path)
+    assert history["train/nonfinite"] == [(18, 1.0)]
+    assert all(math.isfinite(v) for values in history.values() for _, v in values)
+    assert "NaN" not in (tmp_path / "journal.jsonl").read_text()
+
+
+# --- checkpoints ---------------------------------------------------------------------------
+
+
+class StopAt:
+    """A source that raises in the middle of an epoch: what a crash looks like from inside."""
+
+    def __init__(self, source: ToySource, epoch: int, batch: int) -> None:
+        self.source, self.at, self.batch_size = source, (epoch, batch), source.batch_size
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def epoch(self, e: int, start: int = 0) -> Any:
+        for number, batch in enumerate(self.source.epoch(e, start), start):
+            if (e, number) == self.at:
+                raise KeyboardInterrupt
+            yield batch
+
+
+@pytest.mark.parametrize("minutes", [0.0, 60.0])
+def test_resume_is_bit_exact(tmp_path: Path, minutes: float) -> None:
+    def make(folder: str, source: Any) -> tuple[Trainer, ToyMethod]:
+        method = ToyMethod(dropout=0.3, noise=0.2)
+        saved = Checkpoint(tmp_path / folder / "last.pt", "toy", minutes)
+        return trainer(tmp_path / folder, method, source=source, checkpoint=saved), method
+
+    whole, expected = make("whole", ToySource())
+    whole.fit()
+    broken, _ = make("cut", StopAt(ToySource(), 1, 4))
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    again, found = make("cut", ToySource())
+    result = again.fit()
+    assert result.resumed_at is not None
+    assert (result.resumed_at.epoch, result.resumed_at.batch) == (
+        (1, 4) if minutes == 0 else (1, 0)
+    )
+    assert digest(found) == digest(expected)
+    journals = [read_journal(tmp_path / folder)["train/loss"] for folder in ("whole", "cut")]
+    assert journals[1][-1] == journals[0][-1]
+    steps = [step for step, _ in journals[1]]
+    assert steps == sorted(set(steps))
+
+
+def test_fit_after_the_end_trains_nothing(tmp_path: Path) -> None:
+    first = ToyMethod()
+    trainer(tmp_path, first).fit()
+    second = ToyMethod()
+    trainer(tmp_path, second).fit()
+    assert second.stepped == []
+    assert digest(second) == digest(first)
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path).fit()
+    with pytest.raises(CheckpointError, match="belongs to run toy, this is run other"):
+        trainer(tmp_path, checkpoint=Checkpoint(tmp_path / "last.pt", "other")).fit()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
+def test_an_unreadable_checkpoint_is_one_message(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint; delete it"):
+        trainer(tmp_path).fit()
+
+
+def test_a_truncated_checkpoint_is_one_message(tmp_path: Path) -> None:
+    trainer(tmp_path).fit()
+    path = tmp_path / "last.pt"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        trainer(tmp_path).fit()
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"format": 1, "fingerprint": "toy", "x": Evil()}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError):
+        trainer(tmp_path).fit()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_extra_state_comes_back(tmp_path: Path) -> None:
+    class Best:
+        value = 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"value": self.value}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.value = state["value"]
+
+    best = Best()
+
+    def at_end(epoch: int, step: int) -> None:
+        best.value = epoch * 100 + step
+
+    trainer(tmp_path, extra={"best": best}, epoch_end=at_end).fit()
+    found = Best()
+    trainer(tmp_path, extra={"best": found}).fit()
+    assert found.value == best.value == 218
+
+
+# --- small parts ---------------------------------------------------------------------------
+
+
+def test_generator_differs_by_step_and_repeats_by_seed(tmp_path: Path) -> None:
+    drawn: list[list[float]] = []
+    for folder in "ab":
+        draws: list[float] = []
+
+        def prepare(batch: Any, progress: Progress, into: list[float] = draws) -> Any:
+            into.append(torch.rand(1, generator=progress.generator).item())
+            return batch
+
+        trainer(tmp_path / folder, prepare=prepare).fit()
+        drawn.append(draws)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == len(drawn[0]) == 18
+
+
+def test_line_writes_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    ProgressLine("x", quiet=True).show("hidden", always=True)
+    line = ProgressLine("x")
+    line.show("first")
+    line.show("too soon")
+    line.show("last", always=True)
+    line.close()
+    assert capsys.readouterr().err == "x  first\nx  last\n"
+
+
+def test_line_tells_speed_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(tmp_path, line=ProgressLine("toy")).fit()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("toy  epoch 3/3  step 6/6  loss ")
+    assert " samples/s " in last
+    assert last.endswith("0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.4, "4 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="--device gpu: use auto, cpu"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        assert choose_device("auto") == torch.device("cpu")
+        with pytest.raises(UserError, match="no CUDA GPU"):
+            choose_device("cuda")
+
+
+def test_cpu_tuning_probes_and_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tune.onednn_in_use()
+    try:
+        monkeypatch.delenv(tune.OPT_OUT, raising=False)
+        done = tune.configure_cpu()
+        assert done.onednn == tune.onednn_in_use()
+        assert done.speedup > 0
+        # a route that loses precision must never be taken
+        assert not done.onednn or done.error_ratio <= 4.0
+        tune.use_onednn(False)
+        monkeypatch.setenv(tune.OPT_OUT, "1")
+        assert not tune.configure_cpu().onednn
+        assert not tune.onednn_in_use()
+    finally:
+        tune.use_onednn(before)
+
+
+def test_cpu_tuning_rejects_a_route_that_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(tune.OPT_OUT, raising=False)
+    monkeypatch.setattr(tune, "_probe", lambda: (3.0, 1000.0))  # AMX: fast, rounds to bf16
+    before = tune.onednn_in_use()
+    try:
+        assert not tune.configure_cpu().onednn
+        assert not tune.onednn_in_use()
+    finally:
+        tune.use_onednn(before)
