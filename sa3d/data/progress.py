@@ -14,8 +14,9 @@ _TERMINAL_EVERY, _LOG_EVERY = 0.2, 10.0
 class Progress:
     """Counts steps to ``total``; prints to standard error once 2 s have passed.
 
-    On a terminal the line is rewritten five times a second, elsewhere (a log, DVC) a new line
-    comes every ten seconds. ``quiet`` prints nothing.
+    Where the total is not known beforehand, it is 0 and ``share`` (0 to 1) says how far along
+    the work is. On a terminal the line is rewritten five times a second; elsewhere (a log, DVC)
+    a new line comes every ten seconds. ``quiet`` prints nothing.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class Progress:
     ) -> None:
         self.total, self.what, self.quiet = total, what, quiet
         self.done = 0
+        self.share: float | None = None
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._begin = time.monotonic()
@@ -41,9 +43,13 @@ class Progress:
 
     def line(self, elapsed: float) -> str:
         """``kicad 120/6227, 58.1/s, 105 s left``."""
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        left = f"{(self.total - self.done) / rate:.0f} s left" if rate > 0 else "starting"
-        return f"{self.what} {self.done}/{self.total}, {rate:.1f}/s, {left}"
+        share = self.share if self.share is not None else self.done / max(self.total, 1)
+        rate = self.done / max(elapsed, 1e-9)
+        left = f", {elapsed * (1.0 - share) / share:.0f} s left" if 0.0 < share <= 1.0 else ""
+        return f"{self.what} {self._count()}, {rate:.1f}/s{left}"
+
+    def _count(self) -> str:
+        return f"{self.done}/{self.total}" if self.total else str(self.done)
 
     def __enter__(self) -> Progress:
         return self
@@ -57,7 +63,7 @@ class Progress:
         if self._last is None:
             return
         elapsed = time.monotonic() - self._begin
-        self._print(f"{self.what} {self.done}/{self.total} in {elapsed:.1f} s")
+        self._print(f"{self.what} {self._count()} in {elapsed:.1f} s")
         if self._terminal:
             self._stream.write("\n")
 

@@ -1,0 +1,91 @@
+"""Transforms: the right law, per sample, from the given generator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sa3d.data import transforms
+from sa3d.data.transforms import TRANSFORMS, resample, rotate_y, scale_translate, unit_sphere
+from sa3d.errors import ConfigError, DataError
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def clouds(count: int = 64, points: int = 32) -> torch.Tensor:
+    return unit_sphere(torch.randn(count, points, 3, generator=generator(1)))
+
+
+def test_unit_sphere() -> None:
+    points = torch.randn(5, 20, 3) * 7 + 3
+    scaled = unit_sphere(points)
+    torch.testing.assert_close(scaled.mean(dim=1), torch.zeros(5, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.norm(dim=2).amax(dim=1), torch.ones(5))
+    assert torch.equal(unit_sphere(torch.ones(1, 4, 3)), torch.zeros(1, 4, 3))
+
+
+@pytest.mark.parametrize("name", list(TRANSFORMS))
+def test_deterministic_per_sample_and_pure(name: str) -> None:
+    points = clouds()
+    before = points.clone()
+    out = transforms.get(name)(points, generator())
+    assert torch.equal(points, before)
+    assert out.shape == points.shape
+    assert torch.equal(out, transforms.get(name)(points, generator()))
+    if name != "none":
+        same = transforms.get(name)(points[:1].expand(8, -1, -1), generator())
+        assert len({tuple(row.flatten().tolist()) for row in same}) == 8
+        assert not torch.equal(out, transforms.get(name)(points, generator(5)))
+
+
+def test_scale_translate_ranges() -> None:
+    probe = torch.tensor([[0.0, 0, 0], [1, 1, 1]]).expand(4000, 2, 3)
+    out = scale_translate(probe, generator())
+    shift, scale = out[:, 0], out[:, 1] - out[:, 0]
+    for values, low, high in ((shift, -0.2, 0.2), (scale, 2 / 3, 3 / 2)):
+        assert values.min() >= low - 1e-6
+        assert values.max() <= high + 1e-6
+        torch.testing.assert_close(
+            values.mean(dim=0), torch.full((3,), (low + high) / 2), atol=0.02, rtol=0
+        )
+        # axes are independent
+        assert torch.corrcoef(values.T).fill_diagonal_(0).abs().max() < 0.08
+
+
+def test_rotate_y_keeps_height_and_lengths() -> None:
+    points = clouds(500)
+    out = rotate_y(points, generator())
+    torch.testing.assert_close(out[..., 1], points[..., 1])
+    torch.testing.assert_close(out.norm(dim=2), points.norm(dim=2))
+    cross = points[..., 2] * out[..., 0] - points[..., 0] * out[..., 2]
+    dot = points[..., 0] * out[..., 0] + points[..., 2] * out[..., 2]
+    angle = torch.atan2(cross.sum(1), dot.sum(1))
+    assert torch.histc(angle, 4, -torch.pi, torch.pi).min() > 80, "headings are not uniform"
+
+
+def test_unknown_name_suggests() -> None:
+    with pytest.raises(ConfigError, match=r"scale_translat'.*did you mean 'scale_translate'"):
+        transforms.get("scale_translat")
+
+
+def test_resample() -> None:
+    pytest.importorskip("point_ops")
+    points = clouds(3, 64)
+    test = resample(points, 16, None, train=False)
+    assert torch.equal(test[:, 0], points[:, 0])
+    assert torch.equal(test, resample(points, 16, None, train=False))
+    train = resample(points, 16, generator(), train=True)
+    assert train.shape == test.shape == (3, 16, 3)
+    pool = resample(points, round(16 * 1200 / 1024), None, train=False)
+    for cloud, among in zip(train, pool, strict=True):
+        assert len(torch.unique(cloud, dim=0)) == 16
+        assert (torch.cdist(cloud, among).amin(dim=1) < 1e-6).all()
+    assert not torch.equal(train, resample(points, 16, generator(2), train=True))
+    everything = resample(points, 64, generator(), train=True)
+    assert torch.equal(everything.sort(dim=1).values, points.sort(dim=1).values)
+    with pytest.raises(DataError, match="65 points asked of clouds that hold 64"):
+        resample(points, 65, None, train=False)
+    with pytest.raises(ValueError, match="generator"):
+        resample(points, 16, None, train=True)
