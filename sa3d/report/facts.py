@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sa3d.report.results import Experiment, Node
+from sa3d.report.results import Experiment
 from sa3d.report.rows import TaskRow, arm_label
 
 # Licence and split of data sets this project knows; what a run itself recorded comes first.
@@ -85,8 +85,6 @@ def data_facts(experiment: Experiment) -> list[tuple[str, str]]:
     points = data.get("points") or experiment.setting("data.points")
     if points:
         found.append(("points a cloud", str(points)))
-    if data.get("digest"):
-        found.append(("digest", str(data["digest"])))
     return found
 
 
@@ -165,18 +163,17 @@ def origin(experiment: Experiment) -> list[tuple[str, str]]:
     wall = raw.get("wall_seconds")
     if isinstance(wall, (int, float)):
         found.append(("wall time", duration(float(wall))))
-    where = device(raw) or next(filter(None, (device(n.result) for n in _all(experiment))), "")
+    sources = [raw, *(node.result for node in experiment.nodes.values())]
+    where = next(filter(None, map(device, sources)), "")
     if where:
         found.append(("device", where))
+    if experiment.data.get("digest"):
+        found.append(("data digest", str(experiment.data["digest"])))
     for key in ("versions", "lineage"):
-        value = raw.get(key) or next(filter(None, (n.result.get(key) for n in _all(experiment))), {})
-        if isinstance(value, Mapping):
-            found += [(name, text) for name, text in _flat(value) if not _private(name)]
+        recorded = [source.get(key) for source in sources]
+        value = next((item for item in recorded if isinstance(item, Mapping) and item), None)
+        found += [(name, text) for name, text in _flat(value or {}) if not _private(name)]
     return found
-
-
-def _all(experiment: Experiment) -> list[Node]:
-    return list(experiment.nodes.values())
 
 
 def _private(name: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from sa3d import metric_keys as keys
 from sa3d.report.results import Experiment, History, Node, history
-from sa3d.report.rows import TaskRow, arm_label, confusion, floors, percent, span
+from sa3d.report.rows import TaskRow, arm_label, confusion, floors, percent
 from sa3d.viz import charts, style
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ class Drawn:
     caption: str
     svg: str
     png: bytes
+    wide: bool = False
+    phone: str = ""  # another drawing for narrow screens, where shrinking would not do
 
 
-def chart(key: str, title: str, caption: str, make: Callable[[Palette], Figure]) -> Drawn:
+def chart(
+    key: str, title: str, caption: str, make: Callable[[Palette], Figure], *, wide: bool = False
+) -> Drawn:
     """Draw one chart for both uses; call inside ``style.context()``."""
     drawing = style.svg(make(style.THEMED), f"{title}. {caption}")
-    return Drawn(key, title, caption, drawing, style.png(make(style.LIGHT)))
+    return Drawn(key, title, caption, drawing, style.png(make(style.LIGHT)), wide)
 
 
 def results_chart(experiment: Experiment, rows: Sequence[TaskRow]) -> Drawn | None:
@@ -64,16 +69,17 @@ def results_chart(experiment: Experiment, rows: Sequence[TaskRow]) -> Drawn | No
     marks = floors(experiment)
     caption = "Accuracy on the test clouds; bars are 95 % intervals."
     if marks:
-        caption += " Dashed: " + ", ".join(f"{name} {percent(v)}" for name, v in marks) + "."
-    return chart(
-        "results", "Test accuracy", caption, lambda p: charts.estimates(sections, marks, p)
-    )
+        caption += " Dashed: " + "; ".join(f"{name}: {percent(v)}" for name, v in marks) + "."
+    drawn = chart("results", "Test accuracy", caption,
+                  lambda p: charts.estimates(sections, marks, p), wide=True)  # fmt: skip
+    narrow = charts.estimates(sections, marks, style.THEMED, width=4.3)
+    return replace(drawn, phone=style.svg(narrow, f"Test accuracy. {caption}"))
 
 
 def training_charts(experiment: Experiment) -> list[Drawn]:
     """Losses, learning rate, curriculum and validation accuracy, as far as journals tell."""
     lines = {
-        name: experiment.attempt(f"{name}: journal", lambda node=node: history(node)) or {}
+        name: experiment.attempt(f"{name}: journal", partial(history, node)) or {}
         for name, node in experiment.nodes.items()
     }
     drawn = [
@@ -169,7 +175,7 @@ def _curve(
 
 def _last(values: Numbers, options: dict[str, Any]) -> str:
     """The end of a curve: of a long noisy one the mean of its last twentieth."""
-    tail = float(values[-max(1, len(values) // 20) :].mean())
+    tail = float(values[-1 if options.get("steps") else -max(1, len(values) // 20) :].mean())
     return percent(tail) if options.get("percent") else f"{tail:.3g}"
 
 
@@ -193,14 +199,21 @@ def _curriculum_chart(experiment: Experiment, lines: dict[str, History]) -> Draw
     )  # fmt: skip
 
 
-def confusion_chart(experiment: Experiment) -> Drawn | None:
-    """Confusion of the method's fine-tuned classifier, else of the first one there is."""
+def _confusions(experiment: Experiment) -> list[tuple[str, NDArray[np.int64], list[str]]]:
+    """``(arm, matrix, class names)`` of every finished fine-tuning, the method's first."""
+    found = []
     for arm in experiment.arms:
         node = experiment.nodes.get(f"classify-{arm}")
-        found = experiment.attempt("confusion", lambda n=node: confusion(n)) if node else None
-        if found is None:
-            continue
-        matrix, names = found
+        if node is not None:
+            pair = experiment.attempt(f"{node.name}: confusion", partial(confusion, node))
+            if pair is not None:
+                found.append((arm, *pair))
+    return found
+
+
+def confusion_chart(experiment: Experiment) -> Drawn | None:
+    """Confusion of the method's fine-tuned classifier, else of the first one there is."""
+    for arm, matrix, names in _confusions(experiment):
         off = matrix - np.diag(np.diag(matrix))
         caption = f"Fine-tuned, {arm_label(experiment, arm)}; {int(off.sum())} of "
         caption += f"{int(matrix.sum())} test clouds wrong."
@@ -208,39 +221,28 @@ def confusion_chart(experiment: Experiment) -> Drawn | None:
             true, guess = np.unravel_index(int(off.argmax()), off.shape)
             caption += f" Most often: {names[true]} taken for {names[guess]} ({off.max()} times)."
         return chart("confusion", "Confusion", caption,
-                     lambda p: charts.confusion(matrix, names, p))  # fmt: skip
+                     partial(charts.confusion, matrix, names),
+                     wide=len(names) > charts.FEW)  # fmt: skip
     return None
 
 
 def per_class_chart(experiment: Experiment) -> Drawn | None:
     """Accuracy of every class, an arm beside the other."""
-    arms, counts, names = [], None, []
-    for arm in experiment.arms:
-        node = experiment.nodes.get(f"classify-{arm}")
-        found = experiment.attempt("confusion", lambda n=node: confusion(n)) if node else None
-        if found is None or (names and found[1] != names):
-            continue
-        matrix, names = found
-        counts = matrix.sum(axis=1)
-        share = np.diag(matrix) / np.maximum(counts, 1)
-        arms.append((arm_label(experiment, arm), arm, share.astype(np.float64)))
-    if counts is None:
+    found = _confusions(experiment)
+    if not found:
         return None
+    _, first, names = found[0]
+    counts = first.sum(axis=1)
+    arms = [
+        (arm_label(experiment, arm), arm, np.diag(matrix) / np.maximum(counts, 1))
+        for arm, matrix, own in found
+        if own == names and np.array_equal(matrix.sum(axis=1), counts)
+    ]
     fewest = int(counts.min())
     caption = (
         "Fine-tuned; in brackets the number of test clouds. Few clouds a class make these "
         f"values coarse: the smallest class has {fewest}."
     )
     return chart("per_class", "Accuracy by class", caption,
-                 lambda p: charts.per_class(names, arms, counts, p))  # fmt: skip
-
-
-def cell_text(row: TaskRow, arm: str) -> str:
-    """A cell of the results table in plain words: value and interval, or what happened."""
-    cell = next((cell for cell in row.cells if cell.arm == arm), None)
-    if cell is None:
-        return "—"
-    if cell.accuracy is None:
-        return cell.state
-    interval = f" ({span(cell.interval)})" if cell.interval else ""
-    return f"{percent(cell.accuracy)}{interval}"
+                 partial(charts.per_class, names, arms, counts),
+                 wide=len(names) > charts.FEW)  # fmt: skip

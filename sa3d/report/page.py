@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,6 @@ class Picture:
     name: str
     light: list[str]
     dark: list[str]
-    hard: int
-    masked: int
 
 
 def write_report(results_json: Path, out: Path) -> Path:
@@ -53,6 +52,7 @@ def write_report(results_json: Path, out: Path) -> Path:
         files |= experiment.attempt("figure of the method", lambda: _figure_files(data)) or {}
         context = _context(experiment, table, drawn, pictures)
         context["viewer"] = experiment.attempt("orbit view", lambda: _viewer(data))
+        context["hard_share"] = _hard_share(data)
         context["gradient"] = {
             name: ", ".join(clouds.gradient(palette))
             for name, palette in (("light", style.LIGHT), ("dark", style.DARK))
@@ -67,9 +67,7 @@ def write_report(results_json: Path, out: Path) -> Path:
     return Path(out) / "report.html"
 
 
-def _charts(
-    experiment: Experiment, table: Sequence[rows.TaskRow]
-) -> dict[str, figures.Drawn]:
+def _charts(experiment: Experiment, table: Sequence[rows.TaskRow]) -> dict[str, figures.Drawn]:
     attempt = experiment.attempt
     found = [
         attempt("results chart", lambda: figures.results_chart(experiment, table)),
@@ -133,9 +131,17 @@ def _pictures(data: ex.Explained | None) -> list[Picture]:
             [_address(image) for image in clouds.panel_images(data, cloud, palette)]
             for palette in (style.LIGHT, style.DARK)
         )
-        hard, masked = int(data.hard[cloud].sum()), int(data.mask[cloud].sum())
-        found.append(Picture(data.name(cloud), light, dark, hard, masked))
+        found.append(Picture(data.name(cloud), light, dark))
     return found
+
+
+def _hard_share(data: ex.Explained | None) -> str:
+    """How much of the shown masks was chosen for being hard, in words."""
+    if data is None:
+        return ""
+    hard = np.unique((data.hard & data.mask).sum(axis=1))
+    counts = f"{hard[0]}" if len(hard) == 1 else f"{hard[0]} to {hard[-1]}"
+    return f"{counts} of the {int(data.mask[0].sum())} masked patches of a cloud"
 
 
 def _address(image: bytes) -> str:
@@ -186,6 +192,13 @@ def _bytes(values: Any) -> str:
     return base64.b64encode(np.rint(values).astype(np.uint8).tobytes()).decode("ascii")
 
 
+def _unbroken(value: Any) -> Any:
+    """Keep a number and its unit on one line; markup passes as it is."""
+    if type(value) is not str:
+        return value
+    return re.sub(r"(?<=\d) (?=(%|s|min|h|points|\d{3})(?!\w))", "\u00a0", value)
+
+
 def _json(tree: dict[str, Any]) -> bytes:
     return (json.dumps(tree, indent=2) + "\n").encode()
 
@@ -199,6 +212,7 @@ def _render(name: str, context: dict[str, Any]) -> bytes:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_unbroken if ".html" in name else None,
     )
     # text inside a Markdown table must not open a new cell, line or tag
     environment.filters["cell"] = lambda text: (

@@ -39,7 +39,7 @@ class Outcomes:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Which clouds were classified correctly (S,)."""
-        return self.labels == self.predicted
+        return np.equal(self.labels, self.predicted)
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,17 @@ def read_experiment(path: Path) -> Experiment:
         raise DataError(f"cannot read {path}: {error}") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("nodes"), dict):
         raise DataError(f"{path} is not the results.json of an experiment: it has no `nodes`")
-    config = next((raw[key] for key in ("config", "experiment") if _mapping(raw.get(key))), {})
+    config: Mapping[str, Any] = next(
+        (raw[key] for key in ("config", "experiment") if _mapping(raw.get(key))), {}
+    )
     name = str(config.get("name") or raw.get("name") or raw.get("experiment") or path.parent.name)
     problems: list[str] = []
+    lineage = path.with_name("lineage.json")
+    if not _mapping(raw.get("lineage")) and lineage.is_file():
+        try:
+            raw["lineage"] = json.loads(lineage.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            problems.append(f"lineage.json cannot be read ({error})")
     nodes = {
         str(key): _node(str(key), value if _mapping(value) else {}, path.parent, problems)
         for key, value in raw["nodes"].items()

@@ -103,6 +103,7 @@ class Headline:
     title: str
     verdict: str
     detail: str
+    task: str = ""
 
 
 def percent(value: float | None) -> str:
@@ -146,7 +147,8 @@ def _row(experiment: Experiment, task: str) -> TaskRow:
         for other in cells:
             difference = _difference(method, other) if other.arm != "method" else None
             if difference is not None:
-                comparisons.append(Comparison(method.label, other.label, other.arm, difference))
+                name = "training from scratch" if other.arm == "scratch" else other.label
+                comparisons.append(Comparison(method.label, name, other.arm, difference))
     title = TASK_TITLES.get(task, task)
     return TaskRow(task, title, _how(experiment, task), cells, tuple(comparisons))
 
@@ -263,24 +265,25 @@ def headline(experiment: Experiment, rows: Sequence[TaskRow]) -> Headline:
     if not usable:
         return Headline(title, "No run finished: there is no result to report.", "")
     main = next((row for row in usable if row.task == "classify"), usable[0])
-    return Headline(title, _verdict(main), main.sentence)
+    return Headline(title, _verdict(main), main.sentence, main.task)
 
 
 def _verdict(row: TaskRow) -> str:
     if not row.comparisons:
         return "Too few runs finished to compare the method with anything."
     name = row.comparisons[0].first
+    if not any(c.difference.clear for c in row.comparisons):
+        others = " or ".join(c.second for c in row.comparisons)
+        return f"No difference beyond noise between {name} and {others}."
     better = [c.second for c in row.comparisons if c.difference.clear and c.difference.value > 0]
     worse = [c.second for c in row.comparisons if c.difference.clear and c.difference.value < 0]
     level = [c.second for c in row.comparisons if not c.difference.clear]
-    parts = []
-    if better:
-        parts.append(f"beats {' and '.join(better)}")
-    if worse:
-        parts.append(f"falls behind {' and '.join(worse)}")
+    parts = [f"beats {' and '.join(better)}"] if better else []
+    parts += [f"falls behind {' and '.join(worse)}"] if worse else []
+    text = f"{name} {', but '.join(parts)}"
     if level:
-        parts.append(f"cannot be told apart from {' or '.join(level)}")
-    return f"{name} {', but '.join(parts) if better and level else ' and '.join(parts)}."
+        text += f"; against {' and '.join(level)} the difference is within noise"
+    return f"{text}."
 
 
 def floors(experiment: Experiment) -> list[tuple[str, float]]:

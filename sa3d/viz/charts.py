@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from sa3d.viz.style import Palette, bare, figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NARROW = 4.9  # inches: a chart that shares its line with another
+FEW = 16  # up to so many classes fit such a chart
 BINS = 240  # points drawn of a long curve; each is the mean of its stretch
 
 
@@ -44,10 +47,11 @@ def estimates(
     sections: Sequence[tuple[str, Sequence[Estimate]]],
     marks: Sequence[tuple[str, float]],
     palette: Palette,
+    width: float = 7.2,
 ) -> Figure:
     """Accuracies as dots with intervals, one section a task; ``marks`` are floor lines."""
     rows = sum(len(group) + 1 for _, group in sections)
-    fig = figure(7.2, 0.31 * rows + 0.55)
+    fig = figure(width, 0.31 * rows + 0.55)
     axes = fig.subplots()
     bare(axes, palette, grid="x")
     height, ticks, labels = 0.0, [], []
@@ -56,7 +60,8 @@ def estimates(
         height -= 0.25
         axes.text(
             0.0, height, title, transform=axes.get_yaxis_transform(), ha="left", va="center",
-            color=palette.ink, fontsize=9.5, fontweight="bold",
+            color=palette.ink, fontsize=9.5, fontweight="bold", zorder=5,
+            bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 2.0},
         )  # fmt: skip
         for item in group:
             height -= 1.0
@@ -82,15 +87,20 @@ def estimates(
             )  # fmt: skip
             values.append(item.value)
         height -= 1.0
-    for name, value in marks:
-        axes.axvline(value, color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
-        axes.text(value, height + 0.35, f" {name} {value * 100:.1f} %", color=palette.muted,
-                  fontsize=8, ha="left", va="center")  # fmt: skip
-    axes.set_yticks(ticks, labels, color=palette.ink)
-    axes.set_ylim(height - 0.1, 0.35)
     left, right = (min(values), max(values)) if values else (0.0, 1.0)
     margin = max(0.02, 0.06 * (right - left))
-    axes.set_xlim(max(0.0, left - margin), min(1.0, right + margin) + 0.001)
+    left, right = max(0.0, left - margin), min(1.0, right + margin) + 0.001
+    for name, value in marks:
+        axes.axvline(value, color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
+        late = value > (left + right) / 2
+        axes.annotate(
+            f"{name}: {value * 100:.1f} %", (value, height + 0.3), (-4 if late else 4, 0),
+            textcoords="offset points", color=palette.muted, fontsize=8,
+            ha="right" if late else "left", va="center",
+        )  # fmt: skip
+    axes.set_yticks(ticks, labels, color=palette.ink)
+    axes.set_ylim(height - 0.1, 0.35)
+    axes.set_xlim(left, right)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
     return fig
 
@@ -106,7 +116,7 @@ def curves(
     line: tuple[str, float] | None = None,
 ) -> Figure:
     """Lines over training, each labelled at its end; long ones as means of stretches."""
-    fig = figure(4.9, 2.75)
+    fig = figure(NARROW, 2.75)
     axes = fig.subplots()
     bare(axes, palette)
     ends: list[tuple[float, Series]] = []
@@ -126,12 +136,18 @@ def curves(
         axes.annotate(line[0], (0.0, line[1]), (3, 3), xycoords=axes.get_yaxis_transform(),
                       textcoords="offset points", color=palette.muted, fontsize=8)  # fmt: skip
     if log:
+        from matplotlib.ticker import LogLocator, NullLocator
+
         axes.set_yscale("log")
-        axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if percent:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
     axes.set_xlabel(x_label, color=palette.muted, fontsize=8.5)
     axes.margins(x=0.0)
+    axes.set_xlim(0.0, max(float(item.x[-1]) for item in series))
+    axes.locator_params(axis="x", integer=True, nbins=8)
     if len(series) > 1:
         _end_labels(axes, ends, palette)
     return fig
@@ -151,9 +167,7 @@ def _end_labels(axes: Any, ends: list[tuple[float, Series]], palette: Palette) -
                       color=getattr(palette, item.role))  # fmt: skip
 
 
-def binned(
-    x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
+def binned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """At most :data:`BINS` stretches of a curve: place, mean, 10 and 90 % quantile of each."""
     if len(x) <= BINS:
         return x, y, y, y
@@ -168,7 +182,7 @@ def binned(
 
 def _stretches(length: int) -> list[slice]:
     edges = np.linspace(0, length, BINS + 1).astype(int)
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def confusion(
@@ -179,14 +193,14 @@ def confusion(
     from matplotlib.patches import Rectangle
 
     total = len(matrix)
-    side = max(4.2, min(0.36 * total + 1.5, 9.5))
+    side = NARROW if total <= FEW else 9.5
     fig = figure(side, side)
     axes = fig.subplots()
     bare(axes, palette, grid="")
     sums = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     share = matrix / sums
     cells = np.argwhere(matrix > 0)
-    font = 8.5 if total <= 14 else (6.5 if total <= 24 else 5.0)
+    font = 8.0 if total <= 12 or FEW < total <= 34 else 5.5
     for true, guess in cells:
         axes.add_collection(
             PatchCollection(
@@ -219,7 +233,7 @@ def per_class(
 ) -> Figure:
     """Accuracy of every class for each arm ``(label, role, (T,))``, best classes first."""
     order = np.argsort(-arms[0][2], kind="stable")
-    fig = figure(6.4, 0.27 * len(names) + 0.75)
+    fig = figure(NARROW if len(names) <= FEW else 9.5, 0.27 * len(names) + 0.75)
     axes = fig.subplots()
     bare(axes, palette, grid="x")
     heights = -np.arange(len(names), dtype=np.float64)

@@ -124,7 +124,7 @@ def _check(data: Explained, path: Path) -> None:
         and data.rebuilt.shape[3] == 3
         and bool((masked == data.rebuilt.shape[1]).all())
         and data.labels.shape == (clouds,)
-        and 0 <= int(data.patch_index.min(initial=0))
+        and int(data.patch_index.min(initial=0)) >= 0
         and int(data.patch_index.max(initial=0)) < points
     )
     if not fits:

@@ -52,7 +52,7 @@ DARK = Palette(
     method="#ff8355",
     baseline="#68b0ff",
     scratch="#98a2b3",
-    visible="#566172",
+    visible="#626e80",
 )
 # Colours that stand for CSS variables until svg() replaces them; no chart uses them otherwise.
 THEMED = Palette(*(f"#f0a00{i}" for i in range(len(fields(Palette)))))

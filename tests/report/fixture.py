@@ -1,6 +1,6 @@
 """A made-up experiment on disk, in the shapes real runs leave: all its numbers are invented.
 
-    python tests/report/fixture.py DIR      writes DIR/results.json and DIR/work/…
+python tests/report/fixture.py DIR      writes DIR/results.json and DIR/work/…
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def explained(points: int = 512, clouds: int = 6, seed: int = 0) -> ex.Explained
         mask[rng.permutation(np.flatnonzero(~hard))[: MASKED - MASKED // 2]] = True
         rebuilt = patches[mask] * 0.9 + centers[mask][:, None]
         rebuilt = rebuilt + rng.normal(0, 0.025, rebuilt.shape)
-        for key, value in zip(groups, (cloud, centers, index, gc, mask, hard, rebuilt), strict=True):
+        for key, value in zip(
+            groups, (cloud, centers, index, gc, mask, hard, rebuilt), strict=True
+        ):
             groups[key].append(value)
     stack = {key: np.stack(value) for key, value in groups.items()}
     return ex.Explained(
