@@ -1,0 +1,69 @@
+"""Tensors and parameters of the published models, counted without allocating them."""
+
+import pytest
+import torch
+from torch import nn
+
+from sa3d import models
+from sa3d.params import load_experiment
+
+
+def count(state: dict[str, torch.Tensor], parameters: list[nn.Parameter]) -> tuple[int, int]:
+    return len(state), sum(parameter.numel() for parameter in parameters)
+
+
+@pytest.fixture(autouse=True)
+def _on_meta():
+    with torch.device("meta"):
+        yield
+
+
+def test_point_mae_pretraining():
+    backbone = models.build_backbone(load_experiment("point-mae").model)
+    assert count(backbone.state_dict(), list(backbone.parameters())) == (209, 29_006_432)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "parameters"),
+    [("point-mae-sa3df", 355, 51_077_984), ("point-mae-sa3d", 267, 36_891_488)],
+)
+def test_sa3d_students(name, tensors, parameters, monkeypatch):
+    # timm's EMA wants a random generator on the model's device, which meta has not; the
+    # student alone is counted, so leave the teacher out
+    monkeypatch.setattr("sa3d.models.sa3d.EmaTeacher", lambda *_: nn.Identity())
+    config = load_experiment(name)
+    teacher = models.build_backbone(config.model) if config.pretrain.method == "sa3df" else None
+    method = models.build_method(config, "method", teacher)
+    own = [p for n, p in method.named_parameters() if not n.startswith(method.teachers)]
+    found = count(method.student_state(), own)
+    # The published model carries one LayerNorm (weight and bias of 384) that nothing uses.
+    assert (found[0] + 2, found[1] + 2 * 384) == (tensors, parameters)
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(40, 22_099_752), (15, 22_093_327)])
+def test_classifiers(classes, parameters):
+    classifier = models.build_classifier(load_experiment("point-mae-sa3df"), classes)
+    assert count(classifier.state_dict(), list(classifier.parameters())) == (174, parameters)
+
+
+def test_block_and_embedding_layouts():
+    """Names and shapes that the converter of published weights will map, one to one."""
+    encoder = models.build_backbone(load_experiment("point-mae").model).encoder
+    shapes = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+    block = {n[15:]: s for n, s in shapes.items() if n.startswith("stack.blocks.0.")}
+    c = 384
+    assert block == {
+        "norm1.weight": (c,),
+        "norm1.bias": (c,),
+        "attn.qkv.weight": (3 * c, c),
+        "attn.proj.weight": (c, c),
+        "attn.proj.bias": (c,),
+        "norm2.weight": (c,),
+        "norm2.bias": (c,),
+        "mlp.fc1.weight": (4 * c, c),
+        "mlp.fc1.bias": (4 * c,),
+        "mlp.fc2.weight": (c, 4 * c),
+        "mlp.fc2.bias": (c,),
+    }
+    assert sum(name.startswith("embed.") for name in shapes) == 18
+    assert sum(name.startswith("pos.") for name in shapes) == 4

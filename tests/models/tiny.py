@@ -1,0 +1,54 @@
+"""A narrow experiment, and clouds for it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sa3d import models
+from sa3d.config import ExperimentConfig
+from sa3d.engine.types import Progress
+from sa3d.models.method import Method
+
+GROUPS, SIZE, POINTS, DIM = 16, 8, 96, 24
+
+
+@dataclass(frozen=True)
+class Clouds:
+    points: torch.Tensor
+
+
+def clouds(batch: int = 4, seed: int = 0, points: int = POINTS) -> Clouds:
+    return Clouds(torch.randn(batch, points, 3, generator=torch.Generator().manual_seed(seed)))
+
+
+def experiment(model: dict | None = None, **pretrain: object) -> ExperimentConfig:
+    """A narrow SA3DF experiment; ``pretrain`` overrides its settings."""
+    recipe = {"mask_ratio": 0.6, "epochs": 10, "batch_size": 4, "lr": 1e-3}
+    return ExperimentConfig(
+        name="test",
+        data={"name": "none", "points": POINTS},
+        model={
+            "groups": GROUPS,
+            "group_size": SIZE,
+            "dim": DIM,
+            "depth": 2,
+            "heads": 3,
+            "decoder_depth": 1,
+            **(model or {}),
+        },
+        pretrain={**recipe, "method": "sa3df", "mask": "gc", "gc_depth": 2, **pretrain},
+        baseline={**recipe, "method": "mae", "mask": "random"},
+        classify={"epochs": 2, "batch_size": 4, "lr": 1e-3},
+    )
+
+
+def build(config: ExperimentConfig, seed: int = 0, arm: str = "method") -> Method:
+    """The method with seeded random weights, its knowledge teacher included."""
+    torch.manual_seed(seed)
+    needs = config.stage(arm).method == "sa3df"
+    teacher = models.build_backbone(config.model) if needs else None
+    return models.build_method(config, arm, teacher).train()
+
+
+def progress(epoch: int = 9, epochs: int = 10, seed: int = 0) -> Progress:
+    return Progress(epoch, epochs, epoch, 1, torch.Generator().manual_seed(seed))
