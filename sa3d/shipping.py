@@ -7,6 +7,7 @@ import math
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,11 +82,13 @@ class Shipper:
                 self._cursor = self._fresh()
             if self.run_id is None:
                 name = self._about.get("experiment", "sa3d/pretrain")
+                experiment = experiment_id(opened, name, self.uri)
                 begun = opened.create_run(
-                    experiment_id(opened, name, self.uri),
+                    experiment,
                     start_time=_milliseconds(self._about),
                     run_name=self._about.get("run_name", self._run_dir.name),
                 )
+                self._cursor["experiment_id"] = experiment
                 self._cursor["run_id"] = begun.info.run_id
             self._save()
             self._client = opened
@@ -175,7 +178,14 @@ class Shipper:
         return self._fresh()
 
     def _fresh(self) -> dict[str, Any]:
-        return {"uri": self.uri, "run_id": None, "steps": {}, "params": [], "artifacts": []}
+        return {
+            "uri": self.uri,
+            "experiment_id": None,
+            "run_id": None,
+            "steps": {},
+            "params": [],
+            "artifacts": [],
+        }
 
     def _save(self) -> None:
         path = self._run_dir / CURSOR
@@ -184,13 +194,32 @@ class Shipper:
         beside.replace(path)
 
 
-def run_of(run_dir: Path) -> tuple[str, str] | None:
-    """Tracking URI and MLflow run id of a run folder, if the run reached a server."""
+@dataclass(frozen=True)
+class Shipped:
+    """Where the record of a run folder lies."""
+
+    uri: str
+    experiment_id: str
+    run_id: str
+
+    @property
+    def url(self) -> str | None:
+        """Its page, where the store is a server; opens in the view for model training."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{self.uri.rstrip('/')}/{page}?workflowType=machine_learning"
+
+
+def run_of(run_dir: Path) -> Shipped | None:
+    """The MLflow run of a run folder, if it reached a store."""
     path = run_dir / CURSOR
     if not path.is_file():
         return None
     cursor = json.loads(path.read_text(encoding="utf-8"))
-    return (cursor["uri"], cursor["run_id"]) if cursor["run_id"] else None
+    if cursor["run_id"] is None:
+        return None
+    return Shipped(cursor["uri"], cursor["experiment_id"], cursor["run_id"])
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -35,15 +35,14 @@ def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
     """What the server has, in the order of steps."""
     found = shipping.run_of(run_dir)
     assert found is not None
-    uri, run_id = found
-    points = mlstore.client(uri).get_metric_history(run_id, key)
+    points = mlstore.client(found.uri).get_metric_history(found.run_id, key)
     return sorted((point.step, point.value) for point in points)
 
 
 def run_in_store(run_dir: Path) -> Any:
     found = shipping.run_of(run_dir)
     assert found is not None
-    return mlstore.client(found[0]).get_run(found[1])
+    return mlstore.client(found.uri).get_run(found.run_id)
 
 
 def test_a_run_reaches_the_local_store_whole(root: Path) -> None:

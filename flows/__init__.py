@@ -1,0 +1,16 @@
+"""Experiments as Prefect flows: they plan, supervise ``sa3d`` subprocesses and collect.
+
+Importing this package sets the environment that Prefect and MLflow read once, at their own
+first import; it imports neither of them, nor torch.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sa3d.paths import root
+from sa3d.quiet import quiet
+
+quiet()
+# Runs of a project are found again with the project, not in the user's home.
+os.environ.setdefault("PREFECT_HOME", str(root() / ".local" / "prefect"))

@@ -1,0 +1,121 @@
+"""``python -m flows.experiment NAME``: the experiment flow in this process."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sa3d import mlstore, paths
+from sa3d.config import ExperimentConfig
+from sa3d.errors import UserError
+from sa3d.params import load_experiment
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the flow and leave with 0 (every step finished), 1 (some failed), 2 (refused),
+    or 128 + signal (stopped)."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        config = load_experiment(chosen.name, chosen.params, chosen.set)
+        sys.exit(run(config, chosen.out, chosen.device, chosen.quiet))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+
+
+def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) -> int:
+    """The flow against the shared or a local Prefect server; the exit status.
+
+    Raises:
+        UserError: it could not begin.
+    """
+    from flows.server import prefect_api
+
+    # Prefect's own console output would repeat, with tracebacks, what is said here; its API
+    # still gets every line. Errors of the flow itself come out below.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    out = (out or paths.root() / "reports" / config.name).resolve()
+    log = paths.root() / ".local" / "prefect-server.log"
+    with prefect_api(log):
+        from flows.pipeline import experiment
+
+        logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
+        state: State[Any] = experiment(config, out, device, quiet, return_state=True)
+        found = state.result(raise_on_failure=False)
+    if isinstance(found, BaseException):
+        raise found
+    return _told(found, out, quiet)
+
+
+def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
+    """Say how it ended and where to look."""
+    if summary["signal"]:
+        _say("stopped; checkpoints are kept, the same command goes on from there")
+        return 128 + int(summary["signal"])
+    for line in summary["failed"]:
+        _say(f"failed: {line}")
+    if summary["failed"]:
+        _say("the same command runs only what failed, with what needs it")
+    if not quiet:
+        _say(f"report     {_near(out / 'report.html')}")
+        for name, how in _viewers().items():
+            _say(f"{name:<10} {how}")
+    return 1 if summary["failed"] else 0
+
+
+def _viewers() -> dict[str, str]:
+    """How to open MLflow and Prefect on what was just recorded."""
+    uri = mlstore.tracking_uri()
+    here = "?workflowType=machine_learning"  # MLflow opens in another mode otherwise
+    if uri.startswith("sqlite:"):
+        found = {
+            "MLflow": f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/#/{here}"
+        }
+    else:
+        found = {"MLflow": f"{uri}/#/{here}"}
+    api = os.environ.get("PREFECT_API_URL")
+    if api:
+        found["Prefect"] = api.removesuffix("/api")
+    else:
+        home = os.environ["PREFECT_HOME"]
+        found["Prefect"] = f"PREFECT_HOME={home} prefect server start, then http://127.0.0.1:4200"
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.experiment",
+        description="Pre-train, compare on every task, report. Finished steps are reused.",
+    )
+    parser.add_argument("name", help="experiment of params.yaml")
+    parser.add_argument("--out", type=Path, help="report folder (default: reports/NAME)")
+    parser.add_argument("--params", type=Path, help="settings file (default: params.yaml)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as pretrain.epochs=2"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+def _near(path: Path) -> Path:
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What a flow leaves: ``results.json`` for people and the report, ``lineage.json`` for proof."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.board import Step
+from flows.plan import Settings
+from sa3d import lineage, mlstore, shipping
+from sa3d.paths import root
+
+
+def node_entry(step: Step) -> dict[str, Any]:
+    """What ``results.json`` says of one step."""
+    entry: dict[str, Any] = {
+        "status": step.state,
+        "run_dir": _relative(step.run_dir) if step.run_dir else None,
+        "metrics": step.result.get("metrics", {}),
+        "seconds": round(step.result.get("seconds", step.seconds), 2),
+        "fingerprint": step.fingerprint or None,
+    }
+    if step.error:
+        entry["error"] = step.error
+    if "model_version" in step.result:
+        entry["model_version"] = step.result["model_version"]
+    run = shipping.run_of(step.run_dir) if step.run_dir else None
+    entry["mlflow_run_id"] = run.run_id if run else None
+    entry["mlflow_url"] = run.url if run else None
+    return entry
+
+
+def write_results(
+    out: Path, settings: Settings, steps: Sequence[Step], facts: dict[str, Any]
+) -> Path:
+    """Write ``results.json`` and ``lineage.json`` into ``out``; returns the first.
+
+    Args:
+        out: the report folder.
+        settings: of the flow.
+        steps: every node and what became of it.
+        facts: wall_seconds, command and the flow run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    nodes = {step.node.name: node_entry(step) for step in steps}
+    origin = _lineage(settings, nodes, facts)
+    results = {
+        "experiment": settings.config.model_dump(mode="json"),
+        "seed": settings.config.seed,
+        "data": {"name": settings.config.data.name, "digest": settings.digest},
+        "nodes": nodes,
+        "lineage": origin,
+        **facts,
+    }
+    _write_json(out / "lineage.json", origin)
+    return _write_json(out / "results.json", results)
+
+
+def _lineage(
+    settings: Settings, nodes: dict[str, dict[str, Any]], facts: dict[str, Any]
+) -> dict[str, Any]:
+    name = settings.config.data.name
+    lock = root() / "dvc.lock"
+    return {
+        "pipeline_id": settings.pipeline_id,
+        **lineage.git(),
+        "dvc.lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()
+        if lock.is_file()
+        else None,
+        "data": {name: {"digest": settings.digest, "md5": lineage.data_md5(name)}},
+        "mlflow": {
+            "tracking_uri": _public(mlstore.tracking_uri()),
+            "runs": {key: entry["mlflow_run_id"] for key, entry in nodes.items()},
+            "models": {
+                key: entry["model_version"]
+                for key, entry in nodes.items()
+                if "model_version" in entry
+            },
+        },
+        "fingerprints": {key: entry["fingerprint"] for key, entry in nodes.items()},
+        "prefect_flow_run": facts.get("prefect_flow_run"),
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
+    }
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+
+
+def _public(uri: str) -> str:
+    """The store without a path of this machine's and without credentials."""
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{_relative(Path(uri.removeprefix('sqlite:///')))}"
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _write_json(path: Path, value: Any) -> Path:
+    beside = path.with_suffix(".tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    return path

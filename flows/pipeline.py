@@ -1,0 +1,305 @@
+"""The experiment: pre-train, register, compare, report.
+
+plan -> pre-train the baseline -> pre-train the method -> register both -> every task on
+{method, baseline, scratch} -> report. A step whose result is already there is reused; one
+that fails stops only what needs it, and alone runs again next time.
+
+Prefect is told of everything and runs nothing heavy: its tasks supervise ``sa3d``
+subprocesses, so that a cancelled or killed flow leaves checkpoints and no orphans.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows import artifacts
+from flows.board import DONE, Board, Step
+from flows.outcome import write_results
+from flows.plan import CHILD, Node, Settings, command, finished, nodes_of, settle
+from flows.slots import Lease, Slots
+from flows.supervise import ChildFailed, Children, ChildStopped, last_lines
+from sa3d import lineage, metric_keys, mlstore, paths, tracking
+from sa3d.config import ExperimentConfig
+from sa3d.fingerprint import fingerprint, model_digest
+
+Device = Literal["auto", "cpu", "cuda"]
+_TICK = 0.5  # seconds between looks at the queue, and the age of what is shown
+# tasks at once; they only wait, the slots decide how much computes
+_RUNNER = ThreadPoolTaskRunner[PrefectFuture[Any]](max_workers=16)
+
+
+@flow(
+    name="experiment",
+    flow_run_name="{config.name}-seed{config.seed}",
+    task_runner=_RUNNER,  # type: ignore[arg-type]  # its future is a subclass
+)
+def experiment(
+    config: ExperimentConfig,
+    out: Annotated[Path | None, Field(description="report folder; reports/NAME by default")] = None,
+    device: Annotated[Device, Field(description="what children compute on")] = "auto",
+    quiet: Annotated[bool, Field(description="show no progress")] = False,
+) -> State[dict[str, Any]]:
+    """Run an experiment to its report. Completed only if every step was."""
+    began = time.monotonic()
+    settings = plan(config)
+    steps = nodes_of(config)
+    board = Board(steps, f"{config.name} (seed {config.seed})", quiet)
+    width = sum(node.kind == "task" for node in steps)
+    running = _Running(settings, board, Slots(device, width), device)
+    with running.children.on_signals(), board.shown():
+        _run_all(running)
+    folder = out or paths.root() / "reports" / config.name
+    facts = {
+        "wall_seconds": round(time.monotonic() - began, 1),
+        "command": f"dvc repro experiment@{config.name}"
+        if os.environ.get("DVC_STAGE")
+        else f"python -m flows.experiment {config.name}",
+        "prefect_flow_run": str(runtime.flow_run.id),
+    }
+    results = write_results(folder, settings, list(board.steps.values()), facts)
+    return _conclude(running, results, facts)
+
+
+@dataclass
+class _Running:
+    """One execution of the flow."""
+
+    settings: Settings
+    board: Board
+    slots: Slots
+    device: Device
+    children: Children = field(default_factory=Children)
+    ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    futures: dict[str, PrefectFuture[Any]] = field(default_factory=dict)
+    leases: dict[str, Lease] = field(default_factory=dict)
+
+    def folder(self, name: str) -> Path:
+        """The run folder of a finished node."""
+        found = self.board.steps[name].run_dir
+        assert found is not None
+        return found
+
+    def follow(self, name: str, future: PrefectFuture[Any]) -> None:
+        """Have the end of a task noted in the queue."""
+        self.futures[name] = future
+        future.add_done_callback(lambda done: self.ended.put(name))
+
+
+@task(task_run_name="plan", cache_policy=NO_CACHE)
+def plan(config: ExperimentConfig) -> Settings:
+    """Everything that can be refused at once, before anything costs time."""
+    settings = settle(config)
+    mlstore.init_store()
+    return settings
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE)
+def reuse(name: str, run_dir: str) -> State[None]:
+    """Say that a step was not run because its result is there."""
+    return Completed(name="Reused", message=f"{name}: result of {run_dir}")
+
+
+def _run_all(running: _Running) -> None:
+    """Start what is free to start, until every step has ended."""
+    board, shown = running.board, artifacts.Progress()
+    while any(step.state in ("waiting", "running") for step in board.steps.values()):
+        before = board.states()
+        for step in board.steps.values():
+            if step.state == "waiting":
+                _start(running, step)
+        board.tick()
+        # where something was reused or skipped, the next step may be free at once
+        wait = _TICK if board.states() == before else 0.0
+        with contextlib.suppress(queue.Empty):
+            _collect(running, running.ended.get(timeout=wait))
+        shown.update(board.fraction)
+
+
+def _start(running: _Running, step: Step) -> None:
+    """Start a step if it can: what it needs is there, and so is something to compute on."""
+    board, node = running.board, step.node
+    needed = [board.steps[name] for name in node.needs]
+    if running.children.stopping:
+        board.change(node.name, "stopped", error="not started: the flow was stopped")
+        return
+    lost = [other.node.name for other in needed if other.state in ("failed", "skipped", "stopped")]
+    if lost:
+        board.change(node.name, "skipped", error=f"needs {lost[0]}")
+        return
+    if any(other.state not in DONE for other in needed):
+        return
+    if node.kind == "register":
+        _register(running, step)
+        return
+    if step.run_dir is None:
+        _identify(running, step)
+        assert step.run_dir is not None
+        result = finished(step.run_dir, step.fingerprint)
+        if result is not None:
+            step.result = result
+            board.change(node.name, "reused")
+            reuse(node.name, str(step.run_dir))
+            return
+    lease = running.slots.take(whole=node.kind == "pretrain")
+    if lease is None:
+        return
+    running.leases[node.name] = lease
+    runs = {name: running.folder(name) for name in node.needs}
+    words = command(node, running.settings, step.run_dir, runs, lease.threads)
+    words += ["--device", "cpu" if not running.slots.gpus else running.device]
+    board.change(node.name, "running", where=lease.name)
+    _train(running, node, words, step.run_dir, lease)
+
+
+def _identify(running: _Running, step: Step) -> None:
+    node, config = step.node, running.settings.config
+    step.fingerprint = fingerprint(
+        node.task,
+        config,
+        arm=node.arm,
+        clouds=paths.processed(config.data.name),
+        init=running.folder(node.model) if node.model else None,
+        knowledge_teacher=running.folder(node.teacher) if node.teacher else None,
+    )
+    step.run_dir = paths.work() / f"{node.task}-{node.arm}-{step.fingerprint}"
+
+
+def _train(running: _Running, node: Node, words: list[str], run_dir: Path, lease: Lease) -> None:
+    children = running.children
+    handed = {
+        "pipeline_id": running.settings.pipeline_id,
+        "prefect.flow_run_id": str(runtime.flow_run.id),
+        "prefect.flow_run_url": str(runtime.flow_run.ui_url),
+    }
+    env = {**lease.env, lineage.PARENT_TAGS: json.dumps(handed)}
+
+    @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE)
+    def train(name: str, command_line: list[str]) -> None:
+        """Supervise one ``sa3d`` subprocess."""
+        logger = get_run_logger()
+        logger.info("on %s: %s", lease.name, " ".join(command_line))
+        log = run_dir / "log.txt"
+        children.run(command_line, log=log, env=env)
+        logger.info("its last lines: %s", last_lines(log))
+
+    running.follow(node.name, train.submit(node.name, words))
+
+
+def _register(running: _Running, step: Step) -> None:
+    node, config = step.node, running.settings.config
+    assert node.model is not None
+    source = running.folder(node.model)
+
+    @task(name="register", task_run_name="{name}", cache_policy=NO_CACHE)
+    def register(name: str, run_dir: str) -> None:
+        """Make a version of the exported model in the registry."""
+        from sa3d import registry
+
+        step.result = {"model_version": registry.register(Path(run_dir), config.name, node.arm)}
+
+    step.fingerprint = model_digest(source)[:16]
+    running.board.change(node.name, "running", where="this process")
+    running.follow(node.name, register.submit(node.name, str(source)))
+
+
+def _collect(running: _Running, name: str) -> None:
+    """Note how a step ended; read its result."""
+    future = running.futures.pop(name)
+    future.wait()
+    state = future.state
+    lease = running.leases.pop(name, None)
+    if lease is not None:
+        lease.release()
+    step = running.board.steps[name]
+    if state.is_completed():
+        if step.run_dir is not None:
+            result = finished(step.run_dir, step.fingerprint)
+            if result is None:
+                running.board.change(
+                    name, "failed", error=f"ended well but left no result in {step.run_dir}"
+                )
+                return
+            step.result = result
+        running.board.change(name, "finished")
+        return
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, ChildStopped):
+        running.board.change(name, "stopped", error=str(error))
+    else:
+        text = str(error) if isinstance(error, ChildFailed) else mlstore.short(error)
+        running.board.change(name, "failed", error=text)
+
+
+def _conclude(running: _Running, results: Path, facts: dict[str, Any]) -> State[dict[str, Any]]:
+    """Report, summary run, and the flow's own state."""
+    steps = list(running.board.steps.values())
+    summary = {
+        "results": str(results),
+        "signal": running.children.stopped_by,
+        "steps": {step.node.name: {"state": step.state, "error": step.error} for step in steps},
+    }
+    if running.children.stopping:
+        return Cancelled(message=f"stopped; started again it goes on ({results})", data=summary)
+    bad = [f"{step.node.name}: {step.error}" for step in steps if step.state not in DONE]
+    try:
+        write_report(results)
+    except ChildFailed as error:
+        bad.append(f"report: {error}")
+    report = results.parent / "report.md"
+    artifacts.publish(steps, report if report.is_file() else None)
+    _summarise(running, results.parent, facts, failed=bool(bad))
+    summary["failed"] = bad
+    if bad:
+        return Failed(message="; ".join(bad), data=summary)
+    return Completed(message=f"report in {results.parent}", data=summary)
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+def write_report(results: Path) -> None:
+    """Make the report beside ``results.json``."""
+    words = [*CHILD, "report", str(results), "--out", str(results.parent)]
+    Children().run(words, log=results.parent / "report.log", env={"CUDA_VISIBLE_DEVICES": ""})
+
+
+def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: bool) -> None:
+    """One run in ``sa3d/experiments`` with the headline numbers and the report."""
+    config = running.settings.config
+    tags = {
+        "stage": "experiment",
+        "seed": str(config.seed),
+        "data": config.data.name,
+        "pipeline_id": running.settings.pipeline_id,
+        "prefect.flow_run_id": str(facts["prefect_flow_run"]),
+        "prefect.flow_run_url": str(runtime.flow_run.ui_url),
+    }
+    tracker = tracking.open_tracker(
+        running.settings.folder,
+        experiment="sa3d/experiments",
+        run_name=f"{config.name}-s{config.seed}",
+        tags=tags,
+    )
+    tracker.params(config.dotted())
+    found = {
+        f"test/{step.node.name}": step.result["metrics"][metric_keys.TEST_ACC]
+        for step in running.board.steps.values()
+        if metric_keys.TEST_ACC in step.result.get("metrics", {})
+    }
+    tracker.metrics(found, step=0)
+    tracker.artifact(folder, "report")
+    tracker.close("FAILED" if failed else "FINISHED")

@@ -1,0 +1,110 @@
+"""The Prefect API a flow reports to: the shared one, or a local one owned by this process.
+
+Prefect's own ephemeral server outlives a killed process and then holds its parent's stdout
+open, so that a pipeline around it never ends. The one started here is ended with its owner.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.leash import leashed
+from sa3d.errors import UserError
+
+_START_SECONDS = 120.0  # a cold disk and a new database have taken 75 s
+_STOP_SECONDS = 10.0
+
+
+@contextmanager
+def prefect_api(log: Path) -> Iterator[str]:
+    """``PREFECT_API_URL``, checked, or that of a local server for as long as this is open.
+
+    Enter from the main thread and before Prefect is imported: the server lives as long as
+    the thread that started it, and Prefect reads the variable once.
+
+    Args:
+        log: file that a local server's output is appended to.
+
+    Raises:
+        UserError: the configured API does not answer, or no local server comes up.
+    """
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured:
+        if not _healthy(configured, timeout=5.0):
+            raise UserError(
+                f"PREFECT_API_URL={configured} does not answer; start that server, or "
+                "`unset PREFECT_API_URL` to use a local one"
+            )
+        yield configured
+        return
+    with _local(log) as url:
+        os.environ["PREFECT_API_URL"] = url
+        try:
+            yield url
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+@contextmanager
+def _local(log: Path) -> Iterator[str]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            leashed(command, signal.SIGTERM),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the flow, which then still has to report
+        )
+    try:
+        _await(process, url, log)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while not _healthy(url, timeout=2.0):
+        if process.poll() is not None:
+            raise UserError(f"Prefect's local server ended at once; its reason is in {log}")
+        if time.monotonic() > end:
+            raise UserError(
+                f"Prefect's local server was not ready after {_START_SECONDS:.0f} s; see {log}"
+            )
+        time.sleep(0.1)
+
+
+def _healthy(url: str, timeout: float) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=timeout) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # it lives; Prefect's client brings the credentials
+    except (OSError, ValueError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,117 @@
+"""What a child may compute on: a whole GPU, or a share of the processor's cores.
+
+A GPU is claimed by a file lock, so that two flows on one machine never share one and a
+killed flow frees its own. Cores are shared out within one flow.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from sa3d.errors import UserError
+
+_CHILD_BYTES = 2 << 30  # memory a CPU child may want: torch alone takes a third of it
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Something to compute on, until :attr:`release` is called."""
+
+    name: str
+    threads: int
+    env: dict[str, str]
+    release: Callable[[], None] = field(repr=False)
+
+
+class Slots:
+    """All there is to compute on for one flow.
+
+    Args:
+        device: ``auto`` (GPUs if there are any), ``cuda`` (GPUs or an error), ``cpu``.
+        width: most children that could run side by side; cores are not cut finer than that.
+
+    Raises:
+        UserError: ``cuda`` without a GPU.
+    """
+
+    def __init__(self, device: str, width: int) -> None:
+        self.gpus = [] if device == "cpu" else visible_gpus()
+        if device == "cuda" and not self.gpus:
+            raise UserError("--device cuda, but nvidia-smi lists no GPU; use --device cpu")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._cores = cores or 1
+        room = max(1, _available_memory() // _CHILD_BYTES)
+        self.count = len(self.gpus) or max(1, min(width, self._cores, room))
+        self._free = self.count
+
+    def take(self, whole: bool) -> Lease | None:
+        """A lease if one is free now.
+
+        Args:
+            whole: the work gains from every core (pre-training). Of GPUs it gets one either
+                way.
+        """
+        if self.gpus:
+            return self._take_gpu()
+        wanted = self.count if whole else 1
+        if self._free < wanted:
+            return None
+        self._free -= wanted
+        threads = self._cores if whole else max(1, self._cores // self.count)
+
+        def release() -> None:
+            self._free += wanted
+
+        env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
+        plural = "s" if threads > 1 else ""
+        return Lease(f"{threads} thread{plural}", threads, env, release)
+
+    def _take_gpu(self) -> Lease | None:
+        threads = max(1, self._cores // self.count)
+        for gpu in self.gpus:
+            handle = os.open(_lock_file(gpu), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                continue
+            env = {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
+            return Lease(f"GPU {gpu}", threads, env, partial(os.close, handle))
+        return None
+
+
+def visible_gpus() -> list[str]:
+    """Indices or ids of the GPUs this process may use, without importing torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []  # no driver here
+    return listed.split()
+
+
+def _lock_file(gpu: str) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"sa3d-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{gpu.replace('/', '-')}.lock"
+
+
+def _available_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
