@@ -42,11 +42,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What :meth:`Trainer.fit` did. ``seconds`` and ``steps`` count those before a resume too."""
+    """What :meth:`Trainer.fit` did. ``seconds`` and ``steps`` count those before a resume too;
+    ``metrics`` are those last logged."""
 
     steps: int
     seconds: float
-    samples_per_second: float
+    metrics: Mapping[str, float]
     resumed_at: Position | None
 
 
@@ -112,7 +113,7 @@ class Trainer:
         self._window = Window(self.processes)
         self._shown = ""
         self._seconds = 0.0
-        self._samples_per_second = 0.0
+        self._means: dict[str, float] = {}
         self._position = Position()
         # an epoch whose batches `accumulate` does not divide ends with a smaller step
         self._steps_per_epoch = -(-len(self.source) // self.settings.accumulate)
@@ -132,7 +133,7 @@ class Trainer:
             for epoch in range(self._position.epoch, self.settings.epochs):
                 self._epoch(epoch, signals, began)
         self._seconds = time.perf_counter() - began
-        return Fitted(self._position.step, self._seconds, self._samples_per_second, resumed)
+        return Fitted(self._position.step, self._seconds, self._means, resumed)
 
     # --- one epoch, one step -------------------------------------------------------------
 
@@ -220,17 +221,16 @@ class Trainer:
             return
         step = self._position.step
         try:
-            means = self._window.means()
+            self._means = self._window.means()
         except Bad as bad:
             if self.processes.main:
                 self.tracker.metrics({metric_keys.NONFINITE: 1.0}, step)
                 self.tracker.flush()
             raise TrainingError(self._explain(bad, step)) from None
-        self._samples_per_second = means[metric_keys.SAMPLES_PER_SECOND]
-        self._shown = f"loss {means[metric_keys.LOSS]:.4g}  "
+        self._means[metric_keys.LR] = self._rate((step - 1) / self._steps_per_epoch)
+        self._shown = f"loss {self._means[metric_keys.LOSS]:.4g}  "
         if self.processes.main:
-            rate = self._rate((step - 1) / self._steps_per_epoch)
-            self.tracker.metrics(means | {metric_keys.LR: rate}, step)
+            self.tracker.metrics(self._means, step)
 
     def _explain(self, bad: Bad, step: int) -> str:
         at = step - bad.steps_ago
@@ -247,7 +247,7 @@ class Trainer:
         if not self.processes.main:
             return
         total = self._steps_per_epoch * self.settings.epochs
-        speed = self._samples_per_second
+        speed = self._means.get(metric_keys.SAMPLES_PER_SECOND, 0.0)
         if speed > 0:
             a_step = self.source.batch_size * self.processes.world * self.settings.accumulate
             left = (total - self._position.step) * a_step / speed
@@ -277,6 +277,7 @@ class Trainer:
                 "processes": self.processes.world,
                 "onednn": tune.onednn_in_use(),
                 "generators": generators,
+                "means": self._means,
                 "method": self.method.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "extra": {name: part.state_dict() for name, part in self.extra.items()},
@@ -307,7 +308,7 @@ class Trainer:
             tune.use_onednn(state["onednn"])  # the other route rounds differently
         random_state.restore(state["generators"][self.processes.rank], self.device)
         self._position = Position(**state["position"])
-        self._seconds = state["seconds"]
+        self._seconds, self._means = state["seconds"], state["means"]
         if self.processes.main:
             self.tracker.resume(self._position.step)
         return self._position

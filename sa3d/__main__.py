@@ -1,0 +1,5 @@
+"""``python -m sa3d``."""
+
+from sa3d.cli import main
+
+main()

@@ -1,0 +1,76 @@
+"""``explain.npz`` of a pre-trained model: what it finds hard, masks and rebuilds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from point_ops import farthest_point_sample
+
+from sa3d.config import ExperimentConfig
+from sa3d.data.store import TEST, CloudSet
+from sa3d.data.transforms import unit_sphere
+from sa3d.engine.types import Progress
+from sa3d.masking.base import largest
+from sa3d.models.explain import explain
+from sa3d.models.method import Method
+from sa3d.viz.explain import Explained, save_explain
+
+CLOUDS = 6
+
+
+def save_explanation(
+    path: Path,
+    method: Method,
+    clouds: CloudSet,
+    config: ExperimentConfig,
+    epochs: int,
+    device: torch.device,
+) -> None:
+    """Explain the first test cloud of up to six classes, spread over the list of classes.
+
+    The mask is that of the last epoch, where the curriculum stands at its end. A plain masked
+    autoencoder has no scores: its ``gc`` is zero everywhere and nothing is ``hard``.
+    """
+    rows = example_rows(clouds)
+    stored = torch.from_numpy(np.ascontiguousarray(clouds.points[rows]))
+    chosen = farthest_point_sample(stored, config.data.points).long()
+    points = unit_sphere(stored.gather(1, chosen[..., None].expand(-1, -1, 3))).to(device)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    last = epochs - 1
+    found = explain(method, points, Progress(last, epochs, last, 1, generator))
+    hard = torch.zeros_like(found.mask)
+    scores = torch.zeros(found.mask.shape)
+    if found.scores is not None:
+        scores = found.scores
+        hard = largest(scores, method.strategy.hard_budget(last, epochs)) & found.mask
+    parts = None
+    if clouds.part_labels is not None:
+        parts = np.take_along_axis(
+            clouds.part_labels[rows].astype(np.int64), chosen.numpy(), axis=1
+        )
+    save_explain(
+        path,
+        Explained(
+            points=points.cpu().numpy(),
+            centers=found.centers.cpu().numpy(),
+            patch_index=found.index.cpu().numpy(),
+            gc=scores.float().cpu().numpy(),
+            mask=found.mask.cpu().numpy(),
+            hard=hard.cpu().numpy(),
+            rebuilt=found.rebuilt.float().cpu().numpy(),
+            labels=clouds.labels[rows],
+            class_names=clouds.class_names,
+            part_labels=parts,
+        ),
+    )
+
+
+def example_rows(clouds: CloudSet) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The first test row of each of up to six classes, evenly spread, ascending by class."""
+    test = clouds.indices(TEST)
+    classes = np.unique(clouds.labels[test])
+    spread = np.unique(np.linspace(0, len(classes) - 1, CLOUDS).round().astype(int))
+    first = [test[clouds.labels[test] == label][0] for label in classes[spread]]
+    return np.array(first, dtype=np.int64)
