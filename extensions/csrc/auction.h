@@ -11,8 +11,7 @@ struct Offer {
 static inline Offer cheapest(const float* cost, const float* price, int64_t padded) {
   constexpr int L = Lanes<float>::count;
   Vec<float> best = splat<float>(infinity<float>), second = best;
-  IVec<float> at = isplat<float>(0), here = isplat<float>(0);
-  for (int i = 0; i < L; ++i) here[i] = i;
+  IVec<float> at = isplat<float>(0), here = lane_numbers<float>();
   for (int64_t j = 0; j < padded; j += L) {
     const Vec<float> value = load(cost + j) + load(price + j);
     const auto wins = value < best;
@@ -34,14 +33,21 @@ static inline Offer cheapest(const float* cost, const float* price, int64_t padd
   return offer;
 }
 
-// Distances of row i of a to the planes of b.
-static inline void cost_row(const float* p, const float* planes, int64_t padded, float* out) {
+// Distances of a point to the planes of b; returns the largest.
+static inline float cost_row(const float* p, const float* planes, int64_t padded, float* out) {
   constexpr int L = Lanes<float>::count;
   const Vec<float> x = splat(p[0]), y = splat(p[1]), z = splat(p[2]);
-  for (int64_t j = 0; j < padded; j += L)
-    store(out + j, squared<float>(load(planes + j), load(planes + padded + j),
-                                  load(planes + 2 * padded + j), x, y, z));
+  Vec<float> most = splat(0.0f);
+  for (int64_t j = 0; j < padded; j += L) {
+    const Vec<float> d = squared<float>(load(planes + j), load(planes + padded + j),
+                                        load(planes + 2 * padded + j), x, y, z);
+    most = greater<float>(d, most);
+    store(out + j, d);
+  }
   for (int64_t j = 0; j < padded; ++j) out[j] = std::sqrt(out[j]);
+  float largest = 0;
+  for (int i = 0; i < L; ++i) largest = std::max(largest, most[i]);
+  return std::sqrt(largest);
 }
 
 static void auction(const float* a, const float* b, int64_t n, float eps, int64_t* out) {
@@ -53,8 +59,7 @@ static void auction(const float* a, const float* b, int64_t n, float eps, int64_
   float largest = 0;
   for (int64_t i = 0; i < n; ++i) {
     float* row = &cost[whole ? i * padded : 0];
-    cost_row(a + 3 * i, planes.data(), padded, row);
-    for (int64_t j = 0; j < n; ++j) largest = std::max(largest, row[j]);
+    largest = std::max(largest, cost_row(a + 3 * i, planes.data(), padded, row));
   }
   for (int64_t j = n; j < padded; ++j) price[j] = infinity<float>;
   // Below this step a bid could vanish in the rounding of a price: it would never end.
@@ -64,7 +69,7 @@ static void auction(const float* a, const float* b, int64_t n, float eps, int64_
     return;
   }
   std::vector<int32_t> owner(n), column(n), open(n);
-  float step = std::max(largest / 8, eps);
+  float step = std::max(largest / 32, eps);
   while (true) {
     std::fill(owner.begin(), owner.end(), -1);
     for (int64_t i = 0; i < n; ++i) open[i] = int32_t(n - 1 - i);
@@ -81,7 +86,7 @@ static void auction(const float* a, const float* b, int64_t n, float eps, int64_
       if (loser >= 0) open[waiting++] = loser;
     }
     if (step <= eps) break;
-    step = std::max(step / 6, eps);
+    step = std::max(step / 12, eps);
   }
   for (int64_t i = 0; i < n; ++i) out[i] = column[i];
 }

@@ -1,254 +1,26 @@
 // The CPU kernels as torch operators: checks, scratch memory, and threads over torch's own pool.
-// The schemas are declared in Python (point_ops/*.py).
+// The schemas are declared in Python (point_ops/*.py). One translation unit, because torch's
+// headers take most of the time of the build.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 
 #include "kernels.h"
 
 namespace {
-using at::Tensor;
-using Shape = at::IntArrayRef;
-
-template <class T>
-const Kernels<T>& table() {
-  if constexpr (std::is_same_v<T, float>)
-    return kernels().f32;
-  else
-    return kernels().f64;
-}
-
-// Calls f with a float or a double, by dtype.
-template <class F>
-void by_dtype(const Tensor& t, const char* name, F&& f) {
-  if (t.scalar_type() == at::kFloat) return f(float{});
-  if (t.scalar_type() == at::kDouble) return f(double{});
-  TORCH_CHECK_VALUE(false, name, ": expected float32 or float64, got ", t.scalar_type());
-}
-
-Tensor checked(const Tensor& t, const char* name, int64_t dims, at::ScalarType type) {
-  TORCH_CHECK_VALUE(t.device().is_cpu(), name, ": expected a CPU tensor, got ", t.device());
-  TORCH_CHECK_VALUE(t.dim() == dims, name, ": expected ", dims, " axes, got ", t.sizes());
-  TORCH_CHECK_VALUE(t.scalar_type() == type, name, ": expected ", type, ", got ",
-                    t.scalar_type());
-  return t.contiguous();
-}
-Tensor indices(const Tensor& t, const char* name, Shape shape) {
-  Tensor out = checked(t, name, int64_t(shape.size()), at::kLong);
-  TORCH_CHECK_VALUE(t.sizes() == shape, name, ": expected shape ", shape, ", got ", t.sizes());
-  return out;
-}
-Tensor like(const Tensor& t, const char* name, const Tensor& other, Shape shape) {
-  Tensor out = checked(t, name, int64_t(shape.size()), other.scalar_type());
-  TORCH_CHECK_VALUE(t.sizes() == shape, name, ": expected shape ", shape, ", got ", t.sizes());
-  return out;
-}
-
-Tensor fps(const Tensor& points_, const Tensor& start_, const std::optional<Tensor>& lengths_,
-           int64_t s) {
-  const Tensor points = checked(points_, "points", 3, points_.scalar_type());
-  const int64_t batch = points.size(0), n = points.size(1);
-  TORCH_CHECK_VALUE(points.size(2) == 3, "points: expected shape (B, N, 3), got ",
-                    points.sizes());
-  TORCH_CHECK_VALUE(s >= 1 && (n >= 1 || batch == 0), "n_samples: expected at least 1, of N >= 1");
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31), "points: expected fewer than 2^31 points");
-  const Tensor start = indices(start_, "start", {batch});
-  Tensor lengths;
-  if (lengths_) lengths = indices(*lengths_, "lengths", {batch});
-  for (int64_t b = 0; lengths_ && b < batch; ++b) {
-    const int64_t length = lengths.const_data_ptr<int64_t>()[b];
-    TORCH_CHECK_VALUE(length >= 1 && length <= n, "lengths: expected values in 1..", n);
-  }
-  Tensor out = at::empty({batch, s}, points.options().dtype(at::kLong));
-  by_dtype(points, "points", [&](auto zero) {
-    using T = decltype(zero);
-    const T* cloud = points.const_data_ptr<T>();
-    const int64_t* first = start.const_data_ptr<int64_t>();
-    const int64_t* length = lengths_ ? lengths.const_data_ptr<int64_t>() : nullptr;
-    int64_t* picked = out.mutable_data_ptr<int64_t>();
-    at::parallel_for(0, batch, 1, [&](int64_t from, int64_t to) {
-      for (int64_t b = from; b < to; ++b) {
-        const int64_t valid = length ? length[b] : n;
-        const int64_t at = std::min(std::max<int64_t>(first[b], 0), valid - 1);
-        table<T>().fps(cloud + b * n * 3, n, valid, at, s, picked + b * s);
-      }
-    });
-  });
-  return out;
-}
-
-// Planes of every cloud (B, D, stride), padded to whole vectors.
-template <class T>
-Tensor plane_tensor(const Tensor& points, int64_t& stride) {
-  const int64_t batch = points.size(0), n = points.size(1), d = points.size(2);
-  stride = (n + 63) / 64 * 64;
-  Tensor out = at::empty({batch, d, stride}, points.options());
-  const T* from = points.const_data_ptr<T>();
-  T* to = out.mutable_data_ptr<T>();
-  const int64_t step = stride;
-  at::parallel_for(0, batch, 1, [&](int64_t b0, int64_t b1) {
-    for (int64_t b = b0; b < b1; ++b)
-      table<T>().planes(from + b * n * d, n, d, step, to + b * d * step);
-  });
-  return out;
-}
-
-// Calls f(cloud, first row, last row) over blocks of the rows of every cloud, in parallel.
-template <class F>
-void over_rows(int64_t batch, int64_t rows, int64_t block, F&& f) {
-  const int64_t blocks = (rows + block - 1) / block;
-  at::parallel_for(0, batch * blocks, 1, [&](int64_t from, int64_t to) {
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t first = task % blocks * block;
-      f(task / blocks, first, std::min(rows, first + block));
-    }
-  });
-}
-
-std::tuple<Tensor, Tensor> knn(const Tensor& queries_, const Tensor& points_, int64_t k) {
-  const Tensor points = checked(points_, "points", 3, points_.scalar_type());
-  const int64_t batch = points.size(0), n = points.size(1), d = points.size(2);
-  const int64_t m = queries_.dim() == 3 ? queries_.size(1) : 0;
-  const Tensor queries = like(queries_, "queries", points, {batch, m, d});
-  TORCH_CHECK_VALUE(k >= 1 && k <= n, "k: expected 1..", n, ", got ", k);
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31), "points: expected fewer than 2^31 points");
-  Tensor sqdist = at::empty({batch, m, k}, points.options());
-  Tensor idx = at::empty({batch, m, k}, points.options().dtype(at::kLong));
-  by_dtype(points, "points", [&](auto zero) {
-    using T = decltype(zero);
-    int64_t stride = 0;
-    const Tensor planes = plane_tensor<T>(points, stride);
-    const T *q = queries.const_data_ptr<T>(), *p = planes.const_data_ptr<T>();
-    T* dist = sqdist.mutable_data_ptr<T>();
-    int64_t* at = idx.mutable_data_ptr<int64_t>();
-    over_rows(batch, m, 64, [&](int64_t b, int64_t from, int64_t to) {
-      const int64_t row = b * m + from;
-      table<T>().knn(q + row * d, to - from, p + b * d * stride, n, d, stride, k, dist + row * k,
-                     at + row * k);
-    });
-  });
-  return {sqdist, idx};
-}
-
-Tensor ball_query(const Tensor& queries_, const Tensor& points_, double radius, int64_t k) {
-  const Tensor points = checked(points_, "points", 3, points_.scalar_type());
-  const int64_t batch = points.size(0), n = points.size(1);
-  const int64_t m = queries_.dim() == 3 ? queries_.size(1) : 0;
-  TORCH_CHECK_VALUE(points.size(2) == 3 && n >= 1, "points: expected shape (B, N >= 1, 3), got ",
-                    points.sizes());
-  const Tensor queries = like(queries_, "queries", points, {batch, m, 3});
-  TORCH_CHECK_VALUE(k >= 1, "k: expected at least 1, got ", k);
-  Tensor idx = at::empty({batch, m, k}, points.options().dtype(at::kLong));
-  by_dtype(points, "points", [&](auto zero) {
-    using T = decltype(zero);
-    int64_t stride = 0;
-    const Tensor planes = plane_tensor<T>(points, stride);
-    const T *q = queries.const_data_ptr<T>(), *p = planes.const_data_ptr<T>();
-    const T limit = T(radius) * T(radius);
-    int64_t* at = idx.mutable_data_ptr<int64_t>();
-    over_rows(batch, m, 64, [&](int64_t b, int64_t from, int64_t to) {
-      const int64_t row = b * m + from;
-      table<T>().ball(q + row * 3, to - from, p + b * 3 * stride, n, stride, limit, k,
-                      at + row * k);
-    });
-  });
-  return idx;
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(const Tensor& a_, const Tensor& b_) {
-  const Tensor a = checked(a_, "a", 3, a_.scalar_type());
-  const int64_t batch = a.size(0), n = a.size(1), m = b_.dim() == 3 ? b_.size(1) : 0;
-  const Tensor b = like(b_, "b", a, {batch, m, 3});
-  TORCH_CHECK_VALUE(a.size(2) == 3 && n >= 1 && m >= 1,
-                    "a, b: expected shapes (B, N >= 1, 3) and (B, M >= 1, 3), got ", a.sizes(),
-                    " and ", b.sizes());
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31) && m < (int64_t(1) << 31),
-                    "a, b: expected fewer than 2^31 points");
-  const auto longs = a.options().dtype(at::kLong);
-  Tensor dist_ab = at::empty({batch, n}, a.options()), idx_ab = at::empty({batch, n}, longs);
-  Tensor dist_ba = at::empty({batch, m}, a.options()), idx_ba = at::empty({batch, m}, longs);
-  by_dtype(a, "a", [&](auto zero) {
-    using T = decltype(zero);
-    auto one_way = [&](const Tensor& from, const Tensor& to, Tensor& dist, Tensor& idx) {
-      const int64_t rows = from.size(1), others = to.size(1);
-      const T *p = from.const_data_ptr<T>(), *q = to.const_data_ptr<T>();
-      T* d = dist.mutable_data_ptr<T>();
-      int64_t* at = idx.mutable_data_ptr<int64_t>();
-      over_rows(batch, rows, 512, [&](int64_t i, int64_t first, int64_t last) {
-        const int64_t row = i * rows + first;
-        table<T>().nearest(p + row * 3, last - first, q + i * others * 3, others, d + row,
-                           at + row);
-      });
-    };
-    one_way(a, b, dist_ab, idx_ab);
-    one_way(b, a, dist_ba, idx_ba);
-  });
-  return {dist_ab, dist_ba, idx_ab, idx_ba};
-}
-
-std::tuple<Tensor, Tensor> chamfer_backward(const Tensor& grad_ab_, const Tensor& grad_ba_,
-                                            const Tensor& a_, const Tensor& b_,
-                                            const Tensor& idx_ab_, const Tensor& idx_ba_) {
-  const Tensor a = checked(a_, "a", 3, a_.scalar_type());
-  const int64_t batch = a.size(0), n = a.size(1), m = b_.dim() == 3 ? b_.size(1) : 0;
-  TORCH_CHECK_VALUE(a.size(2) == 3, "a: expected shape (B, N, 3), got ", a.sizes());
-  const Tensor b = like(b_, "b", a, {batch, m, 3});
-  const Tensor grad_ab = like(grad_ab_, "grad_ab", a, {batch, n});
-  const Tensor grad_ba = like(grad_ba_, "grad_ba", a, {batch, m});
-  const Tensor idx_ab = indices(idx_ab_, "idx_ab", {batch, n});
-  const Tensor idx_ba = indices(idx_ba_, "idx_ba", {batch, m});
-  Tensor to_a = at::zeros({batch, n, 3}, a.options()), to_b = at::zeros({batch, m, 3}, a.options());
-  std::atomic<bool> ok{true};
-  by_dtype(a, "a", [&](auto zero) {
-    using T = decltype(zero);
-    const T *pa = a.const_data_ptr<T>(), *pb = b.const_data_ptr<T>();
-    const T *ga = grad_ab.const_data_ptr<T>(), *gb = grad_ba.const_data_ptr<T>();
-    const int64_t *ia = idx_ab.const_data_ptr<int64_t>(), *ib = idx_ba.const_data_ptr<int64_t>();
-    T *ta = to_a.mutable_data_ptr<T>(), *tb = to_b.mutable_data_ptr<T>();
-    at::parallel_for(0, batch, std::max<int64_t>(1, 1024 / (n + m + 1)),
-                     [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        const int64_t ra = i * n, rb = i * m;
-        const auto& use = table<T>();
-        if (!use.nearest_backward(ga + ra, pa + 3 * ra, n, pb + 3 * rb, m, ia + ra, ta + 3 * ra,
-                                  tb + 3 * rb) ||
-            !use.nearest_backward(gb + rb, pb + 3 * rb, m, pa + 3 * ra, n, ib + rb, tb + 3 * rb,
-                                  ta + 3 * ra))
-          ok = false;
-      }
-    });
-  });
-  TORCH_CHECK_VALUE(ok, "idx_ab, idx_ba: expected indices into the other cloud");
-  return {to_a, to_b};
-}
-
-Tensor auction(const Tensor& a_, const Tensor& b_, double eps) {
-  TORCH_CHECK_VALUE(a_.dim() == 3 && a_.size(2) == 3, "a: expected shape (B, N, 3), got ",
-                    a_.sizes());
-  const Tensor a = checked(a_.to(at::kFloat), "a", 3, at::kFloat);
-  const Tensor b = like(b_.to(at::kFloat), "b", a, a.sizes());
-  TORCH_CHECK_VALUE(eps > 0, "eps: expected a positive number, got ", eps);
-  const int64_t batch = a.size(0), n = a.size(1);
-  TORCH_CHECK_VALUE(n < 65536, "a: expected fewer than 65536 points, got ", n);
-  const float *pa = a.const_data_ptr<float>(), *pb = b.const_data_ptr<float>();
-  for (int64_t i = 0; i < batch * n * 3; ++i)  // 1e18: squares and their sums stay finite
-    TORCH_CHECK_VALUE(std::abs(pa[i]) < 1e18f && std::abs(pb[i]) < 1e18f,
-                      "a, b: expected finite coordinates");
-  Tensor out = at::empty({batch, n}, a.options().dtype(at::kLong));
-  int64_t* matched = out.mutable_data_ptr<int64_t>();
-  at::parallel_for(0, batch, 1, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; ++i)
-      kernels().auction(pa + i * n * 3, pb + i * n * 3, n, float(eps), matched + i * n);
-  });
-  return out;
-}
+#include "bindings_common.h"
+#include "bindings_points.h"
+#include "bindings_rows.h"
 }  // namespace
 
 TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
@@ -258,4 +30,8 @@ TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
   m.impl("chamfer", &chamfer);
   m.impl("chamfer_backward", &chamfer_backward);
   m.impl("auction", &auction);
+  m.impl("gather", &gather);
+  m.impl("gather_backward", &gather_backward);
+  m.impl("interpolate", &interpolate);
+  m.impl("interpolate_backward", &interpolate_backward);
 }

@@ -31,8 +31,7 @@ static inline Best<T> lower_minima(const T* x, const T* y, const T* z, T* m, int
     at0 = up0 ? here : at0;
     at1 = up1 ? here : at1;
   }
-  IVec<T> lane;
-  for (int i = 0; i < L; ++i) lane[i] = Index(i);
+  const IVec<T> lane = lane_numbers<T>();
   at0 += lane;
   at1 += lane + isplat<T>(L);
   const auto second = (best1 > best0) | ((best1 == best0) & (at1 < at0));
@@ -64,11 +63,13 @@ static void fps_brute(const T* cloud, int64_t valid, int64_t start, int64_t s, i
 template <class T>
 struct Leaves {
   static constexpr int64_t step = 2 * Lanes<T>::count;
-  static constexpr int64_t capacity = step > 64 ? step : 64;  // points a leaf
+  static constexpr int64_t capacity = 128;  // points a leaf
+  using Index = typename Lanes<T>::Index;
   std::vector<T> x, y, z, m;
   std::vector<int32_t> original;
-  std::vector<T> low[3], high[3], most;      // a leaf: bounding box, largest running minimum
-  std::vector<int64_t> first, size, winner;  // a leaf: its run, original index of that point
+  std::vector<T> low[3], high[3], most;  // a leaf: bounding box, largest running minimum
+  std::vector<Index> winner;             // a leaf: original index of the point that holds it
+  std::vector<int64_t> first, size;      // a leaf: its run
 
   void add(const T* cloud, const int32_t* ids, int64_t n, const T* lo, const T* hi) {
     const int64_t padded = (n + step - 1) / step * step;
@@ -122,7 +123,7 @@ struct Leaves {
     while (most.size() % Lanes<T>::count) {
       for (int a = 0; a < 3; ++a) low[a].push_back(0), high[a].push_back(0);
       most.push_back(-1);
-      winner.push_back(std::numeric_limits<int64_t>::max());
+      winner.push_back(std::numeric_limits<Index>::max());
     }
   }
 
@@ -155,25 +156,28 @@ static void fps_leaves(const T* cloud, int64_t valid, int64_t start, int64_t s, 
   for (int64_t k = 1; k < s; ++k) {
     const T* p = cloud + 3 * last;
     const Vec<T> c[3] = {splat<T>(p[0]), splat<T>(p[1]), splat<T>(p[2])};
-    T top = -1;
-    int64_t winner = 0;
+    Vec<T> top = splat<T>(-1);
+    IVec<T> winner = isplat<T>(0);
     for (int64_t g = 0; g < leaves; g += L) {
-      const auto open = tree.bound(g, c) < load(&tree.most[g]);
-      for (int i = 0; i < L; ++i) {
-        if (!open[i]) continue;
-        const int64_t leaf = g + i, at = tree.first[leaf];
-        const Best<T> far = lower_minima<T>(&tree.x[at], &tree.y[at], &tree.z[at], &tree.m[at],
-                                            tree.size[leaf], c[0], c[1], c[2]);
-        tree.most[leaf] = far.value;
-        tree.winner[leaf] = tree.original[at + far.index];
+      Vec<T> most = load(&tree.most[g]);
+      unsigned open = bits_of<T>(tree.bound(g, c) < most);
+      if (open) {
+        for (; open; open &= open - 1) {
+          const int64_t leaf = g + __builtin_ctz(open), at = tree.first[leaf];
+          const Best<T> far = lower_minima<T>(&tree.x[at], &tree.y[at], &tree.z[at],
+                                              &tree.m[at], tree.size[leaf], c[0], c[1], c[2]);
+          tree.most[leaf] = far.value;
+          tree.winner[leaf] = tree.original[at + far.index];
+        }
+        most = load(&tree.most[g]);
       }
+      IVec<T> who;
+      std::memcpy(&who, &tree.winner[g], sizeof who);
+      const auto wins = (most > top) | ((most == top) & (who < winner));
+      top = wins ? most : top;
+      winner = wins ? who : winner;
     }
-    for (int64_t g = 0; g < leaves; ++g) {
-      const bool wins = tree.most[g] > top || (tree.most[g] == top && tree.winner[g] < winner);
-      top = wins ? tree.most[g] : top;
-      winner = wins ? tree.winner[g] : winner;
-    }
-    out[k] = last = winner;
+    out[k] = last = best_lane<T>(top, winner).index;
   }
 }
 
@@ -183,6 +187,6 @@ static void fps(const T* cloud, int64_t n, int64_t valid, int64_t start, int64_t
   (void)n;
   if (s < 1) return;
   // Measured: leaves pay from a few thousand points and some hundred picks on.
-  if (valid >= 2048 && s >= 512) return fps_leaves<T>(cloud, valid, start, s, out);
+  if (valid >= 1024 && s >= 320) return fps_leaves<T>(cloud, valid, start, s, out);
   fps_brute<T>(cloud, valid, start, s, out);
 }

@@ -9,145 +9,186 @@ static void planes(const T* cloud, int64_t n, int64_t d, int64_t stride, T* out)
   }
 }
 
-// Squared distances of one query to all planes, NaN as infinity (so the padding is infinite).
+// Squared distances of one query to all planes. The padding, and any NaN, stays NaN.
 template <class T>
 static inline void distances(const T* q, const T* planes, int64_t d, int64_t stride, T* out) {
   constexpr int L = Lanes<T>::count;
-  const Vec<T> inf = splat<T>(infinity<T>);
-  if (d == 3) {
-    const Vec<T> qx = splat<T>(q[0]), qy = splat<T>(q[1]), qz = splat<T>(q[2]);
-    const T *x = planes, *y = x + stride, *z = y + stride;
-    for (int64_t i = 0; i < stride; i += L)
-      store(out + i,
-            lesser<T>(squared<T>(load(x + i), load(y + i), load(z + i), qx, qy, qz), inf));
-    return;
-  }
   for (int64_t i = 0; i < stride; i += L) {
     Vec<T> total = splat<T>(0);
     for (int64_t a = 0; a < d; ++a) {
       const Vec<T> delta = load(planes + a * stride + i) - splat<T>(q[a]);
       total += delta * delta;
     }
-    store(out + i, lesser<T>(total, inf));
+    store(out + i, total);
   }
 }
 
-// An upper bound of the k-th smallest of `dist`, usually tight: the values are dealt into
-// `groups` >= k columns; if k columns have a minimum <= t, then k values are <= t. The smallest
-// such t among the column minima is approached by bisection over the bits of the float.
-static inline float bound_kth(const float* dist, int64_t stride, int64_t k, int64_t columns,
+// The smallest of each of C columns of vectors; NaN is passed over.
+template <int C>
+static inline void column_minima(const float* dist, int64_t stride, float* minima) {
+  constexpr int L = Lanes<float>::count;
+  Vec<float> low[C];
+  for (int v = 0; v < C; ++v) low[v] = splat<float>(infinity<float>);
+  for (int64_t i = 0; i < stride; i += C * L)
+    for (int v = 0; v < C; ++v) low[v] = lesser<float>(load(dist + i + v * L), low[v]);
+  for (int v = 0; v < C; ++v) store(minima + v * L, low[v]);
+}
+// The same together with the distances in three dimensions, which spares a pass.
+template <int C>
+static inline void distances3(const float* q, const float* x, int64_t stride, float* out,
                               float* minima) {
   constexpr int L = Lanes<float>::count;
-  const int64_t groups = columns * L;
-  for (int64_t g = 0; g < groups; g += L) {
-    Vec<float> low = load(dist + g);
-    for (int64_t i = g + groups; i < stride; i += groups)
-      low = lesser<float>(load(dist + i), low);
-    store(minima + g, low);
-  }
-  Vec<float> lowest = load(minima), highest = lowest;
-  for (int64_t g = L; g < groups; g += L) {
-    lowest = lesser<float>(load(minima + g), lowest);
-    highest = greater<float>(load(minima + g), highest);
-  }
-  float low = lowest[0], high = highest[0];
-  for (int i = 1; i < L; ++i) {
-    low = lowest[i] < low ? lowest[i] : low;
-    high = highest[i] > high ? highest[i] : high;
-  }
-  int32_t from, to;
-  std::memcpy(&from, &low, 4);
-  std::memcpy(&to, &high, 4);
-  for (int round = 0; round < 12 && from < to; ++round) {
-    const int32_t mid = from + (to - from) / 2;
-    float value;
-    std::memcpy(&value, &mid, 4);
-    IVec<float> inside = isplat<float>(0);
-    for (int64_t g = 0; g < groups; g += L) inside -= load(minima + g) <= splat<float>(value);
-    int64_t counted = 0;
-    for (int i = 0; i < L; ++i) counted += inside[i];
-    if (counted >= k) {
-      to = mid;
-      if (counted == k) break;
-    } else {
-      from = mid + 1;
+  const float *y = x + stride, *z = y + stride;
+  const Vec<float> qx = splat(q[0]), qy = splat(q[1]), qz = splat(q[2]);
+  Vec<float> low[C];
+  for (int v = 0; v < C; ++v) low[v] = splat<float>(infinity<float>);
+  for (int64_t i = 0; i < stride; i += C * L)
+    for (int v = 0; v < C; ++v) {
+      const int64_t at = i + v * L;
+      const Vec<float> d = squared<float>(load(x + at), load(y + at), load(z + at), qx, qy, qz);
+      store(out + at, d);
+      low[v] = lesser<float>(d, low[v]);
     }
+  for (int v = 0; v < C; ++v) store(minima + v * L, low[v]);
+}
+
+// An upper bound of the k-th smallest value, usually tight: if k columns have a minimum <= t,
+// then k values are <= t. The smallest such t is approached by bisection over the bits of the
+// float, which order like the float since distances are not negative.
+template <int G>
+static inline float bound_kth(const float* minima, int64_t k) {
+  constexpr int L = Lanes<float>::count, C = G / L;
+  IVec<float> column[C], low, high;
+  std::memcpy(column, minima, sizeof column);
+  low = high = column[0];
+  for (int v = 1; v < C; ++v) {
+    low = column[v] < low ? column[v] : low;
+    high = column[v] > high ? column[v] : high;
+  }
+  int32_t from = low[0], to = high[0];
+  for (int i = 1; i < L; ++i) from = std::min(from, low[i]), to = std::max(to, high[i]);
+  from = std::max(from, to - (4 << 23));  // at most a factor 16 below: fewer rounds
+  for (int round = 0; round < 8 && from < to; ++round) {
+    const int32_t mid = from + (to - from) / 2;
+    int64_t counted = 0;
+    for (int v = 0; v < C; ++v)
+      counted += __builtin_popcount(bits_of<float>(column[v] <= isplat<float>(mid)));
+    if (counted >= k)
+      to = mid;
+    else
+      from = mid + 1;
   }
   float limit;
   std::memcpy(&limit, &to, 4);
   return limit;
 }
 
-// Puts the k smallest of `keys` (all different) first, ascending.
-static inline void sort_keys(uint64_t* keys, int64_t count, int64_t k, uint64_t* spare) {
+static inline uint64_t key_of(float value, int32_t index) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return uint64_t(bits) << 32 | uint32_t(index);
+}
+
+// Sorts few keys, all different: the rank of each is the number of smaller ones, and no branch
+// depends on the data. `keys` must have room for one more vector.
+static inline void rank_sort(uint64_t* keys, int64_t count, uint64_t* out) {
   typedef uint64_t UVec __attribute__((vector_size(VECTOR_BYTES)));
   constexpr int U = VECTOR_BYTES / 8;
-  if (count > 96) {
-    if (k < count) std::nth_element(keys, keys + k, keys + count);
-    std::sort(keys, keys + k);
-    return;
-  }
-  // Few keys: the rank of each is the number of smaller ones; no branch depends on the data.
-  for (int64_t i = count; i % U; ++i) keys[i] = ~uint64_t(0);
+  for (int u = 0; u < U; ++u) keys[count + u] = ~uint64_t(0);
   for (int64_t i = 0; i < count; ++i) {
-    UVec mine;
-    for (int u = 0; u < U; ++u) mine[u] = keys[i];
-    UVec smaller{};
+    const UVec mine = keys[i] - UVec{};
+    int64_t rank = 0;
     for (int64_t j = 0; j < count; j += U) {
       UVec other;
       std::memcpy(&other, keys + j, sizeof other);
-      smaller -= (UVec)(other < mine);
+      rank += __builtin_popcount(bits_of<double>((IVec<double>)(other < mine)));
     }
-    uint64_t rank = 0;
-    for (int u = 0; u < U; ++u) rank += smaller[u];
-    spare[rank] = keys[i];
+    out[rank] = keys[i];
   }
-  std::copy(spare, spare + k, keys);
 }
 
-static void knn_float(const float* queries, int64_t m, const float* planes, int64_t n, int64_t d,
-                      int64_t stride, int64_t k, float* sqdist, int64_t* idx) {
-  constexpr int L = Lanes<float>::count;
-  std::vector<float> dist(stride);
-  std::vector<uint64_t> keys(n + L), spare(n + L);
-  const int64_t columns = std::max<int64_t>((2 * k + L - 1) / L, 64 / L);
-  const bool bounded = columns * L * 2 <= stride && stride % (columns * L) == 0;
-  const int64_t usable = columns * L <= stride ? stride / (columns * L) * (columns * L) : 0;
-  (void)bounded;
-  std::vector<float> minima(columns * L);
-  for (int64_t q = 0; q < m; ++q) {
-    distances<float>(queries + q * d, planes, d, stride, dist.data());
+// k nearest of one query. The keys (distance, index) not above a bound of the k-th distance are
+// collected, usually little more than k of them, and sorted.
+struct Nearest {
+  static constexpr int L = Lanes<float>::count;
+  int64_t n, stride, k;
+  std::vector<float> dist;
+  std::vector<int32_t> found;
+  std::vector<uint64_t> keys, sorted;
+
+  Nearest(int64_t n, int64_t stride, int64_t k)
+      : n(n), stride(stride), k(k), dist(stride), found(stride + L), keys(n + L), sorted(n + L) {}
+
+  void query(const float* q, const float* planes, int64_t d, float* sqdist, int64_t* idx) {
+    alignas(64) float minima[256];
     float limit = infinity<float>;
-    if (usable >= 2 * columns * L)
-      limit = bound_kth(dist.data(), usable, k, columns, minima.data());
-    int64_t count = 0, i = 0;
-    for (; i + L <= n; i += L)
-      count += pack_below(load(&dist[i]), limit, int32_t(i), &keys[count]);
-    for (; i < n; ++i) {
-      uint32_t bits;
-      std::memcpy(&bits, &dist[i], 4);
-      if (dist[i] <= limit) keys[count++] = uint64_t(bits) << 32 | uint32_t(i);
+    if (2 * k <= 64 && stride >= 128) {  // strides are multiples of 64
+      if (d == 3) {
+        distances3<64 / L>(q, planes, stride, dist.data(), minima);
+      } else {
+        distances<float>(q, planes, d, stride, dist.data());
+        column_minima<64 / L>(dist.data(), stride, minima);
+      }
+      limit = bound_kth<64>(minima, k);
+    } else {
+      distances<float>(q, planes, d, stride, dist.data());
+      if (2 * k <= 256 && stride >= 512) {
+        column_minima<256 / L>(dist.data(), stride / 256 * 256, minima);
+        limit = bound_kth<256>(minima, k);
+      }
     }
-    sort_keys(keys.data(), count, k, spare.data());
+    int64_t count = limit < infinity<float> ? below(limit) : everything();
+    uint64_t* best = keys.data();
+    if (count <= 128) {
+      rank_sort(keys.data(), count, sorted.data());
+      best = sorted.data();
+    } else {
+      if (k < count) std::nth_element(best, best + k, best + count);
+      std::sort(best, best + k);
+    }
     for (int64_t j = 0; j < k; ++j) {
-      const uint32_t bits = uint32_t(keys[j] >> 32);
-      std::memcpy(sqdist + q * k + j, &bits, 4);
-      idx[q * k + j] = int64_t(keys[j] & 0xffffffffu);
+      const uint32_t bits = uint32_t(best[j] >> 32);
+      std::memcpy(sqdist + j, &bits, 4);
+      idx[j] = int64_t(best[j] & 0xffffffffu);
     }
   }
-}
+
+  int64_t below(float limit) {  // the padding is NaN and never below
+    int64_t count = 0;
+    for (int64_t i = 0; i < stride; i += 64) {
+      unsigned hits[64 / L], any = 0;
+      for (int v = 0; v < 64 / L; ++v)
+        any |= hits[v] = bits_of<float>(load(&dist[i + v * L]) <= splat(limit));
+      if (!any) continue;
+      for (int v = 0; v < 64 / L; ++v)
+        count += append_lanes(hits[v], int32_t(i + v * L), &found[count]);
+    }
+    for (int64_t j = 0; j < count; ++j) keys[j] = key_of(dist[found[j]], found[j]);
+    return count;
+  }
+  int64_t everything() {  // a NaN distance counts as infinity
+    for (int64_t i = 0; i < n; ++i)
+      keys[i] = key_of(dist[i] < infinity<float> ? dist[i] : infinity<float>, int32_t(i));
+    return n;
+  }
+};
 
 template <class T>
 static void knn(const T* queries, int64_t m, const T* planes, int64_t n, int64_t d,
                 int64_t stride, int64_t k, T* sqdist, int64_t* idx) {
   if constexpr (std::is_same_v<T, float>) {
-    knn_float(queries, m, planes, n, d, stride, k, sqdist, idx);
+    Nearest nearest(n, stride, k);
+    for (int64_t q = 0; q < m; ++q)
+      nearest.query(queries + q * d, planes, d, sqdist + q * k, idx + q * k);
   } else {
     std::vector<T> dist(stride);
     std::vector<int64_t> order(n);
     for (int64_t q = 0; q < m; ++q) {
       distances<T>(queries + q * d, planes, d, stride, dist.data());
-      for (int64_t i = 0; i < n; ++i) order[i] = i;
+      for (int64_t i = 0; i < n; ++i) {
+        order[i] = i;
+        if (!(dist[i] < infinity<T>)) dist[i] = infinity<T>;
+      }
       std::partial_sort(order.begin(), order.begin() + k, order.end(),
                         [&](int64_t a, int64_t b) {
                           return dist[a] < dist[b] || (dist[a] == dist[b] && a < b);
@@ -163,29 +204,20 @@ static void ball(const T* queries, int64_t m, const T* planes, int64_t n, int64_
                  int64_t k, int64_t* idx) {
   constexpr int L = Lanes<T>::count;
   const T *x = planes, *y = x + stride, *z = y + stride;
+  std::vector<int32_t> buffer(std::min(k, n) + 64);
+  int32_t* inside = buffer.data();
   for (int64_t q = 0; q < m; ++q) {
     const Vec<T> qx = splat<T>(queries[3 * q]), qy = splat<T>(queries[3 * q + 1]),
                  qz = splat<T>(queries[3 * q + 2]);
-    int64_t* out = idx + q * k;
     int64_t found = 0;
-    for (int64_t i = 0; i < n && found < k; i += L) {
-      // The padding is NaN, so its lanes compare false.
-      const auto in =
-          squared<T>(load(x + i), load(y + i), load(z + i), qx, qy, qz) < splat<T>(limit);
-#if VECTOR_BYTES == 64
-      unsigned left = sizeof(T) == 4 ? unsigned(_mm512_movepi32_mask((__m512i)in))
-                                     : unsigned(_mm512_movepi64_mask((__m512i)in));
-      for (; left && found < k; left &= left - 1) out[found++] = i + __builtin_ctz(left);
-#elif VECTOR_BYTES == 32
-      unsigned left = sizeof(T) == 4 ? unsigned(_mm256_movemask_ps((__m256)in))
-                                     : unsigned(_mm256_movemask_pd((__m256d)in));
-      for (; left && found < k; left &= left - 1) out[found++] = i + __builtin_ctz(left);
-#else
-      for (int j = 0; j < L && found < k; ++j)
-        if (in[j]) out[found++] = i + j;
-#endif
+    // The padding is NaN, so its lanes compare false.
+    for (int64_t i = 0; i < stride && found < k; i += L) {
+      const Vec<T> d = squared<T>(load(x + i), load(y + i), load(z + i), qx, qy, qz);
+      found += append_lanes(bits_of<T>(d < splat<T>(limit)), int32_t(i), inside + found);
     }
-    const int64_t fill = found ? out[0] : 0;
-    for (; found < k; ++found) out[found] = fill;
+    int64_t* out = idx + q * k;
+    const int64_t used = std::min(found, k), fill = found ? inside[0] : 0;
+    for (int64_t j = 0; j < used; ++j) out[j] = inside[j];
+    for (int64_t j = used; j < k; ++j) out[j] = fill;
   }
 }

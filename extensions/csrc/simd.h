@@ -30,20 +30,49 @@ template <class T>
 static inline void store(T* to, Vec<T> v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
+// x - 0 is x, so this is one broadcast; filling lane by lane would be one a lane.
 template <class T>
 static inline Vec<T> splat(T value) {
-  Vec<T> v;
-  for (int i = 0; i < Lanes<T>::count; ++i) v[i] = value;
-  return v;
+  return value - Vec<T>{};
 }
 template <class T>
 static inline IVec<T> isplat(typename Lanes<T>::Index value) {
+  return value - IVec<T>{};
+}
+template <class T>
+static inline IVec<T> lane_numbers() {
+  alignas(64) static const typename Lanes<T>::Index numbers[16] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                                   8, 9, 10, 11, 12, 13, 14, 15};
   IVec<T> v;
-  for (int i = 0; i < Lanes<T>::count; ++i) v[i] = value;
+  __builtin_memcpy(&v, numbers, sizeof v);
   return v;
 }
 
-// a when a < b, else b: a NaN in a yields b.
+// a when a < b, else b: a NaN in a yields b. x86 has this as one instruction, which the compiler
+// does not see behind the comparison.
+#if defined(__x86_64__)
+#if VECTOR_BYTES == 64
+#define X86(name) _mm512_##name
+#elif VECTOR_BYTES == 32
+#define X86(name) _mm256_##name
+#else
+#define X86(name) _mm_##name
+#endif
+template <class T>
+static inline Vec<T> lesser(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)X86(min_ps)(a, b);
+  else
+    return (Vec<T>)X86(min_pd)(a, b);
+}
+template <class T>
+static inline Vec<T> greater(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)X86(max_ps)(a, b);
+  else
+    return (Vec<T>)X86(max_pd)(a, b);
+}
+#else
 template <class T>
 static inline Vec<T> lesser(Vec<T> a, Vec<T> b) {
   return a < b ? a : b;
@@ -51,6 +80,27 @@ static inline Vec<T> lesser(Vec<T> a, Vec<T> b) {
 template <class T>
 static inline Vec<T> greater(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
+}
+#endif
+
+// One bit a lane of a comparison's result.
+template <class T>
+static inline unsigned bits_of(IVec<T> mask) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_movepi32_mask((__m512i)mask);
+  else
+    return _mm512_movepi64_mask((__m512i)mask);
+#elif VECTOR_BYTES == 32
+  if constexpr (sizeof(T) == 4)
+    return unsigned(_mm256_movemask_ps((__m256)mask));
+  else
+    return unsigned(_mm256_movemask_pd((__m256d)mask));
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < Lanes<T>::count; ++i) bits |= unsigned(mask[i] & 1) << i;
+  return bits;
+#endif
 }
 
 // Squared distance summed x, y, z in this order and never fused (-ffp-contract=off), so that
@@ -87,46 +137,15 @@ inline Best<float> best_lane<float>(Vec<float> value, IVec<float> index) {
 }
 #endif
 
-// Writes (bits of d) << 32 | index for the lanes with d <= limit; returns how many. d is >= 0,
-// so the packed numbers order like (d, index).
-static inline int pack_below(Vec<float> d, float limit, int32_t base, uint64_t* out) {
+// Appends the numbers base + lane of the lanes set in `bits`; may write a whole vector.
+static inline int append_lanes(unsigned bits, int32_t base, int32_t* out) {
 #if VECTOR_BYTES == 64
-  const __mmask16 m = _mm512_cmp_ps_mask((__m512)d, _mm512_set1_ps(limit), _CMP_LE_OQ);
-  if (!m) return 0;
-  const __m512i lane = _mm512_add_epi32(
-      _mm512_set1_epi32(base),
-      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-  unsigned left = m;
-  alignas(64) uint32_t bits[16], index[16];
-  _mm512_store_si512(bits, _mm512_castps_si512((__m512)d));
-  _mm512_store_si512(index, lane);
-  int n = 0;
-  for (; left; left &= left - 1) {
-    const int i = __builtin_ctz(left);
-    out[n++] = uint64_t(bits[i]) << 32 | index[i];
-  }
-  return n;
-#elif VECTOR_BYTES == 32
-  const __m256 cmp = _mm256_cmp_ps((__m256)d, _mm256_set1_ps(limit), _CMP_LE_OQ);
-  unsigned left = unsigned(_mm256_movemask_ps(cmp));
-  int n = 0;
-  for (; left; left &= left - 1) {
-    const int i = __builtin_ctz(left);
-    uint32_t bits;
-    const float value = d[i];
-    __builtin_memcpy(&bits, &value, 4);
-    out[n++] = uint64_t(bits) << 32 | uint32_t(base + i);
-  }
-  return n;
+  const __m512i number = _mm512_add_epi32(_mm512_set1_epi32(base), (__m512i)lane_numbers<float>());
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(__mmask16(bits), number));
+  return __builtin_popcount(bits);
 #else
   int n = 0;
-  for (int i = 0; i < Lanes<float>::count; ++i) {
-    uint32_t bits;
-    const float value = d[i];
-    __builtin_memcpy(&bits, &value, 4);
-    out[n] = uint64_t(bits) << 32 | uint32_t(base + i);
-    n += value <= limit;
-  }
+  for (; bits; bits &= bits - 1) out[n++] = base + __builtin_ctz(bits);
   return n;
 #endif
 }

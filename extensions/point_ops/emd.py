@@ -80,7 +80,7 @@ def _clouds(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def assignment(
-    a: Tensor, b: Tensor, *, method: Literal["auction", "exact"] = "auction", eps: float = 5e-4
+    a: Tensor, b: Tensor, *, method: Literal["auction", "exact"] = "auction", eps: float = 1e-3
 ) -> Tensor:
     """One-to-one matching of two clouds that makes the mean distance small.
 
@@ -177,7 +177,7 @@ def match_cost(a: Tensor, b: Tensor, match: Tensor) -> Tensor:
 
 
 def earth_movers_distance(
-    a: Tensor, b: Tensor, *, method: Method = "auction", eps: float = 5e-4
+    a: Tensor, b: Tensor, *, method: Method = "auction", eps: float = 1e-3
 ) -> Tensor:
     """Mean distance between matched points, one value a cloud pair.
 

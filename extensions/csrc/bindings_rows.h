@@ -1,33 +1,5 @@
-// Gather, group and interpolation as torch operators; see bindings.cpp.
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
+// Gather, group and interpolation as operators. Included by bindings.cpp only.
 
-#include <atomic>
-#include <cstring>
-#include <tuple>
-
-#include "kernels.h"
-
-namespace {
-using at::Tensor;
-
-template <class F>
-void by_dtype(const Tensor& t, const char* name, F&& f) {
-  if (t.scalar_type() == at::kFloat) return f(float{}, kernels().f32);
-  if (t.scalar_type() == at::kDouble) return f(double{}, kernels().f64);
-  TORCH_CHECK_VALUE(false, name, ": expected float32 or float64, got ", t.scalar_type());
-}
-
-Tensor checked(const Tensor& t, const char* name, at::IntArrayRef shape, at::ScalarType type) {
-  TORCH_CHECK_VALUE(t.device().is_cpu(), name, ": expected a CPU tensor, got ", t.device());
-  TORCH_CHECK_VALUE(t.sizes() == shape, name, ": expected shape ", shape, ", got ", t.sizes());
-  TORCH_CHECK_VALUE(t.scalar_type() == type, name, ": expected ", type, ", got ",
-                    t.scalar_type());
-  return t.contiguous();
-}
 void three_axes(const Tensor& t, const char* name) {
   TORCH_CHECK_VALUE(t.dim() == 3, name, ": expected 3 axes, got ", t.sizes());
 }
@@ -38,7 +10,7 @@ Tensor gather(const Tensor& points_, const Tensor& idx_) {
   const Tensor points = points_.contiguous();
   const int64_t batch = points.size(0), n = points.size(1), c = points.size(2);
   const int64_t m = axis(idx_, 1);
-  const Tensor idx = checked(idx_, "idx", {batch, m}, at::kLong);
+  const Tensor idx = indices(idx_, "idx", {batch, m});
   Tensor out = at::empty({batch, m, c}, points.options());
   const size_t row = size_t(c) * points.element_size();
   const char* from = static_cast<const char*>(points.const_data_ptr());
@@ -84,11 +56,12 @@ Tensor gather_backward(const Tensor& grad_, const Tensor& idx_, int64_t n) {
   const Tensor grad = (half ? grad_.to(at::kFloat) : grad_).contiguous();
   const int64_t batch = grad.size(0), m = grad.size(1), c = grad.size(2);
   TORCH_CHECK_VALUE(n >= 0, "n: expected at least 0, got ", n);
-  const Tensor idx = checked(idx_, "idx", {batch, m}, at::kLong);
+  const Tensor idx = indices(idx_, "idx", {batch, m});
   Tensor out = at::zeros({batch, n, c}, grad.options());
   std::atomic<bool> ok{true};
-  by_dtype(grad, "grad", [&](auto zero, const auto& use) {
+  by_dtype(grad, "grad", [&](auto zero) {
     using T = decltype(zero);
+    const Kernels<T>& use = table<T>();
     const T* g = grad.const_data_ptr<T>();
     T* to_points = out.mutable_data_ptr<T>();
     const int64_t* at = idx.const_data_ptr<int64_t>();
@@ -107,12 +80,13 @@ Tensor interpolate(const Tensor& features_, const Tensor& idx_, const Tensor& we
   const Tensor features = features_.contiguous();
   const int64_t batch = features.size(0), n = features.size(1), c = features.size(2);
   const int64_t m = axis(idx_, 1), k = axis(idx_, 2);
-  const Tensor idx = checked(idx_, "idx", {batch, m, k}, at::kLong);
-  const Tensor weight = checked(weight_, "weight", {batch, m, k}, features.scalar_type());
+  const Tensor idx = indices(idx_, "idx", {batch, m, k});
+  const Tensor weight = like(weight_, "weight", features, {batch, m, k});
   Tensor out = at::empty({batch, m, c}, features.options());
   std::atomic<bool> ok{true};
-  by_dtype(features, "features", [&](auto zero, const auto& use) {
+  by_dtype(features, "features", [&](auto zero) {
     using T = decltype(zero);
+    const Kernels<T>& use = table<T>();
     const T *f = features.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
     const int64_t* at = idx.const_data_ptr<int64_t>();
     T* to = out.mutable_data_ptr<T>();
@@ -137,14 +111,15 @@ std::tuple<Tensor, Tensor> interpolate_backward(const Tensor& grad_, const Tenso
   const Tensor features = features_.contiguous();
   const int64_t batch = features.size(0), n = features.size(1), c = features.size(2);
   const int64_t m = axis(idx_, 1), k = axis(idx_, 2);
-  const Tensor idx = checked(idx_, "idx", {batch, m, k}, at::kLong);
-  const Tensor weight = checked(weight_, "weight", {batch, m, k}, features.scalar_type());
-  const Tensor grad = checked(grad_, "grad", {batch, m, c}, features.scalar_type());
+  const Tensor idx = indices(idx_, "idx", {batch, m, k});
+  const Tensor weight = like(weight_, "weight", features, {batch, m, k});
+  const Tensor grad = like(grad_, "grad", features, {batch, m, c});
   Tensor to_features = at::zeros({batch, n, c}, features.options());
   Tensor to_weight = at::empty({need_weight ? batch : 0, m, k}, features.options());
   std::atomic<bool> ok{true};
-  by_dtype(features, "features", [&](auto zero, const auto& use) {
+  by_dtype(features, "features", [&](auto zero) {
     using T = decltype(zero);
+    const Kernels<T>& use = table<T>();
     const T *f = features.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
     const T* g = grad.const_data_ptr<T>();
     const int64_t* at = idx.const_data_ptr<int64_t>();
@@ -163,12 +138,4 @@ std::tuple<Tensor, Tensor> interpolate_backward(const Tensor& grad_, const Tenso
   });
   TORCH_CHECK_VALUE(ok, "idx: expected values in 0..", n - 1);
   return {to_features, to_weight};
-}
-}  // namespace
-
-TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
-  m.impl("gather", &gather);
-  m.impl("gather_backward", &gather_backward);
-  m.impl("interpolate", &interpolate);
-  m.impl("interpolate_backward", &interpolate_backward);
 }
