@@ -18,6 +18,7 @@ DATA_NOTES: dict[str, str] = {
     "(the part's name without its numbers): no family has clouds in both training and test, "
     "where a random split would leak near-duplicates.",
 }
+ELSEWHERE = ("fingerprints.", "mlflow.runs.")  # lineage that the table of steps shows
 PRIVATE = ("host", "user", "path", "dir")  # lineage that says nothing to another reader
 
 
@@ -172,12 +173,13 @@ def origin(experiment: Experiment) -> list[tuple[str, str]]:
     for key in ("versions", "lineage"):
         recorded = [source.get(key) for source in sources]
         value = next((item for item in recorded if isinstance(item, Mapping) and item), None)
-        found += [(name, text) for name, text in _flat(value or {}) if not _private(name)]
+        found += [(name, text) for name, text in _flat(value or {}) if not _hidden(name)]
     return found
 
 
-def _private(name: str) -> bool:
-    return any(word in name.lower().replace("_", ".").split(".") for word in PRIVATE)
+def _hidden(name: str) -> bool:
+    words = name.lower().replace("_", ".").split(".")
+    return name.startswith(ELSEWHERE) or any(word in words for word in PRIVATE)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

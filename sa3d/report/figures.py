@@ -120,21 +120,21 @@ def _point_caption(experiment: Experiment) -> str:
     return text
 
 
-def _series(
-    experiment: Experiment, node: Node, lines: History, key: str
-) -> tuple[Numbers, Numbers, str] | None:
-    """x, y and the name of x. Steps become epochs where the run went to its end."""
-    pairs = [(s, v) for s, v in lines.get(key, []) if math.isfinite(v)]
+def _points(lines: History, key: str) -> tuple[Numbers, Numbers] | None:
+    """Steps and values of a metric; None where there is no curve to draw."""
+    pairs = [(step, value) for step, value in lines.get(key, []) if math.isfinite(value)]
     if len(pairs) < 2:
         return None
-    x = np.array([step for step, _ in pairs], dtype=np.float64)
-    y = np.array([value for _, value in pairs], dtype=np.float64)
-    stage = node.task if node.task != "pretrain" or node.arm == "method" else "baseline"
+    steps, values = zip(*pairs, strict=True)
+    return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
+
+
+def _steps_per_epoch(experiment: Experiment, node: Node, lines: History) -> float | None:
+    """Known only where the run went to its end: its last step is that of its last epoch."""
+    stage = "baseline" if node.name == "pretrain-baseline" else node.task
     epochs = experiment.setting(f"{stage}.epochs")
-    last = max(step for values in lines.values() for step, _ in values)
-    if node.finished and isinstance(epochs, int) and last > 0:
-        return x * (epochs / last), y, "epoch"
-    return x, y, "step"
+    last = max((step for values in lines.values() for step, _ in values), default=0)
+    return last / epochs if node.finished and isinstance(epochs, int) and last > 0 else None
 
 
 def _curve(
@@ -150,26 +150,27 @@ def _curve(
     line: tuple[str, float] | None = None,
     **options: Any,
 ) -> Drawn | None:
-    series, names = [], set()
+    series, rates = [], []
     for arm in arms:
         node = experiment.nodes.get(f"{task}-{arm}")
-        if node is None:
-            continue
-        found = _series(experiment, node, lines[node.name], metric)
-        if found is not None:
-            series.append(charts.Series(arm_label(experiment, arm), arm, found[0], found[1]))
-            names.add(found[2])
+        found = _points(lines[node.name], metric) if node is not None else None
+        if node is not None and found is not None:
+            series.append(charts.Series(arm_label(experiment, arm), arm, *found))
+            rates.append(_steps_per_epoch(experiment, node, lines[node.name]))
     if not series:
         return None
-    if len(names) > 1:
-        caption += " One of the runs did not finish: its axis is in steps."
+    x_label = "step"  # one axis for all: epochs only where every run tells its own
+    known = [rate for rate in rates if rate is not None]
+    if len(known) == len(series):
+        series = [replace(s, x=s.x / rate) for s, rate in zip(series, known, strict=True)]
+        x_label = "epoch"
     log = bool(options.pop("log", False)) and all((item.y > 0).all() for item in series)
     ends = ", ".join(f"{item.label} {_last(item.y, options)}" for item in series)
     if metric != keys.LR:
         caption += f" At the end: {ends}."
     return chart(
         key, title, caption,
-        lambda p: charts.curves(series, p, x_label=sorted(names)[0], line=line, log=log, **options),
+        lambda p: charts.curves(series, p, x_label=x_label, line=line, log=log, **options),
     )  # fmt: skip
 
 

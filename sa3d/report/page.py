@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -52,6 +53,7 @@ def write_report(results_json: Path, out: Path) -> Path:
         files |= experiment.attempt("figure of the method", lambda: _figure_files(data)) or {}
         context = _context(experiment, table, drawn, pictures)
         context["viewer"] = experiment.attempt("orbit view", lambda: _viewer(data))
+        context["panels"] = clouds.titles(data) if data is not None else []
         context["hard_share"] = _hard_share(data)
         context["gradient"] = {
             name: ", ".join(clouds.gradient(palette))
@@ -99,7 +101,6 @@ def _context(
         "curves": [drawn[key] for key in curves if key in drawn],
         "errors": [drawn[key] for key in ("confusion", "per_class") if key in drawn],
         "pictures": pictures,
-        "panels": clouds.PANELS,
         "method": rows.arm_label(experiment, "method"),
         "guided": experiment.setting("pretrain.mask") == "gc",
         "rebuilt_by_teacher": method == "sa3df"
@@ -172,7 +173,9 @@ def _viewer(data: ex.Explained | None) -> str | None:
             {
                 "name": data.name(cloud),
                 "points": _packed((data.points[cloud] - middle) / radius, data.up),
-                "rank": _bytes(ex.point_complexity(data, cloud) * 255),
+                "rank": _bytes(ex.point_complexity(data, cloud) * 255)
+                if data.gc is not None
+                else "",
                 "state": _bytes(ex.point_state(data, cloud)),
                 "rebuilt": _packed((rebuilt - middle) / radius, data.up),
                 "rebuiltState": _bytes(states),
@@ -228,5 +231,6 @@ def _write(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None

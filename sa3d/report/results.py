@@ -21,7 +21,7 @@ from sa3d.paths import root
 
 ARMS = ("method", "baseline", "scratch")
 FINISHED = frozenset({"finished", "completed", "done", "ok", "success", "cached", "reused"})
-SKIPPED = frozenset({"skipped", "blocked", "not_run", "pending"})
+SKIPPED = frozenset({"skipped", "waiting", "pending"})
 
 T = TypeVar("T")
 History = Mapping[str, list[tuple[int, float]]]

@@ -29,7 +29,7 @@ class Cell:
 
     arm: str
     label: str
-    state: str  # "finished", "failed", "skipped" or "absent"
+    state: str  # "finished", "failed", "stopped", "skipped" or "absent"
     accuracy: float | None = None
     interval: Interval | None = None
     total: int | None = None
@@ -169,6 +169,7 @@ def _cell(experiment: Experiment, task: str, arm: str) -> Cell:
         return Cell(arm, label, "absent", reason="not part of this experiment")
     if not node.finished:
         state = "skipped" if node.status in SKIPPED else "failed"
+        state = "stopped" if node.status == "stopped" else state
         reason = node.reason or f"status '{node.status}', no reason recorded"
         return Cell(arm, label, state, reason=reason, run_id=node.run_id, url=node.url)
     accuracy = node.metrics.get(keys.TEST_ACC, node.metrics.get(keys.TEST_VAL_SELECTED))
@@ -319,6 +320,6 @@ def metrics(experiment: Experiment, rows: Sequence[TaskRow]) -> dict[str, Any]:
             branch.setdefault("method", {})[f"minus_{comparison.second_arm}"] = gain
         if branch:
             tree[row.task] = branch
-    failed = sum(not node.finished for node in experiment.nodes.values())
-    tree["nodes"] = {"finished": len(experiment.nodes) - failed, "failed": failed}
+    finished = sum(node.finished for node in experiment.nodes.values())
+    tree["nodes"] = {"finished": finished, "unfinished": len(experiment.nodes) - finished}
     return tree

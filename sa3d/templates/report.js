@@ -13,7 +13,8 @@
     rebuilt: coordinates(c.rebuilt), rebuiltState: bytes(c.rebuiltState),
   }));
   const panels = ["predicted complexity", "what was masked", "what was rebuilt"];
-  const shown = { cloud: 0, panel: 0, azimuth: 0.66, elevation: 0.35 };
+  const ranked = clouds.every((cloud) => cloud.rank.length > 0);
+  const shown = { cloud: 0, panel: ranked ? 0 : 1, azimuth: 0.66, elevation: 0.35 };
 
   const style = () => getComputedStyle(document.documentElement);
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.trim().slice(i, i + 2), 16));
@@ -77,23 +78,24 @@
     requestAnimationFrame(() => { waiting = false; draw(); });
   };
 
-  const choices = (id, names, key) => {
+  const choices = (id, names, key, first = 0) => {
     const row = document.getElementById(id);
-    names.forEach((name, index) => {
+    names.slice(first).forEach((name, place) => {
+      const index = place + first;
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name;
       button.setAttribute("aria-pressed", String(index === shown[key]));
       button.addEventListener("click", () => {
         shown[key] = index;
-        [...row.children].forEach((other, i) => other.setAttribute("aria-pressed", String(i === index)));
+        [...row.children].forEach((other, i) => other.setAttribute("aria-pressed", String(i === place)));
         refresh();
       });
       row.append(button);
     });
   };
   choices("viewer-clouds", clouds.map((cloud) => cloud.name), "cloud");
-  choices("viewer-panels", panels, "panel");
+  choices("viewer-panels", panels, "panel", ranked ? 0 : 1);
 
   const turn = (right, up) => {
     shown.azimuth -= right;

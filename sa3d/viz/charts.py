@@ -51,7 +51,7 @@ def estimates(
 ) -> Figure:
     """Accuracies as dots with intervals, one section a task; ``marks`` are floor lines."""
     rows = sum(len(group) + 1 for _, group in sections)
-    fig = figure(width, 0.31 * rows + 0.55)
+    fig = figure(width, 0.31 * rows + 0.2 * len(marks) + 0.35)
     axes = fig.subplots()
     bare(axes, palette, grid="x")
     height, ticks, labels = 0.0, [], []
@@ -72,6 +72,7 @@ def estimates(
                 axes.text(
                     0.0, height, f"  {item.note}", transform=axes.get_yaxis_transform(),
                     va="center", color=palette.muted, fontsize=8.5, fontstyle="italic",
+                    zorder=5, bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 1.0},
                 )  # fmt: skip
                 continue
             low, high = item.low, item.high
@@ -97,9 +98,11 @@ def estimates(
             f"{name}: {value * 100:.1f} %", (value, height + 0.3), (-4 if late else 4, 0),
             textcoords="offset points", color=palette.muted, fontsize=8,
             ha="right" if late else "left", va="center",
+            bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
+        height -= 0.6
     axes.set_yticks(ticks, labels, color=palette.ink)
-    axes.set_ylim(height - 0.1, 0.35)
+    axes.set_ylim(height + 0.3, 0.35)
     axes.set_xlim(left, right)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
     return fig

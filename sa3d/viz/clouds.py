@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 AZIMUTH, ELEVATION = 38.0, 20.0  # degrees
 DISTANCE = 4.2  # of the camera, in cloud radii
-PANELS = ("predicted complexity", "what was masked", "what was rebuilt")
-FOG = (0.25, 0.55, 0.55)  # a panel each; little where the tint itself is the message
+COMPLEXITY, MASKED, REBUILT = "predicted complexity", "what was masked", "what was rebuilt"
 REACH = 1.06  # half the height of the view, in cloud radii
 
 
@@ -63,10 +62,22 @@ def gradient(palette: Palette, stops: int = 9) -> list[str]:
     return [to_hex(color) for color in complexity_map(palette)(np.linspace(0, 1, stops))]
 
 
-def panels(
-    data: ex.Explained, cloud: int, palette: Palette
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """``(projected points (P, 3), colours (P, 3))`` of the three panels of a cloud."""
+class Panel(NamedTuple):
+    """One view of a cloud; ``fog`` is how far its rearmost points fade into the paper."""
+
+    title: str
+    points: NDArray[np.float64]  # (P, 3), projected
+    colors: NDArray[np.float64]  # (P, 3)
+    fog: float
+
+
+def titles(data: ex.Explained) -> list[str]:
+    """The panels there are: no complexity where the method predicts none."""
+    return [MASKED, REBUILT] if data.gc is None else [COMPLEXITY, MASKED, REBUILT]
+
+
+def panels(data: ex.Explained, cloud: int, palette: Palette) -> list[Panel]:
+    """The panels of a cloud, in the order of :func:`titles`."""
     from matplotlib.colors import to_rgb
 
     by_state = (palette.visible, palette.baseline, palette.method)  # in the order of the states
@@ -77,15 +88,14 @@ def panels(
     whole = view((points - middle) / radius, data.up)
     seen = state == ex.VISIBLE
     built = view((rebuilt - middle) / radius, data.up)
-    complexity = complexity_map(palette)(ex.point_complexity(data, cloud))[:, :3]
-    return [
-        (whole, complexity),
-        (whole, state_colors[state]),
-        (
-            np.concatenate([whole[seen], built]),
-            np.concatenate([state_colors[state[seen]], state_colors[rebuilt_state]]),
-        ),
-    ]
+    mixed = np.concatenate([whole[seen], built])
+    tints = np.concatenate([state_colors[state[seen]], state_colors[rebuilt_state]])
+    found = [Panel(MASKED, whole, state_colors[state], 0.55), Panel(REBUILT, mixed, tints, 0.55)]
+    if data.gc is not None:
+        tint = complexity_map(palette)(ex.point_complexity(data, cloud))[:, :3]
+        # little fog: here the tint itself is the message
+        found.insert(0, Panel(COMPLEXITY, whole, tint, 0.25))
+    return found
 
 
 def frame(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -97,22 +107,19 @@ def frame(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
 
 def draw(
     axes: Any,
-    points: NDArray[np.float64],
-    colors: NDArray[np.float64],
+    panel: Panel,
     palette: Palette,
     *,
     reference: int,
-    fog: float,
 ) -> None:
-    """Projected ``points`` (P, 3) into ``axes``; ``reference`` points set the dot size, and
-    ``fog`` how far the rearmost fade into the paper."""
+    """A panel into ``axes``; a cloud of ``reference`` points sets the dot size."""
     from matplotlib.colors import to_rgb
 
-    order = np.argsort(points[:, 2], kind="stable")
-    points, colors = points[order], colors[order]
+    order = np.argsort(panel.points[:, 2], kind="stable")
+    points, colors = panel.points[order], panel.colors[order]
     nearness = np.clip((points[:, 2] + 1.0) / 2.0, 0.0, 1.0)[:, None]
     paper = np.array(to_rgb(palette.paper))
-    tint = colors + (paper - colors) * fog * (1.0 - nearness)
+    tint = colors + (paper - colors) * panel.fog * (1.0 - nearness)
     box = axes.get_window_extent()
     unit = min(box.width, box.height) * 72 / axes.figure.dpi / (2 * REACH)  # pt a radius
     diameter = unit * 1.75 / np.sqrt(reference)
@@ -130,24 +137,27 @@ def draw(
 def panel_images(
     data: ex.Explained, cloud: int, palette: Palette, pixels: tuple[int, int] = (640, 500)
 ) -> list[bytes]:
-    """The three panels of a cloud as transparent WebP images, for a page."""
+    """The panels of a cloud as transparent WebP images, for a page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
 
     images = []
-    for (points, colors), fog in zip(panels(data, cloud, palette), FOG, strict=True):
+    for panel in panels(data, cloud, palette):
         fig = Figure(figsize=(pixels[0] / 160, pixels[1] / 160), dpi=160)
         axes = fig.add_axes((0, 0, 1, 1))
-        draw(axes, points, colors, palette, reference=data.points.shape[1], fog=fog)
-        buffer, small = io.BytesIO(), io.BytesIO()
-        fig.savefig(buffer, format="png", dpi=160, transparent=True)
-        Image.open(buffer).save(small, format="WEBP", quality=78, alpha_quality=80, method=5)
-        images.append(small.getvalue())
+        draw(axes, panel, palette, reference=data.points.shape[1])
+        fig.patch.set_alpha(0.0)
+        canvas: Any = FigureCanvasAgg(fig)
+        canvas.draw()
+        image, buffer = Image.fromarray(np.asarray(canvas.buffer_rgba())), io.BytesIO()
+        image.save(buffer, format="WEBP", quality=78, alpha_quality=80, method=3)
+        images.append(buffer.getvalue())
     return images
 
 
 def explain_figure(data: ex.Explained, palette: Palette, clouds: Sequence[int]) -> Figure:
-    """The picture that explains the method: a row a cloud, three panels, one legend."""
+    """The picture that explains the method: a row a cloud, its panels, one legend."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.lines import Line2D
 
@@ -157,23 +167,24 @@ def explain_figure(data: ex.Explained, palette: Palette, clouds: Sequence[int]) 
     top, bottom = 1 - 0.38 / fig.get_figheight(), 0.45 / fig.get_figheight()
     step = (top - bottom) / rows
     for row, cloud in enumerate(clouds):
-        for column, (points, colors) in enumerate(panels(data, cloud, palette)):
+        for column, panel in enumerate(panels(data, cloud, palette)):
             box = (0.06 + column * 0.313, top - (row + 1) * step, 0.31, step)
             axes = fig.add_axes(box)
-            draw(axes, points, colors, palette, reference=data.points.shape[1], fog=FOG[column])
+            draw(axes, panel, palette, reference=data.points.shape[1])
             if row == 0:
-                fig.text(box[0] + 0.155, top + 0.1 / fig.get_figheight(), PANELS[column],
+                fig.text(box[0] + 0.155, top + 0.1 / fig.get_figheight(), panel.title,
                          ha="center", fontsize=10.5, fontweight="bold",
                          color=palette.ink)  # fmt: skip
         fig.text(0.025, top - (row + 0.5) * step, data.name(cloud), rotation=90, va="center",
                  ha="center", fontsize=10, color=palette.muted)  # fmt: skip
-    bar = fig.add_axes((0.115, 0.26 / fig.get_figheight(), 0.2, 0.1 / fig.get_figheight()))
-    scale = fig.colorbar(ScalarMappable(cmap=complexity_map(palette)), cax=bar,
-                         orientation="horizontal", ticks=[])  # fmt: skip
-    scale.outline.set_visible(False)
-    for place, text, side in ((0.105, "easy", "right"), (0.325, "hard", "left")):
-        fig.text(place, 0.31 / fig.get_figheight(), text, ha=side, va="center", fontsize=9,
-                 color=palette.muted)  # fmt: skip
+    if data.gc is not None:
+        bar = fig.add_axes((0.115, 0.26 / fig.get_figheight(), 0.2, 0.1 / fig.get_figheight()))
+        scale = fig.colorbar(ScalarMappable(cmap=complexity_map(palette)), cax=bar,
+                             orientation="horizontal", ticks=[])  # fmt: skip
+        scale.outline.set_visible(False)
+        for place, text, side in ((0.105, "easy", "right"), (0.325, "hard", "left")):
+            fig.text(place, 0.31 / fig.get_figheight(), text, ha=side, va="center", fontsize=9,
+                     color=palette.muted)  # fmt: skip
     roles = [("visible", "visible"), ("method", "masked: hard"), ("baseline", "masked: random")]
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=getattr(palette, role), label=text)

@@ -22,7 +22,8 @@ FILE: Final = "explain.npz"
 POINTS: Final = "points"  # (E, N, 3) float32
 CENTERS: Final = "centers"  # (E, G, 3) float32
 PATCH_INDEX: Final = "patch_index"  # (E, G, K) integer, into the N points
-GC: Final = "gc"  # (E, G) float32: EMA teacher's scores, the whole cloud visible; large = hard
+GC: Final = "gc"  # (E, G) float32: EMA teacher's scores, the whole cloud visible; large = hard;
+# absent where the method predicts none (a plain masked autoencoder)
 MASK: Final = "mask"  # (E, G) bool, True = masked
 HARD: Final = "hard"  # (E, G) bool, masked because hard; a subset of `mask`
 REBUILT: Final = "rebuilt"  # (E, M, Kr, 3) float32, absolute; masked patches by ascending index
@@ -39,7 +40,7 @@ class Explained:
     points: NDArray[np.float32]
     centers: NDArray[np.float32]
     patch_index: NDArray[np.int64]
-    gc: NDArray[np.float32]
+    gc: NDArray[np.float32] | None
     mask: NDArray[np.bool_]
     hard: NDArray[np.bool_]
     rebuilt: NDArray[np.float32]
@@ -64,7 +65,6 @@ def save_explain(path: Path, data: Explained) -> None:
         POINTS: data.points.astype(np.float32),
         CENTERS: data.centers.astype(np.float32),
         PATCH_INDEX: data.patch_index.astype(np.int32),
-        GC: data.gc.astype(np.float32),
         MASK: data.mask.astype(np.bool_),
         HARD: data.hard.astype(np.bool_),
         REBUILT: data.rebuilt.astype(np.float32),
@@ -72,6 +72,8 @@ def save_explain(path: Path, data: Explained) -> None:
         CLASS_NAMES: np.array(json.dumps(list(data.class_names))),
         UP: np.array(data.up),
     }
+    if data.gc is not None:
+        arrays[GC] = data.gc.astype(np.float32)
     if data.part_labels is not None:
         arrays[PART_LABELS] = data.part_labels.astype(np.int32)
     beside = path.with_name(path.name + ".tmp")
@@ -92,7 +94,7 @@ def load_explain(path: Path) -> Explained:
                 points=np.asarray(stored[POINTS], dtype=np.float32),
                 centers=np.asarray(stored[CENTERS], dtype=np.float32),
                 patch_index=np.asarray(stored[PATCH_INDEX], dtype=np.int64),
-                gc=np.asarray(stored[GC], dtype=np.float32),
+                gc=np.asarray(stored[GC], dtype=np.float32) if GC in stored else None,
                 mask=np.asarray(stored[MASK], dtype=np.bool_),
                 hard=np.asarray(stored[HARD], dtype=np.bool_),
                 rebuilt=np.asarray(stored[REBUILT], dtype=np.float32),
@@ -118,7 +120,8 @@ def _check(data: Explained, path: Path) -> None:
         and data.centers.shape == (clouds, patches, 3)
         and data.patch_index.ndim == 3
         and data.patch_index.shape[:2] == (clouds, patches)
-        and data.gc.shape == data.mask.shape == data.hard.shape == (clouds, patches)
+        and data.mask.shape == data.hard.shape == (clouds, patches)
+        and (data.gc is None or data.gc.shape == (clouds, patches))
         and data.rebuilt.ndim == 4
         and data.rebuilt.shape[0] == clouds
         and data.rebuilt.shape[3] == 3
@@ -129,11 +132,12 @@ def _check(data: Explained, path: Path) -> None:
     )
     if not fits:
         shapes = ", ".join(
-            f"{name} {getattr(data, name).shape}"
+            f"{name} {np.shape(getattr(data, name))}"
             for name in (POINTS, CENTERS, PATCH_INDEX, GC, MASK, HARD, REBUILT, LABELS)
         )
         raise DataError(f"arrays of {path} do not fit together: {shapes}")
-    if not all(np.isfinite(a).all() for a in (data.points, data.gc, data.rebuilt)):
+    scores = np.zeros(0) if data.gc is None else data.gc
+    if not all(np.isfinite(a).all() for a in (data.points, scores, data.rebuilt)):
         raise DataError(f"{path} holds values that are not finite")
 
 
@@ -144,6 +148,8 @@ def point_complexity(data: Explained, cloud: int) -> NDArray[np.float64]:
     A point takes the mean rank of the patches that hold it; one in no patch, the rank of
     the nearest centre.
     """
+    if data.gc is None:
+        raise ValueError("the method predicts no complexity")
     scores = data.gc[cloud]
     rank = np.argsort(np.argsort(scores, kind="stable")) / max(1, len(scores) - 1)
     index = data.patch_index[cloud]

@@ -71,6 +71,7 @@ def context() -> Any:
             "font.size": 9.0,
             "svg.fonttype": "none",
             "svg.hashsalt": "sa3d",
+            "text.parse_math": False,  # a class called $x$ is a name, not a formula
             "axes.unicode_minus": True,
             "path.simplify": True,
         }

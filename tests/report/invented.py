@@ -1,6 +1,6 @@
 """A made-up experiment on disk, in the shapes real runs leave: all its numbers are invented.
 
-python tests/report/fixture.py DIR      writes DIR/results.json and DIR/work/…
+python tests/report/invented.py DIR      writes DIR/results.json and DIR/work/…
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def write(
     out: Path,
     *,
     failed: Collection[str] = (),
-    explain: bool = True,
+    clouds: int = 6,
     predictions: bool = True,
     epochs: int = 40,
     steps: int = 18,
@@ -158,8 +158,8 @@ def write(
     for arm in ("baseline", "method"):
         folder = _start(out, nodes, f"pretrain-{arm}", failed, 97.0 if arm == "method" else 51.0)
         _journal(folder, list(_pretrain_curve(arm, epochs, steps, rng)))
-        if arm == "method" and explain:
-            ex.save_explain(folder / ex.FILE, explained())
+        if arm == "method" and clouds:
+            ex.save_explain(folder / ex.FILE, explained(clouds=clouds))
         _finish(folder, nodes, f"pretrain-{arm}", {keys.LOSS: 0.9}, data, {})
     for task in ("svm", "classify"):
         for arm, accuracy in zip(ARMS, ACCURACY[task], strict=True):
