@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
 _PAIRS = 4096
 _D2_BINS = 32
@@ -63,6 +61,9 @@ def floor_accuracy(
     neighbours: int = 5,
 ) -> float:
     """:func:`knn_accuracy` on descriptors already computed; 0.0 without test rows."""
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.preprocessing import StandardScaler
+
     if len(test) == 0:
         return 0.0
     scaler = StandardScaler().fit(rows[train])

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sa3d import paths
 from sa3d.config import KicadSource
 from sa3d.data.descriptors import descriptors, floor_accuracy
-from sa3d.data.kicad_files import ModelFile, locate, model_files
+from sa3d.data.kicad_files import ModelFile, count_models, locate, model_files
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
 from sa3d.data.progress import Progress
@@ -94,6 +94,18 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         clouds, parts = _sample_all(source, place, spool, quiet)
         return _write(source, out, place, clouds, parts, spool)
+
+
+def check_raw(source: KicadSource) -> str:
+    """What of the raw data is there, in words.
+
+    Raises:
+        DataError: nothing, or a package that is not whole.
+    """
+    place = locate(root_of(source))
+    if place.is_file():
+        return f"{place}, {place.stat().st_size / 1e6:.1f} MB, whole"
+    return f"{place}, {count_models(place)} models"
 
 
 def root_of(source: KicadSource) -> Path:

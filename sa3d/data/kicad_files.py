@@ -90,6 +90,11 @@ def _wrl_paths(root: Path) -> Iterator[Path]:
     return (path for path in root.rglob("*.wrl") if path.parent.name.endswith(_SUFFIX))
 
 
+def count_models(folder: Path) -> int:
+    """Models below an unpacked folder."""
+    return sum(1 for _ in _wrl_paths(folder))
+
+
 class _Member(NamedTuple):
     offset: int
     size: int

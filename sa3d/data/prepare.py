@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sa3d import components
 from sa3d.config import Source
+from sa3d.data.store import TEST, TRAIN, content_digest, open_clouds
+from sa3d.errors import DataError
 
 
 def prepare(name: str, source: Source, out: Path, *, quiet: bool = False) -> Path:
@@ -18,3 +23,65 @@ def prepare(name: str, source: Source, out: Path, *, quiet: bool = False) -> Pat
     make = components.load(components.DATASETS, "data source", source.source)
     result: Path = make(source, Path(out), quiet=quiet)
     return result
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is there of one data set: ``raw`` and ``processed`` are True where all is well,
+    ``lines`` say it in words, and what to do."""
+
+    name: str
+    raw: bool
+    processed: bool
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.name}: {line}" for line in self.lines)
+
+
+def check(name: str, source: Source, out: Path, *, full: bool = True) -> Check:
+    """Look at the raw and the processed data of ``name`` without changing anything.
+
+    ``full`` also reads the whole processed file and compares its digest. Problems are told in
+    the result, not raised.
+    """
+    lines = []
+    try:
+        lines.append(f"raw: {_raw(source)}")
+        raw = True
+    except DataError as error:
+        lines.append(f"raw: MISSING: {error}")
+        raw = False
+    try:
+        lines += [f"processed: {line}" for line in _processed(name, Path(out), full)]
+        processed = True
+    except DataError as error:
+        lines.append(f"processed: MISSING: {error}")
+        processed = False
+    return Check(name, raw, processed, tuple(lines))
+
+
+def _raw(source: Source) -> str:
+    """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
+    module = components.require(components.DATASETS, "data source", source.source)
+    where = components.DATASETS[module].partition(":")[0]
+    look: Any = getattr(importlib.import_module(where), "check_raw", None)
+    return str(look(source)) if look is not None else "none needed, it is generated"
+
+
+def _processed(name: str, out: Path, full: bool) -> list[str]:
+    clouds = open_clouds(out)
+    if full and content_digest(clouds) != clouds.digest:
+        raise DataError(
+            f"{out} has changed since it was written (its digest differs); delete it and make it "
+            f"again with `dvc repro prepare@{name}`"
+        )
+    train, test = len(clouds.indices(TRAIN)), len(clouds.indices(TEST))
+    families = len(set(clouds.group.tolist()))
+    parts = f", {len(clouds.part_names)} parts" if clouds.part_names else ""
+    return [
+        f"{out}, {out.stat().st_size / 1e6:.1f} MB, digest {clouds.digest[:16]}, "
+        f"source {clouds.source_hash[:16]}",
+        f"{len(clouds)} clouds of {clouds.num_points} points: {train} train, {test} test, "
+        f"{clouds.num_classes} classes, {families} families{parts}",
+    ]

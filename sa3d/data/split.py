@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sa3d.data.store import TEST, TRAIN, CloudSet
 from sa3d.errors import DataError
 
+_TRIALS = 8
+
 
 class Splits(NamedTuple):
     """Ascending row indices into a :class:`~sa3d.data.store.CloudSet`."""
@@ -45,10 +47,11 @@ def train_val_test(clouds: CloudSet, val_fraction: float, seed: int) -> Splits:
 def hold_out(
     labels: NDArray[Any], group: NDArray[Any], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Mask (S,) of held-out rows: of each class, random whole groups up to ``fraction``.
+    """Mask (S,) of held-out rows: of each class, random whole groups of about ``fraction``.
 
-    A group is taken while that brings the class's share nearer to ``fraction``; each class with
-    two groups or more gives at least its smallest one and keeps at least one.
+    A group is taken while that brings the class's share nearer to ``fraction``; of a few random
+    orders the one that ends nearest counts, since one large group can spoil an order. Each class
+    with two groups or more gives at least its smallest one and keeps at least one.
     """
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -57,14 +60,21 @@ def hold_out(
         if len(names) < 2:
             continue
         target = fraction * len(rows)
-        taken: list[int] = []
-        count = 0
-        for position in rng.permutation(len(names)).tolist():
-            after = count + int(sizes[position])
-            if abs(after - target) < abs(count - target) and len(taken) < len(names) - 1:
-                taken.append(position)
-                count = after
+        trials = [_take(rng.permutation(len(names)), sizes, target) for _ in range(_TRIALS)]
+        taken = min(trials, key=lambda trial: abs(int(sizes[trial].sum()) - target))
         if not taken:
             taken = [int(np.argmin(sizes))]
         held[rows[np.isin(inverse, taken)]] = True
     return held
+
+
+def _take(order: NDArray[np.int64], sizes: NDArray[np.int64], target: float) -> list[int]:
+    """Groups taken in this order while each brings the sum nearer to ``target``; never all."""
+    taken: list[int] = []
+    count = 0
+    for position in order.tolist():
+        after = count + int(sizes[position])
+        if abs(after - target) < abs(count - target) and len(taken) < len(sizes) - 1:
+            taken.append(position)
+            count = after
+    return taken

@@ -366,18 +366,18 @@ def open_clouds(path: Path) -> CloudSet:
     except OSError as error:
         reason = "truncated" if "truncated" in str(error) else "not a whole HDF5 file"
         raise DataError(f"{path} is {reason}; {again}") from error
-    with file:
-        if file.attrs.get("format") != FORMAT:
-            raise DataError(f"{path} is an HDF5 file of another kind, not {FORMAT}; {again}")
-        version = int(file.attrs.get("version", 0))
-        if version != VERSION:
-            raise DataError(
-                f"{path} has layout version {version}, this code reads {VERSION}; {again}"
-            )
-        try:
+    try:
+        with file:
+            if file.attrs.get("format") != FORMAT:
+                raise DataError(f"{path} is an HDF5 file of another kind, not {FORMAT}; {again}")
+            version = int(file.attrs.get("version", 0))
+            if version != VERSION:
+                raise DataError(
+                    f"{path} has layout version {version}, this code reads {VERSION}; {again}"
+                )
             return _read(file, path)
-        except (KeyError, ValueError, OSError) as error:
-            raise DataError(f"{path} is damaged ({error}); {again}") from error
+    except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+        raise DataError(f"{path} is damaged ({error}); {again}") from error
 
 
 def _read(file: h5py.File, path: Path) -> CloudSet:

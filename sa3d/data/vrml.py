@@ -60,9 +60,12 @@ class _Node:
     def children(self, key: str) -> list[_Node]:
         return [value for value in self.fields.get(key, []) if isinstance(value, _Node)]
 
-    def numbers(self, key: str) -> NDArray[np.float64]:
+    def text(self, key: str) -> bytes:
         values = [value for value in self.fields.get(key, []) if isinstance(value, bytes)]
-        return _numbers(values[0] if len(values) == 1 else b" ".join(values), key)
+        return values[0] if len(values) == 1 else b" ".join(values)
+
+    def numbers(self, key: str) -> NDArray[np.float64]:
+        return _numbers(self.text(key), key)
 
 
 def read_vrml(text: bytes) -> Surface:
@@ -122,6 +125,8 @@ class _Parser:
             token = self.take()
         if token in (b"PROTO", b"EXTERNPROTO"):
             raise VrmlError("uses prototypes (PROTO), which this reader does not know")
+        if _SCALAR.match(token):
+            raise VrmlError("a number where a node should stand: truncated or malformed")
         node = _Node(_word(token), name)
         if self.take() != b"{":
             raise VrmlError(f"expected '{{' after {node.kind}")
@@ -139,6 +144,9 @@ class _Parser:
         token = self.peek()
         if token[:1] == b"[":
             self.at += 1
+            if b"USE" in token:  # a list of references alone has no brace in it either
+                words = _COMMENT.sub(b"", token[1:-1]).replace(b",", b" ").split()
+                return [_Node("USE", _word(name)) for name in words[1::2]]
             if token != b"[":
                 return [token[1:-1]]
             values: list[bytes | _Node] = []
@@ -160,11 +168,11 @@ class _Collector:
 
     def __init__(self, named: dict[str, _Node]) -> None:
         self.named = named
-        self.vertices: list[NDArray[np.float64]] = []
-        self.faces: list[NDArray[np.int64]] = []
+        self.index: list[bytes] = []
+        self.points: list[bytes] = []
+        self.matrices: list[NDArray[np.float64]] = []
         self.material: list[int] = []
         self.materials: dict[str, int] = {}
-        self.count = 0
 
     def resolve(self, node: _Node) -> _Node:
         if node.kind != "USE":
@@ -195,26 +203,18 @@ class _Collector:
         if geometry is None:
             return
         geometry = self.resolve(geometry)
-        if geometry.kind != "IndexedFaceSet":
-            return
         coord = geometry.child("coord")
-        index = geometry.numbers("coordIndex")
-        if coord is None or len(index) == 0:
+        if geometry.kind != "IndexedFaceSet" or coord is None:
             return
-        points = self.resolve(coord).numbers("point")
-        if len(points) % 3:
-            raise VrmlError(f"{len(points)} coordinates are not whole points: truncated")
-        vertices = points.reshape(-1, 3)
-        faces = _triangles(index, len(vertices))
-        if matrix is not _IDENTITY:
-            vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
-        if not np.isfinite(vertices).all():
-            raise VrmlError("a coordinate is not finite")
-        number = self.materials.setdefault(self.material_name(node), len(self.materials))
-        self.vertices.append(vertices)
-        self.faces.append(faces + self.count)
-        self.material.append(number)
-        self.count += len(vertices)
+        index, points = geometry.text("coordIndex"), self.resolve(coord).text("point")
+        if not index.strip(b" ,\t\r\n"):
+            return
+        self.index.append(index)
+        self.points.append(points)
+        self.matrices.append(matrix)
+        self.material.append(
+            self.materials.setdefault(self.material_name(node), len(self.materials))
+        )
 
     def material_name(self, shape: _Node) -> str:
         """Name of the shape's material; by USE also where no DEF precedes it."""
@@ -225,37 +225,89 @@ class _Collector:
         return "" if material is None else material.name
 
     def surface(self) -> Surface:
-        if not self.faces:
+        """All shapes at once: exporters write one shape a CAD face, tens of thousands a file,
+        and numbers are read in two calls instead of two a shape."""
+        if not self.index:
             raise VrmlError("has no face (IndexedFaceSet)")
-        sizes = [len(faces) for faces in self.faces]
-        faces = np.concatenate(self.faces)
+        values, sizes = _split_numbers(self.points, np.inf, "point")
+        if not np.isfinite(values).all():
+            raise VrmlError("a coordinate is not finite")
+        if (sizes % 3).any():
+            raise VrmlError(f"{int(sizes[sizes % 3 > 0][0])} coordinates are not whole points")
+        counts = sizes // 3
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        vertices = values.reshape(-1, 3)
+        for shape, matrix in enumerate(self.matrices):
+            if matrix is not _IDENTITY:
+                part = slice(starts[shape], starts[shape + 1])
+                vertices[part] = vertices[part] @ matrix[:3, :3].T + matrix[:3, 3]
+        index, lengths = _split_numbers(self.index, -2.0, "coordIndex")
+        shapes = np.repeat(np.arange(len(lengths)), lengths)
+        faces, face_shapes = _triangles(index, shapes, counts)
         if len(faces) == 0:
             raise VrmlError("has no face of three corners or more")
-        material = np.repeat(np.asarray(self.material, dtype=np.int64), sizes)
-        return Surface(np.concatenate(self.vertices), faces, material, tuple(self.materials))
+        material = np.asarray(self.material, dtype=np.int64)[face_shapes]
+        faces += starts[face_shapes][:, None]
+        return Surface(vertices, faces, material, tuple(self.materials))
 
 
-def _triangles(index: NDArray[np.float64], vertices: int) -> NDArray[np.int64]:
-    """Faces (F, 3) of a ``coordIndex`` list, in which -1 ends each polygon."""
-    if not (index.min() >= -1 and index.max() < vertices):  # also refuses NaN
-        bad = index[~((index >= -1) & (index < vertices))][0]
-        raise VrmlError(f"face index {bad:g} outside the {vertices} coordinates")
+def _split_numbers(
+    texts: list[bytes], mark: float, what: str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """All numbers of several lists, and how many each list has. ``mark`` separates them on the
+    way and must not occur in them: it is a value no valid list holds."""
+    separator = f" {mark:g} ".encode()
+    numbers = _numbers(separator.join(texts), what)
+    marks = np.flatnonzero(numbers == mark)
+    if len(marks) != len(texts) - 1:
+        raise VrmlError(
+            f"{what} holds {mark:g}: "
+            + ("a coordinate is not finite" if what == "point" else "a face index out of range")
+        )
+    sizes = np.diff(np.concatenate(([-1], marks, [len(numbers)]))) - 1
+    return np.delete(numbers, marks), sizes
+
+
+def _triangles(
+    index: NDArray[np.float64], shapes: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Faces (F, 3), numbered within their shape, and the shape of each (F,).
+
+    ``index``: the ``coordIndex`` lists one after the other, in which -1 or the end of the list
+    ends each polygon; ``shapes``: the shape each entry is from; ``counts``: its coordinates.
+    """
+    valid = (index >= -1) & (index < counts[shapes])
+    if not valid.all():
+        bad = int(np.flatnonzero(~valid)[0])
+        raise VrmlError(f"face index {index[bad]:g} outside the {counts[shapes[bad]]} coordinates")
     whole = index.astype(np.int64)
     if not (whole == index).all():
         raise VrmlError("a face index is not a whole number")
     if len(whole) % 4 == 0:
         quads = whole.reshape(-1, 4)
-        if (quads[:, 3] == -1).all() and (quads[:, :3] >= 0).all():
-            return quads[:, :3]  # only triangles, as nearly every exporter writes
-    ends = np.flatnonzero(whole == -1)
-    polygons = np.split(whole, ends)
-    fans = []
-    for polygon in polygons:
+        inside = (shapes[::4] == shapes[3::4]).all()
+        if inside and (quads[:, 3] == -1).all() and (quads[:, :3] >= 0).all():
+            return quads[:, :3].copy(), shapes[::4]  # triangles only, as exporters mostly write
+    ends = (whole == -1) | (np.diff(shapes, append=-1) != 0)
+    fans, owners = [], []
+    for polygon, owner in _polygons(whole, shapes, np.flatnonzero(ends)):
         corners = polygon[polygon >= 0]
         if len(corners) >= 3:
             first = np.full(len(corners) - 2, corners[0])
             fans.append(np.stack((first, corners[1:-1], corners[2:]), axis=1))
-    return np.concatenate(fans) if fans else np.empty((0, 3), dtype=np.int64)
+            owners.append(np.full(len(first), owner))
+    if not fans:
+        return np.empty((0, 3), dtype=np.int64), np.empty(0, dtype=np.int64)
+    return np.concatenate(fans), np.concatenate(owners)
+
+
+def _polygons(
+    index: NDArray[np.int64], shapes: NDArray[np.int64], ends: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    start = 0
+    for end in ends.tolist():
+        yield index[start : end + 1], int(shapes[start])
+        start = end + 1
 
 
 def _transform(node: _Node) -> NDArray[np.float64]:

@@ -1,0 +1,334 @@
+"""The KiCad source on small made-up trees and packages of the real layout."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sa3d.config import KicadSource
+from sa3d.data import kicad, kicad_files
+from sa3d.data.kicad import class_of, family_of, part_of
+from sa3d.data.prepare import check, prepare
+from sa3d.data.store import CloudSet, open_clouds
+from sa3d.errors import DataError
+
+
+def box_file(w: float, d: float, h: float, material: str = "IC-BODY-EPOXY-04") -> str:
+    """A box standing on z = 0 with a thin pin below it."""
+
+    def shape(lo: tuple, hi: tuple, name: str) -> str:
+        corners = [
+            (x, y, z) for x in (lo[0], hi[0]) for y in (lo[1], hi[1]) for z in (lo[2], hi[2])
+        ]
+        quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+        index = ",".join(",".join(map(str, quad)) + ",-1" for quad in quads)
+        points = ",".join(" ".join(map(str, corner)) for corner in corners)
+        return (
+            f"Shape {{ geometry IndexedFaceSet {{ coordIndex [{index}] coord Coordinate "
+            f"{{ point [{points}] }}}} appearance Appearance {{material DEF {name} Material {{ "
+            "diffuseColor 1 1 1 } } }\n"
+        )
+
+    pin = shape((-0.1, -0.1, -h), (0.1, 0.1, 0.0), "PIN-01")
+    return "#VRML V2.0 utf8\n" + shape((-w / 2, -d / 2, 0), (w / 2, d / 2, h), material) + pin
+
+
+def models() -> dict[str, str]:
+    """folder/stem -> text. Tall resistors, flat packages, pin headers of two pitches."""
+    files = {}
+    for family in ("Axial", "Radial", "Disc", "Box"):
+        for i in range(2, 5):
+            files[f"Resistor_THT/R_{family}_L{i}.0mm"] = box_file(1, 1, i, "RES-THT-01")
+            files[f"Package_SO/{family}-{i}_3.9x{i}mm"] = box_file(i, 3.9, 1)
+    for pitch in ("1.27", "2.54"):
+        for kind in ("Vertical", "Horizontal"):
+            for i in (1, 2):
+                name = f"Connector_PinHeader_{pitch}mm/PinHeader_1x0{i}_P{pitch}mm_{kind}"
+                files[name] = box_file(1, i, 1)
+    files["Valve/Valve_1"] = box_file(1, 1, 1)
+    for i in range(6):
+        files[f"Varistor/RV_Disc_D{i}mm"] = box_file(1, i + 1, 3)
+    return files
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        folder, stem = name.split("/")
+        path = root / "usr" / "share" / "3dmodels" / f"{folder}.3dshapes" / f"{stem}.wrl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.with_suffix(".step").write_text("not read")
+    return root
+
+
+def package(path: Path, files: dict[str, str], compression: str = "xz") -> Path:
+    """A Debian package: an ar archive of two tar files."""
+
+    def tar_of(content: dict[str, bytes]) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:
+            for name, data in content.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+    data = {
+        f"./usr/share/kicad/3dmodels/{name.replace('/', '.3dshapes/')}{suffix}": text.encode()
+        for name, text in files.items()
+        for suffix in (".wrl", ".step")
+    }
+    control = b"Package: kicad-packages3d\nVersion: 1\nArchitecture: all\nInstalled-Size: 40\n"
+    members = {
+        "debian-binary": b"2.0\n",
+        f"control.tar.{compression}": tar_of({"./control": control}),
+        f"data.tar.{compression}": tar_of(data),
+    }
+    out = b"!<arch>\n"
+    for name, content in members.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        out += content + b"\n" * (len(content) % 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(out)
+    return path
+
+
+def source(root: Path, **changes: object) -> KicadSource:
+    return KicadSource(root=str(root), points=128, min_shapes=6, test_fraction=0.25, **changes)
+
+
+def made(root: Path, out: Path, **changes: object) -> CloudSet:
+    return open_clouds(prepare("kicad", source(root, **changes), out, quiet=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tree(tmp_path_factory.mktemp("raw"), models())
+
+
+def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
+    clouds = made(folder, tmp_path / "kicad.h5")
+    assert clouds.class_names == ("Connector_PinHeader", "Package_SO", "Resistor_THT")
+    assert np.bincount(clouds.labels).tolist() == [8, 12, 12]
+    for name in np.unique(clouds.group):
+        rows = clouds.group == name
+        assert len(np.unique(clouds.split[rows])) == 1
+        assert len(np.unique(clouds.labels[rows])) == 1
+    # families: 2 kinds of header whatever the pitch, 4 + 4 kinds of the others
+    assert len(np.unique(clouds.group)) == 10
+    held = np.bincount(clouds.labels[clouds.split == 1])
+    assert held.tolist() == [4, 3, 3]
+    summary = json.loads((tmp_path / "kicad.json").read_text())
+    assert summary["left_out"] == {
+        "Valve": "1 shapes in 1 families",
+        "Varistor": "6 shapes in 1 families",
+    }
+    assert summary["unreadable"] == 0
+    assert 0.0 <= summary["descriptor_5nn_accuracy"] <= 1.0
+
+
+def test_clouds_stand_upright_with_parts(folder: Path, tmp_path: Path) -> None:
+    clouds = made(folder, tmp_path / "kicad.h5")
+    row = clouds.ids.index("Resistor_THT/R_Axial_L4.0mm")
+    assert clouds.part_labels is not None
+    metal, ceramic = (clouds.part_labels[row] == kicad.PARTS.index(p) for p in ("metal", "ceramic"))
+    assert (metal | ceramic).all()
+    assert clouds.points[row][metal][:, 1].mean() < clouds.points[row][ceramic][:, 1].mean()
+    # area of the pin's sides and ends over all
+    pin = 4 * 0.2 * 4 + 2 * 0.04
+    expected = pin / (pin + 4 * 4 + 2)
+    assert metal.mean() == pytest.approx(expected, abs=0.12)
+    np.testing.assert_allclose(np.linalg.norm(clouds.points, axis=2).max(axis=1), 1.0, atol=1e-5)
+    assert set(clouds.class_parts[2]) == {0, 2}
+
+
+def test_axes_are_a_rotation(tmp_path: Path) -> None:
+    """z up becomes y up without mirroring: x stays, y goes to -z."""
+    skewed = box_file(2, 4, 6)
+    task = kicad._Task(kicad_files.ModelFile("A", "b", skewed.encode()), 4000, 0)
+    cloud = kicad.sample_model(task).points
+    assert cloud is not None
+    extent = np.ptp(cloud, axis=0)
+    assert extent[0] < extent[2] < extent[1]
+
+
+@pytest.mark.parametrize("with_dpkg", [True, False])
+@pytest.mark.parametrize("compression", ["xz", "gz"])
+def test_package_and_folder_give_the_same_bytes(
+    folder: Path, tmp_path: Path, with_dpkg: bool, compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if with_dpkg and shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb here")
+    if not with_dpkg:
+        monkeypatch.setattr(kicad_files.shutil, "which", lambda _: None)
+    package(tmp_path / "raw" / "kicad-packages3d_1_all.deb", models(), compression)
+    made(folder, tmp_path / "a.h5")
+    made(tmp_path / "raw", tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == [
+        "kicad-packages3d_1_all.deb"
+    ]
+
+
+def test_root_may_be_the_package_itself(folder: Path, tmp_path: Path) -> None:
+    deb = package(tmp_path / "k.deb", models())
+    assert made(deb, tmp_path / "a.h5").digest == made(folder, tmp_path / "b.h5").digest
+
+
+def test_seed_changes_clouds_and_more_points_change_the_hash(folder: Path, tmp_path: Path) -> None:
+    first, again = (made(folder, tmp_path / f"{i}.h5") for i in (0, 1))
+    assert first.digest == again.digest
+    assert first.source_hash == again.source_hash
+    other = made(folder, tmp_path / "2.h5", seed=1)
+    assert other.source_hash != first.source_hash
+    assert (other.points != first.points).any()
+
+
+# --- bad input ---------------------------------------------------------------------------
+
+
+def refused(root: Path, out: Path, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        made(root, out)
+    assert not out.exists()
+    assert not list(out.parent.glob(".*.tmp"))
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "k.h5"
+    refused(tmp_path / "none", out, r"does not exist.*apt-get download kicad-packages3d")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", out, "no KiCad models")
+    for name in ("a.deb", "b.deb"):
+        package(tmp_path / "two" / name, {})
+    refused(tmp_path / "two", out, "several packages")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
+def test_half_downloaded_package(tmp_path: Path, share: float) -> None:
+    whole = package(tmp_path / "raw" / "k.deb", models())
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(len(content) * share)])
+    refused(tmp_path / "raw", tmp_path / "k.h5", "half-downloaded|not a Debian package")
+
+
+def test_package_cut_at_a_member(tmp_path: Path) -> None:
+    deb = package(tmp_path / "k.deb", models())
+    content = deb.read_bytes()
+    deb.write_bytes(content[: content.index(b"data.tar")])
+    refused(deb, tmp_path / "k.h5", "without its data part")
+
+
+@pytest.mark.parametrize("with_dpkg", [True, False])
+def test_corrupt_package(tmp_path: Path, with_dpkg: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if with_dpkg and shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb here")
+    if not with_dpkg:
+        monkeypatch.setattr(kicad_files.shutil, "which", lambda _: None)
+    deb = package(tmp_path / "k.deb", models())
+    content = bytearray(deb.read_bytes())
+    start = content.index(b"data.tar") + 60
+    content[start + 40 : start + 400] = bytes(360)
+    deb.write_bytes(content)
+    refused(deb, tmp_path / "k.h5", "cannot be unpacked")
+
+
+def test_one_broken_mesh_is_named_and_skipped(tmp_path: Path) -> None:
+    files = models()
+    files["Package_SO/Box-2_3.9x2mm"] = files["Package_SO/Box-2_3.9x2mm"][:200]
+    clouds = made(tree(tmp_path / "raw", files), tmp_path / "k.h5")
+    assert len(clouds) == 31
+    summary = json.loads((tmp_path / "k.json").read_text())
+    assert summary["unreadable"] == 1
+    assert summary["unreadable_examples"][0].startswith("Package_SO/Box-2_3.9x2mm: a number")
+
+
+def test_many_broken_meshes_are_refused(tmp_path: Path) -> None:
+    files = models()
+    for name in list(files)[:3]:
+        files[name] = "#VRML V2.0 utf8\n"
+    refused(tree(tmp_path / "raw", files), tmp_path / "k.h5", r"3 of \d+ models cannot be read")
+
+
+def test_flat_point_meshes_are_unreadable_not_a_crash() -> None:
+    flat = box_file(0, 0, 0).replace("0.1", "0")
+    cloud = kicad.sample_model(kicad._Task(kicad_files.ModelFile("A", "b", flat.encode()), 64, 0))
+    assert cloud.points is None
+    assert "area" in cloud.reason
+
+
+def test_no_class_is_large_enough(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lower min_shapes"):
+        prepare(
+            "kicad",
+            source(folder).model_copy(update={"min_shapes": 100}),
+            tmp_path / "k.h5",
+            quiet=True,
+        )
+
+
+def test_the_same_model_twice(tmp_path: Path) -> None:
+    few = {name: text for name, text in models().items() if name.startswith("Package")}
+    tree(tmp_path / "a", few)
+    tree(tmp_path / "b", few)
+    refused(tmp_path, tmp_path / "out" / "k.h5", "more than once")
+
+
+# --- names -------------------------------------------------------------------------------
+
+
+def test_names() -> None:
+    assert class_of("Connector_PinHeader_2.54mm") == "Connector_PinHeader"
+    assert class_of("Connector_PinSocket_1.00mm") == "Connector_PinSocket"
+    assert class_of("Connector_Phoenix_MC") == "Connector_Phoenix_MC"
+    assert family_of("P", "DIP-14_W7.62mm") == family_of("P", "DIP-16_W10.16mm") == "P/DIP-#_W#mm"
+    assert family_of("P", "DIP-14_Socket") != family_of("P", "DIP-14")
+
+
+@pytest.mark.parametrize(
+    ("material", "part"),
+    [
+        ("PIN-02", "metal"),
+        ("MET-COPPER", "metal"),
+        ("IC-BODY-EPOXY-04", "body"),
+        ("PLASTIC-GREEN-01", "body"),
+        ("RED-BODY", "body"),
+        ("", "body"),
+        ("CAP-CERAMIC-05", "ceramic"),
+        ("RES-SMD-01", "ceramic"),
+        ("LED-RED", "lens"),
+        ("GLASS-13", "lens"),
+        ("IC-LABEL-01", "marking"),
+    ],
+)
+def test_parts_of_materials(material: str, part: str) -> None:
+    assert kicad.PARTS[part_of(material)] == part
+
+
+# --- check -------------------------------------------------------------------------------
+
+
+def test_check_tells_what_is_missing_and_what_is_there(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kicad.h5"
+    before = check("kicad", source(tmp_path / "none"), out)
+    assert (before.raw, before.processed) == (False, False)
+    assert "apt-get download" in str(before)
+    assert "dvc repro prepare@kicad" in str(before)
+    clouds = made(folder, out)
+    after = check("kicad", source(folder), out)
+    assert (after.raw, after.processed) == (True, True)
+    assert "39 models" in str(after)
+    assert clouds.digest[:16] in str(after)
+    with h5py.File(out, "r+") as file:
+        file["points"][3, 2, 1] += 0.5
+    spoilt = check("kicad", source(folder), out)
+    assert not spoilt.processed
+    assert "has changed" in str(spoilt)
+    assert check("kicad", source(folder), out, full=False).processed
