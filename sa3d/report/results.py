@@ -110,10 +110,10 @@ class Experiment:
         """Facts on the data set: those of every finished run together."""
         facts: dict[str, Any] = {"name": self.setting("data.name", "")}
         sources = [self.raw, *(node.result for node in self.nodes.values())]
-        for source in sources:
-            found = source.get("data")
-            if isinstance(found, Mapping):
-                facts.update({key: value for key, value in found.items() if value is not None})
+        recorded = [source["data"] for source in sources if _mapping(source.get("data"))]
+        # last the runs that carved out validation: their count of training clouds is without it
+        for found in sorted(recorded, key=lambda found: "val" in found):
+            facts.update({key: value for key, value in found.items() if value is not None})
         return facts
 
     @property

@@ -33,6 +33,7 @@ class Cell:
     accuracy: float | None = None
     interval: Interval | None = None
     total: int | None = None
+    choice: str = ""  # what selection arrived at: the C, the epoch
     extras: tuple[tuple[str, float], ...] = ()
     reason: str = ""
     run_id: str = ""
@@ -188,6 +189,7 @@ def _cell(experiment: Experiment, task: str, arm: str) -> Cell:
         accuracy=accuracy,
         interval=_interval(accuracy, total, kept),
         total=total,
+        choice=_choice(experiment, node),
         extras=_extras(experiment, node),
         run_id=node.run_id,
         url=node.url,
@@ -232,6 +234,16 @@ def _difference(first: Cell, second: Cell) -> Difference | None:
             return Difference(float(gap.mean()), grouped_bootstrap(gap, a.group), how)
         return paired_bootstrap(a.right, b.right)
     return newcombe(first.accuracy, second.accuracy, first.total, second.total)
+
+
+def _choice(experiment: Experiment, node: Node) -> str:
+    protocol = node.result.get("protocol")
+    if not isinstance(protocol, Mapping):
+        return ""
+    if isinstance(protocol.get("c"), (int, float)):
+        return f"C = {protocol['c']:g}"
+    epoch = protocol.get("selected_epoch")
+    return f"epoch {epoch} of {experiment.setting('classify.epochs', '?')}" if epoch else ""
 
 
 def _extras(experiment: Experiment, node: Node) -> tuple[tuple[str, float], ...]:

@@ -23,7 +23,7 @@ POINTS: Final = "points"  # (E, N, 3) float32
 CENTERS: Final = "centers"  # (E, G, 3) float32
 PATCH_INDEX: Final = "patch_index"  # (E, G, K) integer, into the N points
 GC: Final = "gc"  # (E, G) float32: EMA teacher's scores, the whole cloud visible; large = hard;
-# absent where the method predicts none (a plain masked autoencoder)
+# absent or all zero where the method predicts none (a plain masked autoencoder)
 MASK: Final = "mask"  # (E, G) bool, True = masked
 HARD: Final = "hard"  # (E, G) bool, masked because hard; a subset of `mask`
 REBUILT: Final = "rebuilt"  # (E, M, Kr, 3) float32, absolute; masked patches by ascending index
@@ -94,7 +94,7 @@ def load_explain(path: Path) -> Explained:
                 points=np.asarray(stored[POINTS], dtype=np.float32),
                 centers=np.asarray(stored[CENTERS], dtype=np.float32),
                 patch_index=np.asarray(stored[PATCH_INDEX], dtype=np.int64),
-                gc=np.asarray(stored[GC], dtype=np.float32) if GC in stored else None,
+                gc=_scores(stored),
                 mask=np.asarray(stored[MASK], dtype=np.bool_),
                 hard=np.asarray(stored[HARD], dtype=np.bool_),
                 rebuilt=np.asarray(stored[REBUILT], dtype=np.float32),
@@ -109,6 +109,11 @@ def load_explain(path: Path) -> Explained:
         raise DataError(f"cannot read {path}: {error}") from None
     _check(data, path)
     return data
+
+
+def _scores(stored: Any) -> NDArray[np.float32] | None:
+    scores = np.asarray(stored[GC], dtype=np.float32) if GC in stored else np.zeros(0)
+    return scores.astype(np.float32) if scores.any() else None
 
 
 def _check(data: Explained, path: Path) -> None:

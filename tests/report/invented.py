@@ -173,7 +173,7 @@ def write(
             extra: dict[str, Any] = {}
             if task == "svm":
                 metrics[keys.TEST_OFFICIAL_C] = accuracy - 0.021
-                extra["protocol"] = {"pooling": "mean + max", "C": 0.1, "folds": 3}
+                extra["protocol"] = {"pooling": "mean + max", "c": 0.1}
             else:
                 metrics |= {keys.TEST_LAST: accuracy - 0.007, keys.TEST_VAL_SELECTED: accuracy}
                 extra["protocol"] = {"selected_epoch": 17, "selection": "validation accuracy"}

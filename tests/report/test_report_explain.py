@@ -54,7 +54,7 @@ def test_saved_arrays_come_back(tmp_path):
 
 def test_arrays_that_do_not_fit_are_refused(tmp_path):
     for change in (
-        {"gc": np.zeros((1, 4), np.float32)},
+        {"gc": np.ones((1, 4), np.float32)},
         {"patch_index": np.full((1, 3, 2), 6)},
         {"rebuilt": np.zeros((1, 3, 3, 3), np.float32)},
         {"points": np.full((1, 6, 3), np.nan, np.float32)},
@@ -103,3 +103,9 @@ def test_without_scores_there_is_no_complexity_panel():
     assert clouds.titles(data) == [clouds.MASKED, clouds.REBUILT]
     with style.context():
         assert len(clouds.panel_images(data, 0, style.LIGHT)) == 2
+
+
+def test_scores_that_are_all_zero_are_no_scores(tmp_path):
+    data = dataclasses.replace(small(), gc=np.zeros((1, 3), np.float32))
+    ex.save_explain(tmp_path / ex.FILE, data)
+    assert ex.load_explain(tmp_path / ex.FILE).gc is None

@@ -65,6 +65,7 @@ def literal(base: Path, **changes) -> Path:
         folder.mkdir(parents=True)
         matrix = [[right - 1, 10 - right], [0, 1]]
         (folder / "result.json").write_text(json.dumps({
+            "protocol": {"selected_epoch": 4},
             "metrics": {keys.TEST_ACC: right / 10, keys.TEST_LAST: right / 10 - 0.1},
             "confusion": {"matrix": matrix, "class_names": ["pin", "socket"]},
             "data": {"name": "tiny", "floor": 0.42, "test": 10}}))  # fmt: skip
@@ -77,7 +78,7 @@ def literal(base: Path, **changes) -> Path:
     results = {
         "experiment": {"name": "tiny", "data": {"name": "tiny"}, "tasks": ["svm", "classify"],
                        "pretrain": {"method": "sa3d", "mask": "gc"},
-                       "baseline": {"mask": "random"}},
+                       "baseline": {"mask": "random"}, "classify": {"epochs": 9}},
         "nodes": nodes, "seed": 3, "command": "make tiny", "wall_seconds": 200,
     } | changes  # fmt: skip
     path = base / "results.json"
@@ -97,6 +98,8 @@ def test_every_number_of_the_literal_experiment_is_on_both_pages(tmp_path):
     for number in LITERAL:
         assert number in words, number
         assert number in markdown, number
+    assert "at epoch 4 of 9" in words
+    assert "at epoch 4 of 9" in markdown
     assert "SA3D 80.0 %, random masks 70.0 %, from scratch 30.0 % of 10 test clouds" in words
     assert "10.0 points above random masks: within noise" in words
     tree = json.loads((out / "metrics.json").read_text())
