@@ -74,6 +74,9 @@ class PointMAEConfig(Frozen):
     backbone: Literal["point-mae"] = "point-mae"
     groups: Positive = Field(64, description="patches G a cloud")
     group_size: Positive = Field(32, description="points K a patch")
+    embed_width: Positive = Field(
+        128, description="first width W of the patch embedding: W, 2W, 4W, then C"
+    )
     dim: Positive = Field(384, description="token width C")
     depth: Positive = Field(12, description="encoder blocks")
     heads: Positive = Field(6, description="attention heads")

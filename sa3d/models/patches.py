@@ -36,20 +36,20 @@ def group_points(points: Tensor, groups: int, size: int) -> Groups:
 class PatchEmbed(nn.Module):
     """Mini-PointNet: the points of a patch to one token (Point-MAE, section 3.1).
 
-    3 -> 128 -> 256, maximum over the patch, concat [maximum, point] -> 512 -> C, maximum. Rows
-    are points and layers are Linear: the same arithmetic as kernel-1 convolutions on
+    3 -> W -> 2W, maximum over the patch, concat [maximum, point] -> 4W -> C, maximum; W is 128
+    as published. It costs most of a step, so a narrow model narrows it too. Rows are points and layers are Linear: the same arithmetic as kernel-1 convolutions on
     (B G, channels, K), without their transpositions. BatchNorm runs over all B G K points, of
     masked patches too, so that its statistics do not depend on the mask.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, width: int = 128) -> None:
         super().__init__()
-        self.point1 = nn.Linear(3, 128)
-        self.norm1 = nn.BatchNorm1d(128)
-        self.point2 = nn.Linear(128, 256)
-        self.patch1 = nn.Linear(512, 512)  # of [maximum over the patch (256), point (256)]
-        self.norm2 = nn.BatchNorm1d(512)
-        self.patch2 = nn.Linear(512, dim)
+        self.point1 = nn.Linear(3, width)
+        self.norm1 = nn.BatchNorm1d(width)
+        self.point2 = nn.Linear(width, 2 * width)
+        self.patch1 = nn.Linear(4 * width, 4 * width)  # of [maximum over the patch, point]
+        self.norm2 = nn.BatchNorm1d(4 * width)
+        self.patch2 = nn.Linear(4 * width, dim)
 
     def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
         """Tokens of all patches, or of the visible ones alone.
@@ -64,14 +64,14 @@ class PatchEmbed(nn.Module):
         """
         batch, groups, size, _ = patches.shape
         lifted = functional.relu(self.norm1(self.point1(patches.reshape(-1, 3))))
-        point = self.point2(lifted).view(batch * groups, size, 256)
+        point = self.point2(lifted).view(batch * groups, size, -1)
         whole = point.max(1, keepdim=True).values
         # W [g; f] = Wg g + Wf f: g is the same for the K points of a patch, so do it once
-        weight_whole, weight_point = torch.split(self.patch1.weight, 256, dim=1)
+        weight_whole, weight_point = self.patch1.weight.chunk(2, dim=1)
         mixed = functional.linear(point, weight_point) + functional.linear(
             whole, weight_whole, self.patch1.bias
         )
-        hidden = functional.relu(self.norm2(mixed.view(-1, 512))).view(batch, groups, size, 512)
+        hidden = functional.relu(self.norm2(mixed.flatten(0, 1))).view(batch, groups, size, -1)
         if visible is not None:
             hidden = take(hidden, visible)
         tokens: Tensor = self.patch2(hidden).max(2).values

@@ -20,13 +20,14 @@ from sa3d.models.transformer import Stack, init_weights, token
 class PointMAEEncoder(Encoder):
     """Patch embedding, positions, blocks, LayerNorm."""
 
-    def __init__(self, dim: int, depth: int, heads: int, drop_path: float) -> None:
+    def __init__(self, config: PointMAEConfig) -> None:
         super().__init__()
-        self.embed = PatchEmbed(dim)
+        dim = config.dim
+        self.embed = PatchEmbed(dim, config.embed_width)
         self.pos = PositionMLP(dim)
         init_weights(self.embed, "trunc_normal")
         init_weights(self.pos, "trunc_normal")
-        self.stack = Stack(dim, depth, heads, drop_path, init="trunc_normal")
+        self.stack = Stack(dim, config.depth, config.heads, config.drop_path, init="trunc_normal")
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, groups: Groups, mask: Mask | None) -> Encoded:
@@ -71,7 +72,7 @@ class PointMAE(Backbone):
         super().__init__()
         self.num_tokens, self.group_size = config.groups, config.group_size
         self.dim, self.heads, self.drop_path = config.dim, config.heads, config.drop_path
-        self.encoder = PointMAEEncoder(config.dim, config.depth, config.heads, config.drop_path)
+        self.encoder = PointMAEEncoder(config)
         self.decoder = PointMAEDecoder(
             config.dim, config.decoder_depth, config.heads, config.drop_path, config.group_size
         )
@@ -84,7 +85,7 @@ class PointMAE(Backbone):
     @classmethod
     def classifier(cls, config: PointMAEConfig, num_classes: int, dropout: float) -> Classifier:
         """See the base class."""
-        encoder = PointMAEEncoder(config.dim, config.depth, config.heads, config.drop_path)
+        encoder = PointMAEEncoder(config)
         return PlainClassifier(
             encoder, config.dim, config.groups, config.group_size, num_classes, dropout
         )
