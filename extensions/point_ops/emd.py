@@ -153,11 +153,14 @@ def soft_match(a: Tensor, b: Tensor) -> Tensor:
     return match
 
 
-def match_cost(a: Tensor, b: Tensor, match: Tensor) -> Tensor:
+def match_cost(a: Tensor, b: Tensor, match: Tensor, *, squared: bool = False) -> Tensor:
     """Distance travelled under a soft matching.
 
     Args:
-        a: (B, N, 3) floating.  b: (B, M, 3) floating.  match: (B, M, N), held constant.
+        a: (B, N, 3) floating.
+        b: (B, M, 3) floating.
+        match: (B, M, N), held constant.
+        squared: sum squared distances, as the `emd_cuda` extension in wide use does.
 
     Returns:
         (B,) sum of matched amount times distance, differentiable in both clouds.
@@ -172,7 +175,9 @@ def match_cost(a: Tensor, b: Tensor, match: Tensor) -> Tensor:
         expected = (a.shape[0], b.shape[1], a.shape[1])
         raise ValueError(f"match: expected shape {expected}, got {tuple(match.shape)}")
     delta = b.unsqueeze(2) - a.unsqueeze(1)
-    distance = delta.square().sum(-1).clamp_min(1e-20).sqrt()
+    distance = delta.square().sum(-1)
+    if not squared:
+        distance = distance.clamp_min(1e-20).sqrt()
     return (distance * match).sum((1, 2))
 
 

@@ -1,0 +1,144 @@
+"""What torch.library promises for every operator, and the backends."""
+
+import os
+import subprocess
+import sys
+
+import point_ops
+import pytest
+import torch
+from point_ops_cases import cloud
+from torch import nn
+
+OPS = torch.ops.point_ops
+
+
+def samples():
+    """Name -> arguments of every operator."""
+    x, y = cloud(2, 12), cloud(2, 7, seed=3)
+    xg, yg = x.clone().requires_grad_(), y.clone().requires_grad_()
+    idx = torch.randint(0, 12, (2, 5, 3), generator=torch.Generator().manual_seed(0))
+    weight = torch.rand(2, 5, 3).requires_grad_()
+    features = torch.rand(2, 12, 4).requires_grad_()
+    near = OPS.chamfer(x, y)
+    return {
+        "fps": (x, torch.zeros(2, dtype=torch.int64), None, 4),
+        "knn": (yg, xg, 3),
+        "ball_query": (y, x, 0.5, 4),
+        "gather": (xg, idx[..., 0]),
+        "gather_backward": (torch.rand(2, 5, 4).requires_grad_(), idx[..., 0], 12),
+        "interpolate": (features, idx, weight),
+        "interpolate_backward": (
+            torch.rand(2, 5, 4),
+            features.detach(),
+            idx,
+            weight.detach(),
+            True,
+        ),
+        "chamfer": (xg, yg),
+        "chamfer_backward": (near[0], near[1], x, y, near[2], near[3]),
+        "auction": (x, x.flip(1), 1e-3),
+    }
+
+
+def test_every_operator_has_a_sample():
+    assert set(samples()) == set(point_ops.backends())
+
+
+@pytest.mark.parametrize("name", sorted(samples()))
+def test_opcheck(name):
+    report = torch.library.opcheck(getattr(OPS, name).default, samples()[name])
+    assert set(report.values()) == {"SUCCESS"}
+
+
+class Grouping(nn.Module):
+    """Centres, neighbours, a layer, interpolation back, and a Chamfer term."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, points):
+        centers = point_ops.gather(points, point_ops.farthest_point_sample(points, 8))
+        _, idx = point_ops.knn(centers, points, 5)
+        patches = point_ops.group(points, idx) - centers.unsqueeze(2)
+        tokens = self.layer(patches).amax(2)
+        inside = point_ops.ball_query(centers, points, 0.7, 4)
+        back = point_ops.interpolate(points, centers, tokens)
+        loss = point_ops.chamfer_l2(patches, patches.flip(0))
+        return back + point_ops.group(points, inside).sum() + loss
+
+
+def test_compiles_as_one_graph():
+    points, block = cloud(2, 40), Grouping()
+    torch._dynamo.reset()
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    one, other = block(points), compiled(points)
+    torch.testing.assert_close(one, other)
+    expected = torch.autograd.grad(one.sum(), block.layer.weight)[0]
+    torch.testing.assert_close(torch.autograd.grad(other.sum(), block.layer.weight)[0], expected)
+
+
+@pytest.mark.slow
+def test_compiles_with_inductor():
+    points, block = cloud(2, 40), Grouping()
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(block, fullgraph=True)(points), block(points))
+
+
+def test_exports_with_a_free_number_of_points():
+    block = Grouping().eval()
+    n = torch.export.Dim("n", min=10, max=4096)
+    program = torch.export.export(block, (cloud(2, 40),), dynamic_shapes={"points": {1: n}})
+    points = cloud(2, 55)
+    torch.testing.assert_close(program.module()(points), block(points))
+
+
+def test_backends_name_every_operator():
+    assert set(point_ops.backends("cpu").values()) <= {"cpp", "torch"}
+    assert set(point_ops.backends("cuda").values()) <= {"triton", "torch"}
+    with pytest.raises(ValueError, match="device: expected"):
+        point_ops.backends("tpu")
+
+
+def in_process(code, **environment):
+    run = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+PROBE = """
+import torch, point_ops
+x = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(0)); x[0, 5] = x[0, 9]
+q = point_ops.gather(x, point_ops.farthest_point_sample(x, 20))
+d, i = point_ops.knn(q, x, 40)
+c = point_ops.chamfer(x, q)
+total = [q.sum(), d.sum(), i.sum(), point_ops.ball_query(q, x, .3, 9).sum(), c[0].sum(), c[3].sum()]
+print(set(point_ops.backends("cpu").values()), [float(t) for t in total])
+"""
+
+
+def here():
+    """What the probe prints in this process."""
+    printed = []
+    exec(PROBE, {"print": lambda *parts: printed.append(" ".join(map(str, parts)) + "\n")})
+    return printed[0]
+
+
+def test_the_torch_fallback_gives_the_same_numbers():
+    fallback = in_process(PROBE, POINT_OPS_BACKEND="torch").stdout
+    assert fallback.startswith("{'torch'}")
+    assert here().split("}")[1] == fallback.split("}")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("cpp" not in point_ops.backends("cpu").values(), reason="no C++ kernels here")
+@pytest.mark.parametrize("width", ["128-bit", "avx2"])
+def test_every_vector_width_gives_the_same_bits(width):
+    assert in_process(PROBE, POINT_OPS_SIMD=width).stdout == here()
