@@ -90,8 +90,8 @@ class SA3D(Method):
         else:
             with torch.no_grad():
                 known = self.knowledge_teacher.encode(groups, None).tokens
-            visible = mask.visible.shape[1]
-            feature = feature_distance(decoded.tokens[:, visible:], take(known, mask.masked))
+            features = self._masked_features(decoded, mask)
+            feature = feature_distance(features, take(known, mask.masked))
             point = self._point_term(decoded, known, groups, mask)
             # the sum is unscaled, as published: the feature term leads the ranking
             hardness = feature + (
@@ -136,16 +136,20 @@ class SA3D(Method):
         with torch.no_grad():
             everywhere = self.knowledge_teacher.decode_features(known, groups.centers)
             target = take(everywhere, mask.masked)
-        with torch.set_grad_enabled(self.config.point_mode == "teacher_decoded_grad"):
-            per_patch = patch_chamfer(self._teacher_decoded(decoded, groups, mask), target)
+        features = self._masked_features(decoded, mask)
+        if self.config.point_mode == "teacher_decoded_nograd":
+            features = features.detach()
+        per_patch = patch_chamfer(self._teacher_decoded(features, groups, mask), target)
         return PointLoss(per_patch.mean(), per_patch)
 
-    def _teacher_decoded(self, decoded: Decoded, groups: Groups, mask: Mask) -> Tensor:
+    def _masked_features(self, decoded: Decoded, mask: Mask) -> Tensor:
+        """(B, M, C) decoder features of the masked patches."""
+        return decoded.tokens[:, mask.visible.shape[1] :]
+
+    def _teacher_decoded(self, features: Tensor, groups: Groups, mask: Mask) -> Tensor:
         """(B, M, P, 3) relative points that the knowledge teacher reads in student features."""
         assert self.knowledge_teacher is not None
-        masked = decoded.tokens[:, mask.visible.shape[1] :]
-        centers = take(groups.centers, mask.masked)
-        return self.knowledge_teacher.decode_features(masked, centers)
+        return self.knowledge_teacher.decode_features(features, take(groups.centers, mask.masked))
 
     def _curriculum(self, progress: Progress, device: torch.device) -> dict[str, Tensor]:
         """Curriculum metrics. ``full`` fills on the device: no copy to wait for."""
@@ -172,4 +176,5 @@ class SA3D(Method):
         if not self._decoded_by_teacher:
             return self.backbone.reconstruct(decoded, groups, mask)
         centers = take(groups.centers, mask.masked)
-        return self._teacher_decoded(decoded, groups, mask) + centers.unsqueeze(2)
+        features = self._masked_features(decoded, mask)
+        return self._teacher_decoded(features, groups, mask) + centers.unsqueeze(2)
