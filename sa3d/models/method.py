@@ -34,10 +34,6 @@ class Method(nn.Module, ABC):
     def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
         """``"loss"``: scalar with a gradient; the rest detached scalars to log, by metric name."""
 
-    def forward(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
-        """The training step, under the name that wrappers of modules call."""
-        return self.training_step(batch, progress)
-
     @abstractmethod
     def after_step(self, progress: Progress) -> None:
         """Called when the optimiser has really stepped."""

@@ -37,9 +37,10 @@ class PatchEmbed(nn.Module):
     """Mini-PointNet: the points of a patch to one token (Point-MAE, section 3.1).
 
     3 -> W -> 2W, maximum over the patch, concat [maximum, point] -> 4W -> C, maximum; W is 128
-    as published. It costs most of a step, so a narrow model narrows it too. Rows are points and layers are Linear: the same arithmetic as kernel-1 convolutions on
-    (B G, channels, K), without their transpositions. BatchNorm runs over all B G K points, of
-    masked patches too, so that its statistics do not depend on the mask.
+    as published, and less in a narrow model, where it would cost most of a step. Rows are points
+    and layers are Linear: the same arithmetic as kernel-1 convolutions on (B G, channels, K),
+    without their transpositions. BatchNorm runs over all B G K points, of masked patches too, so
+    that its statistics do not depend on the mask.
     """
 
     def __init__(self, dim: int, width: int = 128) -> None:
