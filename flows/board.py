@@ -128,7 +128,7 @@ class Board:
 def _plain(step: Step) -> str:
     text = f"{step.node.name}: {step.state}"
     if step.state == "running":
-        return f"{text} on {step.where}" + (f", log {step.log}" if step.log else "")
+        return f"{text} ({step.where})" + (f", log {step.log}" if step.log else "")
     if step.seconds:
         text += f" in {step.seconds:.0f} s"
     return f"{text}: {step.error}" if step.error else text

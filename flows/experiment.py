@@ -51,9 +51,19 @@ def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) ->
         logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
         state: State[Any] = experiment(config, out, device, quiet, return_state=True)
         found = state.result(raise_on_failure=False)
+        _drain()
     if isinstance(found, BaseException):
         raise found
     return _told(found, out, quiet)
+
+
+def _drain() -> None:
+    """Let Prefect's background threads send the rest while the server is still there."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+    EventsWorker.drain_all(timeout=5)
 
 
 def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
@@ -62,7 +72,7 @@ def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
         _say("stopped; checkpoints are kept, the same command goes on from there")
         return 128 + int(summary["signal"])
     for line in summary["failed"]:
-        _say(f"failed: {line}")
+        _say(line)
     if summary["failed"]:
         _say("the same command runs only what failed, with what needs it")
     if not quiet:

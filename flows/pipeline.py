@@ -31,7 +31,7 @@ from pydantic import Field
 from flows import artifacts
 from flows.board import DONE, Board, Step
 from flows.outcome import write_results
-from flows.plan import CHILD, Node, Settings, command, finished, nodes_of, settle
+from flows.plan import CHILD, RESULT, Node, Settings, command, finished, nodes_of, settle
 from flows.slots import Lease, Slots
 from flows.supervise import ChildFailed, Children, ChildStopped, last_lines
 from sa3d import lineage, metric_keys, mlstore, paths, tracking
@@ -214,7 +214,7 @@ def _register(running: _Running, step: Step) -> None:
         step.result = {"model_version": registry.register(Path(run_dir), config.name, node.arm)}
 
     step.fingerprint = model_digest(source)[:16]
-    running.board.change(node.name, "running", where="this process")
+    running.board.change(node.name, "running", where="the flow's process")
     running.follow(node.name, register.submit(node.name, str(source)))
 
 
@@ -231,9 +231,7 @@ def _collect(running: _Running, name: str) -> None:
         if step.run_dir is not None:
             result = finished(step.run_dir, step.fingerprint)
             if result is None:
-                running.board.change(
-                    name, "failed", error=f"ended well but left no result in {step.run_dir}"
-                )
+                running.board.change(name, "failed", error=_no_result(step.run_dir))
                 return
             step.result = result
         running.board.change(name, "finished")
@@ -246,21 +244,29 @@ def _collect(running: _Running, name: str) -> None:
         running.board.change(name, "failed", error=text)
 
 
+def _no_result(run_dir: Path) -> str:
+    if (run_dir / RESULT).is_file():
+        return f"the result in {run_dir} is another run's; did code or data change meanwhile?"
+    return f"ended well but left no result in {run_dir}"
+
+
 def _conclude(running: _Running, results: Path, facts: dict[str, Any]) -> State[dict[str, Any]]:
     """Report, summary run, and the flow's own state."""
     steps = list(running.board.steps.values())
-    summary = {
+    summary: dict[str, Any] = {
         "results": str(results),
         "signal": running.children.stopped_by,
-        "steps": {step.node.name: {"state": step.state, "error": step.error} for step in steps},
+        "failed": [],
     }
     if running.children.stopping:
         return Cancelled(message=f"stopped; started again it goes on ({results})", data=summary)
-    bad = [f"{step.node.name}: {step.error}" for step in steps if step.state not in DONE]
+    bad = [
+        f"{step.node.name} {step.state}: {step.error}" for step in steps if step.state not in DONE
+    ]
     try:
-        write_report(results)
+        write_report(results, running.settings.folder / "report.log")
     except ChildFailed as error:
-        bad.append(f"report: {error}")
+        bad.append(f"report failed: {error}")
     report = results.parent / "report.md"
     artifacts.publish(steps, report if report.is_file() else None)
     _summarise(running, results.parent, facts, failed=bool(bad))
@@ -271,10 +277,10 @@ def _conclude(running: _Running, results: Path, facts: dict[str, Any]) -> State[
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
-def write_report(results: Path) -> None:
+def write_report(results: Path, log: Path) -> None:
     """Make the report beside ``results.json``."""
     words = [*CHILD, "report", str(results), "--out", str(results.parent)]
-    Children().run(words, log=results.parent / "report.log", env={"CUDA_VISIBLE_DEVICES": ""})
+    Children().run(words, log=log, env={"CUDA_VISIBLE_DEVICES": ""})
 
 
 def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: bool) -> None:

@@ -17,6 +17,7 @@ from sa3d.config import ExperimentConfig
 from sa3d.fingerprint import data_digest
 
 Kind = Literal["pretrain", "register", "task"]
+RESULT = "result.json"
 CHILD = [sys.executable, "-m", "sa3d.cli"]
 
 
@@ -134,7 +135,7 @@ def finished(run_dir: Path, fingerprint: str) -> dict[str, Any] | None:
 
     ``result.json`` is written last, by rename: where it stands, the run is whole.
     """
-    path = run_dir / "result.json"
+    path = run_dir / RESULT
     if not path.is_file():
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -79,7 +80,21 @@ def tags(data: str | None = None) -> dict[str, str]:
     md5 = data_md5(data) if data else None
     if md5:
         found[f"data.{data}.md5"] = md5
-    return found | from_parent()
+    return found | compute() | from_parent()
+
+
+def compute() -> dict[str, str]:
+    """``gpu.name`` and which point kernels run, of a process that computes.
+
+    Such a process has torch loaded; one that only plans or reports must not load it for this.
+    """
+    found: dict[str, str] = {}
+    torch, point_ops = sys.modules.get("torch"), sys.modules.get("point_ops")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu.name"] = str(torch.cuda.get_device_name())
+    if point_ops is not None:
+        found["point_ops"] = str(point_ops.backends())
+    return found
 
 
 def from_parent() -> dict[str, str]:

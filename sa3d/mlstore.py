@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 from pathlib import Path
@@ -36,6 +37,10 @@ def client(uri: str | None = None) -> MlflowClient:
     """
     quiet()
     from mlflow import MlflowClient
+
+    # a new SQLite store would tell of every table it makes
+    logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
     uri = uri or tracking_uri()
     database = _sqlite_path(uri)

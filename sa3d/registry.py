@@ -13,6 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sa3d import lineage, mlstore, shipping
 from sa3d.fingerprint import find_model, model_card
 
@@ -136,6 +139,7 @@ def _save(
             code_paths=code,
             mlflow_model=Model(model_id=model_id, run_id=run_id),
             signature=signature(),
+            input_example=example(int(card.get("data", {}).get("points", 1024))),
             pip_requirements=[f"{package}=={version(package)}" for package in _IMPORTED],
             metadata={_FINGERPRINT: card.get(_FINGERPRINT, ""), "sha256": card["sha256"]},
         )
@@ -143,13 +147,19 @@ def _save(
 
 def signature() -> ModelSignature:
     """Clouds (B, N, 3) to features (B, D), both float32."""
-    import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     clouds = TensorSpec(np.dtype(np.float32), (-1, -1, 3), "points")
     features = TensorSpec(np.dtype(np.float32), (-1, -1), "features")
     return ModelSignature(inputs=Schema([clouds]), outputs=Schema([features]))
+
+
+def example(points: int) -> NDArray[np.float32]:
+    """One cloud (1, N, 3): points of a unit sphere's surface, the same every time."""
+    drawn = np.random.default_rng(0).standard_normal((1, points, 3)).astype(np.float32)
+    found: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+    return found
 
 
 def _tags(card: dict[str, Any]) -> dict[str, str]:
