@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,8 +134,6 @@ def pretrain(
             f"{config.stage(arm).method}"
         )
     if wanted and knowledge_teacher is None:
-        from dataclasses import replace
-
         _say(quiet, "sa3df distils a plain model: the baseline comes first")
         knowledge_teacher = _launch("pretrain", config, replace(options, out=None), "baseline")
     _launch("pretrain", config, options, arm, knowledge_teacher=knowledge_teacher)

@@ -116,7 +116,7 @@ def choose_c(
             f"svm.folds={settings.folds}, but the smallest class has {smallest} training clouds "
             f"and there are {len(np.unique(group))} families; set svm.folds lower"
         )
-    folds = list(splitter.split(inputs, labels, group))
+    folds = list(splitter.split(inputs, labels, group if families else None))
     accuracies = {
         c: float(
             np.mean([_fit(inputs[a], labels[a], c).score(inputs[b], labels[b]) for a, b in folds])
