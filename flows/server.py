@@ -38,6 +38,8 @@ def prefect_api(log: Path) -> Iterator[str]:
     Raises:
         UserError: the configured API does not answer, or no local server comes up.
     """
+    # Prefect makes only the last folder of the path, and complains about the others
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
         if not _healthy(configured, timeout=5.0):

@@ -38,8 +38,8 @@ def client(uri: str | None = None) -> MlflowClient:
     quiet()
     from mlflow import MlflowClient
 
-    # a new SQLite store would tell of every table it makes
-    logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)
+    # a new SQLite store would tell of every table it makes, a model of its example
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
     uri = uri or tracking_uri()
