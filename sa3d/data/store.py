@@ -22,12 +22,8 @@ whole. The bytes depend only on the content (no time stamps), so its md5 identif
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +33,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sa3d.data.files import check_space, replacing
 from sa3d.errors import DataError
 
 FORMAT = "sa3d-clouds"
@@ -47,7 +44,6 @@ Points = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Parts = NDArray[np.uint8] | NDArray[np.uint16]
 
-_STALE_SECONDS = 3600.0
 _BLOCK_BYTES = 16 << 20
 
 
@@ -173,11 +169,11 @@ def write_clouds(
     _check_table(table, num_points)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(path, len(table.ids) * num_points * (12 + 2))
-    with _replacing(path) as temporary:
+    check_space(path, len(table.ids) * num_points * (12 + 2))
+    with replacing(path) as temporary:
         digest = _write_file(temporary, points, table, num_points)
     summary = summarise(path.stem, table, num_points, digest) | (facts or {})
-    with _replacing(path.with_suffix(".json")) as temporary:
+    with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return path
 
@@ -237,44 +233,6 @@ def _check_table(table: CloudTable, num_points: int) -> None:
             )
         if len(table.class_parts) != len(table.class_names):
             raise DataError("class_parts must list the parts of every class")
-
-
-def _check_space(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise DataError(
-            f"{path} needs {needed >> 20} MiB but {path.parent} has {free >> 20} MiB free; "
-            "free some space and run the command again"
-        )
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that replaces it, synced, if the block succeeds."""
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        # left by a killed process; a live one has touched its file within the hour
-        if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
-            stale.unlink(missing_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; nothing was left there"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_file(

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sa3d.data import store
+from sa3d.data import files, store
 from sa3d.data.store import CloudTable, content_digest, open_clouds, unit_sphere, write_clouds
 from sa3d.errors import DataError
 
@@ -169,7 +169,7 @@ def test_contradicting_table_is_refused(tmp_path: Path, change: dict, says: str)
 
 def test_full_disk_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil._ntuple_diskusage(1, 1, 100)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match="free some space"):
         write_clouds(tmp_path / "s.h5", clouds(), table(), num_points=16)
 
@@ -178,7 +178,7 @@ def test_disk_filling_up_while_writing(tmp_path: Path, monkeypatch: pytest.Monke
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "_sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(DataError, match="No space left"):
         write_clouds(tmp_path / "s.h5", clouds(), table(), num_points=16)
     assert list(tmp_path.iterdir()) == []
