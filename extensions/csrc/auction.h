@@ -62,8 +62,8 @@ static void auction(const float* a, const float* b, int64_t n, float eps, int64_
     largest = std::max(largest, cost_row(a + 3 * i, planes.data(), padded, row));
   }
   for (int64_t j = n; j < padded; ++j) price[j] = infinity<float>;
-  // Below this step a bid could vanish in the rounding of a price: it would never end.
-  eps = std::max(eps, 4e-7f * largest);
+  // Below this step bids vanish in the rounding of the prices and the auction drags on.
+  eps = std::max(eps, 1e-5f * largest);
   if (n == 1 || largest == 0) {
     for (int64_t i = 0; i < n; ++i) out[i] = i;
     return;
@@ -79,7 +79,9 @@ static void auction(const float* a, const float* b, int64_t n, float eps, int64_
       float* costs = &cost[whole ? row * padded : 0];
       if (!whole) cost_row(a + 3 * row, planes.data(), padded, costs);
       const Offer offer = cheapest(costs, price.data(), padded);
-      price[offer.column] += (offer.second - offer.best) + step;
+      float& asked = price[offer.column];
+      const float bid = asked + ((offer.second - offer.best) + step);
+      asked = std::max(bid, std::nextafter(asked, infinity<float>));  // it always rises: it ends
       const int32_t loser = owner[offer.column];
       owner[offer.column] = row;
       column[row] = offer.column;

@@ -6,6 +6,7 @@ CPU kernels by itself on loading; an operator without one gets the torch referen
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from . import _native
 
 LIBRARY = torch.library.Library("point_ops", "DEF")  # type: ignore[no-untyped-call]
+HAS_TRITON = importlib.util.find_spec("triton") is not None and not _native.FORCED_TORCH
 _BACKENDS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {}}
 
 
@@ -24,6 +26,7 @@ def register(
     reference: Callable[..., Any],
     fake: Callable[..., Any],
     cuda: Callable[..., Any] | None = None,
+    cuda_backend: str = "triton",
 ) -> Any:
     """Declare operator `point_ops::name` and return its overload.
 
@@ -32,7 +35,8 @@ def register(
         signature: the schema without the name, e.g. ``"(Tensor x, SymInt k) -> Tensor"``.
         reference: readable torch implementation: oracle of the tests and fallback on any device.
         fake: returns empty outputs of the right shape and dtype, for compile and export.
-        cuda: Triton implementation; the reference serves on the GPU without one.
+        cuda: implementation for the GPU; the reference serves there without one.
+        cuda_backend: what `cuda` is made of. Triton ones are left out where triton is missing.
     """
     LIBRARY.define(name + signature)  # type: ignore[no-untyped-call]
     qualified = f"point_ops::{name}"
@@ -41,8 +45,10 @@ def register(
     else:
         LIBRARY.impl(name, reference, "CPU")  # type: ignore[no-untyped-call]
         _BACKENDS["cpu"][name] = "torch"
+    if cuda_backend == "triton" and not HAS_TRITON:
+        cuda = None
     LIBRARY.impl(name, cuda or reference, "CUDA")  # type: ignore[no-untyped-call]
-    _BACKENDS["cuda"][name] = "triton" if cuda else "torch"
+    _BACKENDS["cuda"][name] = cuda_backend if cuda else "torch"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     return getattr(torch.ops.point_ops, name).default
 

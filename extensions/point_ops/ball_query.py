@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _checks
 from ._registry import register
-from .knn import _CHUNK, squared_distances
+from .knn import chunk, squared_distances
 
 
 def reference(queries: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
@@ -23,8 +23,8 @@ def reference(queries: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
     order = torch.arange(n, dtype=torch.int32, device=queries.device)
     limit = torch.tensor(radius, dtype=queries.dtype)
     limit = (limit * limit).to(queries.device)
-    rows = max(1, _CHUNK // n)
-    clouds = max(1, _CHUNK // max(1, m * n))
+    rows = max(1, chunk(queries.device) // n)
+    clouds = max(1, chunk(queries.device) // max(1, m * n))
     for b in range(0, batch, clouds):
         for r in range(0, m, rows):
             inside = (
@@ -44,11 +44,18 @@ def _fake(queries: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
     return queries.new_empty((queries.shape[0], queries.shape[1], k), dtype=torch.int64)
 
 
+def _cuda(queries: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
+    from . import _triton_points as kernels
+
+    return kernels.ball_query(queries, points, radius, k)
+
+
 _op = register(
     "ball_query",
     "(Tensor queries, Tensor points, float radius, SymInt k) -> Tensor",
     reference=reference,
     fake=_fake,
+    cuda=_cuda,
 )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _checks
 from ._registry import autograd, register
-from .knn import _CHUNK, squared_distances
+from .knn import chunk, squared_distances
 
 Reduction = Literal["mean", "patch"]
 
@@ -33,7 +33,8 @@ def reference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dist_ab, idx_ab = a.new_empty(batch, n), a.new_empty((batch, n), dtype=torch.int64)
     dist_ba = a.new_full((batch, m), torch.inf)
     idx_ba = a.new_zeros((batch, m), dtype=torch.int64)
-    clouds, rows = max(1, _CHUNK // (n * m)), max(1, _CHUNK // m)
+    size = chunk(a.device)
+    clouds, rows = max(1, size // (n * m)), max(1, size // m)
     for s in range(0, batch, clouds):
         some = slice(s, s + clouds)
         for r in range(0, n, rows):
@@ -74,11 +75,18 @@ def _fake_backward(
     return a.new_empty(a.shape), b.new_empty(b.shape)
 
 
+def _cuda(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from . import _triton_points as kernels
+
+    return kernels.chamfer(a, b)
+
+
 _op = register(
     "chamfer",
     "(Tensor a, Tensor b) -> (Tensor, Tensor, Tensor, Tensor)",
     reference=reference,
     fake=_fake,
+    cuda=_cuda,
 )
 _op_backward = register(
     "chamfer_backward",

@@ -54,11 +54,20 @@ def _fake(points: Tensor, start: Tensor, lengths: Tensor | None, n_samples: int)
     return points.new_empty((points.shape[0], n_samples), dtype=torch.int64)
 
 
+def _cuda(points: Tensor, start: Tensor, lengths: Tensor | None, n_samples: int) -> Tensor:
+    from . import _triton_points as kernels
+
+    if points.shape[1] > kernels.WIDEST:
+        return reference(points, start, lengths, n_samples)
+    return kernels.fps(points, start, lengths, n_samples)
+
+
 _op = register(
     "fps",
     "(Tensor points, Tensor start, Tensor? lengths, SymInt n_samples) -> Tensor",
     reference=reference,
     fake=_fake,
+    cuda=_cuda,
 )
 
 

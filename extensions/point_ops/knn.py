@@ -14,7 +14,10 @@ from . import _checks
 from ._registry import autograd, register
 from .gather import group
 
-_CHUNK = 1 << 20  # distances held at once: 4 MiB of float32, about a core's cache
+
+def chunk(device: torch.device) -> int:
+    """Distances held at once: about a core's cache on the CPU, few launches on a GPU."""
+    return 1 << (20 if device.type == "cpu" else 26)
 
 
 def squared_distances(queries: Tensor, points: Tensor) -> Tensor:
@@ -45,8 +48,8 @@ def reference(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     n = points.shape[1]
     sqdist = queries.new_empty(batch, m, k)
     idx = torch.empty(batch, m, k, dtype=torch.int64, device=queries.device)
-    clouds = max(1, _CHUNK // max(1, m * n))
-    rows = max(1, _CHUNK // n)
+    clouds = max(1, chunk(queries.device) // max(1, m * n))
+    rows = max(1, chunk(queries.device) // n)
     for b in range(0, batch, clouds):
         for r in range(0, m, rows):
             part = queries[b : b + clouds, r : r + rows]
@@ -60,11 +63,21 @@ def _fake(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
 
 
+def _cuda(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    from . import _triton_points as kernels
+
+    small = points.shape[1] <= kernels.KNN_WIDEST and k <= kernels.KNN_MOST
+    if small and points.dtype == torch.float32:
+        return kernels.knn(queries, points, k)
+    return reference(queries, points, k)
+
+
 _op = register(
     "knn",
     "(Tensor queries, Tensor points, SymInt k) -> (Tensor, Tensor)",
     reference=reference,
     fake=_fake,
+    cuda=_cuda,
 )
 
 

@@ -96,7 +96,7 @@ def test_exports_with_a_free_number_of_points():
 
 def test_backends_name_every_operator():
     assert set(point_ops.backends("cpu").values()) <= {"cpp", "torch"}
-    assert set(point_ops.backends("cuda").values()) <= {"triton", "torch"}
+    assert set(point_ops.backends("cuda").values()) <= {"triton", "torch", "cpp"}
     with pytest.raises(ValueError, match="device: expected"):
         point_ops.backends("tpu")
 
