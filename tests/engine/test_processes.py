@@ -58,7 +58,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("signum", "code"),
+    [
+        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_in_the_middle_of_an_epoch_then_resumed_gives_the_same_weights(
     tmp_path: Path, uninterrupted: str, signum: signal.Signals, code: int
@@ -80,6 +85,7 @@ def test_killed_in_the_middle_of_an_epoch_then_resumed_gives_the_same_weights(
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     assert finish(start(tmp_path, "--epochs", "2"))[0] == 0
     before = (tmp_path / "last.pt").read_bytes()
@@ -96,6 +102,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     assert weights
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_train_as_one_does(tmp_path: Path) -> None:
     """The toy has no batch norm: with it, statistics of half batches differ by design."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

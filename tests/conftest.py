@@ -1,0 +1,67 @@
+"""Tiny fixtures: a generated data set, an experiment of seconds, stores in a temporary folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+PARAMS = """\
+datasets:
+  tiny: {source: shapes, seed: 0, shapes_per_class: 8, points: 128, test_fraction: 0.25}
+experiments:
+  tiny:
+    seed: 1
+    data: {name: tiny, points: 64, val_fraction: 0.2}
+    model: {groups: 8, group_size: 8, dim: 16, depth: 2, heads: 2, decoder_depth: 1, embed_width: 8}
+    pretrain:
+      {method: sa3df, mask: gc, mask_ratio: 0.6, gc_depth: 1, switch_epoch: 1, epochs: 3,
+       batch_size: 32, lr: 1.0e-3, warmup_epochs: 1, clip: 5.0}
+    baseline: {method: mae, mask: random}
+    svm: {folds: 2}
+    classify: {epochs: 2, batch_size: 16, lr: 1.0e-3, clip: 10.0, layer_decay: 0.75}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``params.yaml`` and the processed data set ``tiny``; not to be written to."""
+    from sa3d.data.prepare import prepare
+    from sa3d.params import load_source
+
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "params.yaml").write_text(PARAMS)
+    source = load_source("tiny", root / "params.yaml")
+    prepare("tiny", source, root / "data" / "processed" / "tiny.h5", quiet=True)
+    return root
+
+
+@pytest.fixture
+def tiny(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``tiny_root`` as the current project, with work folder and MLflow store of the test's own."""
+    monkeypatch.chdir(tiny_root)
+    for name in ("DVC_ROOT", "SA3D_TAGS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SA3D_ROOT", str(tiny_root))
+    monkeypatch.setenv("SA3D_WORK", str(tmp_path / "work"))
+    return tiny_root
+
+
+@pytest.fixture
+def tiny_config(tiny: Path) -> Any:
+    """The tiny experiment's settings."""
+    from sa3d.params import load_experiment
+
+    return load_experiment("tiny", tiny / "params.yaml")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One CPU thread, so that sums have one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,168 @@
+"""Settings: bounds, inheritance, overrides, and errors that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sa3d import params
+from sa3d.config import ExperimentConfig
+from sa3d.errors import ConfigError
+from sa3d.params import load_experiment, load_source
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT / "params.yaml"
+
+
+def load(name: str = "demo", *overrides: str) -> ExperimentConfig:
+    return load_experiment(name, REAL, overrides)
+
+
+@pytest.mark.parametrize("name", params.experiment_names(REAL))
+def test_every_experiment_of_the_project_is_valid(name: str) -> None:
+    config = load(name)
+    assert config.name == name
+    assert 0 < config.pretrain.masked_of(config.model.groups) < config.model.groups
+
+
+@pytest.mark.parametrize("name", params.source_names(REAL))
+def test_every_data_set_of_the_project_is_valid(name: str) -> None:
+    assert load_source(name, REAL).points >= 64
+
+
+def test_published_mask_counts() -> None:
+    """SA3D floors the visible count, Point-MAE the masked one: 39 and 38 of 64."""
+    config = load("point-mae-sa3df")
+    assert config.model.groups == 64
+    assert config.pretrain.masked_of(64) == 39
+    assert config.stage("baseline").masked_of(64) == 38
+    assert load("point-mae").pretrain.masked_of(64) == 38
+    assert load("point-mae-sa3d").pretrain.masked_of(64) == 39
+
+
+@pytest.mark.parametrize(("ratio", "masked"), [(0.75, 48), (0.5, 32), (0.9, 58)])
+def test_ratios_that_divide_are_not_off_by_one(ratio: float, masked: int) -> None:
+    sa3d = load("demo", f"pretrain.mask_ratio={ratio}", f"baseline.mask_ratio={ratio}")
+    assert sa3d.pretrain.masked_of(64) == masked
+    assert sa3d.stage("baseline").masked_of(64) == (57 if ratio == 0.9 else masked)
+
+
+def test_published_recipe() -> None:
+    stage = load("point-mae-sa3df").pretrain
+    assert (stage.epochs, stage.warmup_epochs, stage.lr) == (400, 40, 1e-3)
+    assert (stage.betas, stage.clip, stage.gc_depth) == ((0.9, 0.95), 5.0, 12)
+    assert (stage.feature_weight, stage.point_weight, stage.switch_epoch) == (13.889, 1000.0, 15)
+    assert stage.point_mode == "teacher_decoded_nograd"
+    sa3d = load("point-mae-sa3d").pretrain
+    assert (sa3d.gc_depth, sa3d.point_mode) == (4, "ground_truth_grad")
+
+
+def test_extends_and_the_baselines_inheritance() -> None:
+    demo, kicad = load("demo"), load("kicad")
+    assert kicad.pretrain.lr == demo.pretrain.lr
+    assert kicad.data.name == "kicad"
+    assert kicad.baseline is not None
+    assert kicad.baseline.epochs == kicad.pretrain.epochs
+    assert (kicad.baseline.method, kicad.baseline.mask) == ("mae", "random")
+
+
+def test_an_exact_count_in_the_baseline_replaces_the_inherited_ratio() -> None:
+    config = load("demo", "baseline.masked=7")
+    assert config.stage("baseline").masked_of(32) == 7
+    assert config.pretrain.masked_of(32) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("0.001", 1e-3), ("1.0e-3", 1e-3), ("2", 2.0)]
+)
+def test_set_reads_numbers_as_people_write_them(text: str, value: float) -> None:
+    assert load("demo", f"pretrain.lr={text}").pretrain.lr == value
+
+
+def test_set_null() -> None:
+    assert load("demo", "pretrain.clip=null").pretrain.clip is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["pretrain.mask_ration=0.5"], "unknown key experiments.demo.pretrain.mask_ration (did"),
+        (["pretrain.mask_ration=0.5"], "did you mean 'mask_ratio'?"),
+        (["pretain.lr=1"], "did you mean 'pretrain'?"),
+        (["model.qwzx=1"], "known: "),
+        (["pretrain.lr=-1"], "experiments.demo.pretrain.lr = -1: Input should be greater than 0"),
+        (["pretrain.lr=fast"], "pretrain.lr = 'fast'"),
+        (["pretrain.mask_ratio=1.0"], "pretrain.mask_ratio = 1.0: Input should be less than 1"),
+        (["pretrain.mask=gcc"], "unknown mask strategy 'gcc' (did you mean 'gc'?); known:"),
+        (["pretrain.masked=5"], "give exactly one of mask_ratio=0.6 and masked=5"),
+        (["pretrain.mask_ratio=0.01"], "at least one must stay visible and one masked"),
+        (["pretrain.warmup_epochs=99"], "warmup_epochs=99.0 leaves nothing of epochs=40"),
+        (["model.heads=5"], "dim=96 is not a multiple of heads=5"),
+        (["model.groups=4096"], "model.groups=4096 centres from data.points=512"),
+        (["baseline.method=sa3d"], "baseline.method=sa3d must be mae"),
+        (["baseline=null"], "method=sa3df needs `baseline`"),
+        (["pretrain.method=mae"], "mask=gc needs a GC predictor"),
+        (["pretrain.method=sa3d", "pretrain.point_term=teacher_decoded_grad"], "needs method=sa3"),
+        (["tasks=[svn]"], "unknown task 'svn' (did you mean 'svm'?)"),
+        (["tasks=[pretrain]"], "unknown task 'pretrain'"),
+        (["pretrain.lr"], "expected section.key=value"),
+        (["=1"], "expected section.key=value"),
+        (["pretrain.lr=[1"], "not a value YAML can read"),
+    ],
+)
+def test_wrong_settings_are_named(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("demo", *overrides)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no experiment 'dmeo' in .* \(did you mean 'demo'\?\)"):
+        load("dmeo")
+    with pytest.raises(ConfigError, match=r"no data set 'shape' in .* \(did you mean 'shapes'\?\)"):
+        load_source("shape", REAL)
+
+
+def test_a_source_with_another_sources_key() -> None:
+    with pytest.raises(ConfigError, match="min_shapes"):
+        load_source("shapes", REAL, ["min_shapes=3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2]", "holds list, not a mapping"),
+        ("a: [", "cannot read"),
+        ("other: 1", "has no mapping `experiments`"),
+        ("experiments: {demo: {extends: demo}}", "extend each other"),
+        ("experiments: {demo: {extends: nothing}}", "no experiment 'nothing'"),
+        ("experiments: {demo: {}}", "data is missing"),
+    ],
+)
+def test_an_unusable_file_is_one_message(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_experiment("demo", path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run from the project's root or give --params"):
+        load_experiment("demo", tmp_path / "params.yaml")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load().pretrain.lr = 2.0  # type: ignore[misc]
+
+
+def test_dotted_is_flat() -> None:
+    flat = load().dotted()
+    assert flat["pretrain.ema.start"] == 0.98
+    assert flat["baseline.method"] == "mae"
+    assert not any(isinstance(value, dict) for value in flat.values())
