@@ -49,7 +49,9 @@ class KicadSource(Frozen):
     seed: int = Field(0, ge=0, description="seed of surface sampling and of the family split")
     points: int = Field(8192, ge=64, description="points sampled on each surface, by area")
     min_shapes: int = Field(40, ge=2, description="classes with fewer shapes are left out")
-    test_fraction: Fraction = Field(0.2, description="share of families held out as test")
+    test_fraction: Fraction = Field(
+        0.2, description="share of each class held out as test, whole families"
+    )
 
 
 Source = Annotated[ShapesSource | KicadSource, Field(discriminator="source")]
