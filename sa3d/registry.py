@@ -46,6 +46,10 @@ def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
     folder = find_model(run_dir)
     card = model_card(folder)
     opened = mlstore.client()
+    from mlflow import tracking as mlflow_tracking
+
+    # the registry resolves models:/ID by the process's URI, not by that of the client
+    mlflow_tracking.set_tracking_uri(mlstore.tracking_uri())
     name = f"sa3d-{experiment}-{arm}"
     found = _existing(opened, name, card["sha256"])
     if found is None:

@@ -103,7 +103,7 @@ def project(tmp_path: Path) -> Project:
         "SA3D_ROOT": str(tmp_path),
         "FAKE": str(tmp_path / "fake"),
         "SPIED": str(tmp_path / "spied"),
-        "PYTHONPATH": str(tmp_path / "spy"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "spy"), os.environ.get("PYTHONPATH", "")]),
     }
     return Project(tmp_path, env)
 

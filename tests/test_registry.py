@@ -1,0 +1,153 @@
+"""Registered models: found again by their weights, loaded without the checkout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sa3d import lineage, mlstore, registry, tracking
+from sa3d.config import ExperimentConfig
+from sa3d.data.store import unit_sphere
+from sa3d.errors import CheckpointError, DataError
+from sa3d.models import build_method
+from sa3d.params import load_experiment
+from sa3d.serving import FeatureModel
+from sa3d.tasks.exported import export_model
+
+SMALL = ["model.groups=8", "model.group_size=8", "model.dim=24", "model.depth=1", "model.heads=2"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    lineage.git.cache_clear()
+    return tmp_path
+
+
+@pytest.fixture
+def config() -> ExperimentConfig:
+    return load_experiment("demo", overrides=[*SMALL, "data.points=64"])
+
+
+def exported(run_dir: Path, config: ExperimentConfig, seed: int = 0) -> torch.nn.Module:
+    """A run folder with the model of a random baseline; its backbone."""
+    torch.manual_seed(seed)
+    method = build_method(config, "baseline")
+    tree = config.model_dump(mode="json")
+    card = {
+        "kind": "pretrain",
+        "experiment": "demo",
+        "arm": "baseline",
+        "seed": seed,
+        "fingerprint": f"f{seed}",
+        "model": tree["model"],
+        "data": {**tree["data"], "digest": "d1"},
+    }
+    export_model(run_dir / "model", method.student_state(), card)
+    return method.backbone.eval()
+
+
+def clouds(count: int, points: int = 64) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(count, points, 3)).astype(np.float32) * 40 + 7
+
+
+def test_features_are_those_of_the_backbone_on_the_unit_sphere(
+    tmp_path: Path, config: ExperimentConfig
+) -> None:
+    backbone = exported(tmp_path, config)
+    given = clouds(3)
+    ready = torch.from_numpy(np.stack([unit_sphere(cloud) for cloud in given]))
+    with torch.inference_mode():
+        wanted = backbone.features(ready).numpy()
+    model = FeatureModel(tmp_path / "model")
+    np.testing.assert_allclose(model.predict(given), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.predict(given[0]), wanted[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((2, 64, 4)), r"\(B, N, 3\)"),
+        (np.zeros((0, 64, 3)), r"\(B, N, 3\)"),
+        (clouds(1, points=7), "at least 8"),
+        (np.full((1, 64, 3), np.nan), "non-finite"),
+        (np.ones((1, 64, 3)), "all equal"),
+    ],
+)
+def test_unusable_clouds_are_refused(
+    tmp_path: Path, config: ExperimentConfig, given: np.ndarray, message: str
+) -> None:
+    exported(tmp_path, config)
+    with pytest.raises(DataError, match=message):
+        FeatureModel(tmp_path / "model").predict(given)
+
+
+def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
+    root: Path, config: ExperimentConfig
+) -> None:
+    first = root / "work" / "first"
+    exported(first, config)
+    with tracking.open_tracker(first, run_name="a", tags={}) as tracker:
+        tracker.metrics({"train/loss": 1.0}, 0)
+    found = registry.register(first, "demo", "baseline")
+    assert found["name"] == "sa3d-demo-baseline"
+    assert found["version"] == "1"
+    assert registry.register(first, "demo", "baseline") == found
+
+    opened = mlstore.client()
+    version = opened.get_model_version_by_alias("sa3d-demo-baseline", "candidate")
+    assert str(version.version) == "1"
+    assert version.tags["fingerprint"] == "f0"
+    assert version.tags["data.digest"] == "d1"
+    assert version.run_id == tracker.run_id
+
+    second = root / "work" / "second"  # never reached MLflow: registered all the same
+    exported(second, config, seed=1)
+    assert registry.register(second, "demo", "baseline")["version"] == "2"
+    version = opened.get_model_version_by_alias("sa3d-demo-baseline", "candidate")
+    assert str(version.version) == "2"
+
+
+def test_nothing_is_registered_without_a_model(root: Path) -> None:
+    with pytest.raises(CheckpointError, match="no exported model"):
+        registry.register(root, "demo", "baseline")
+
+
+LOADER = """
+import json, sys
+import numpy as np
+import mlflow, mlflow.pyfunc
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/sa3d-demo-baseline@candidate")
+features = model.predict(np.load(sys.argv[2]))
+import point_ops, sa3d
+print(json.dumps([features.tolist(), sa3d.__file__, point_ops.__file__]))
+"""
+
+
+@pytest.mark.slow
+def test_a_registered_model_runs_on_its_own_code(root: Path, config: ExperimentConfig) -> None:
+    exported(root / "run", config)
+    registry.register(root / "run", "demo", "baseline")
+    given = clouds(2)
+    np.save(root / "clouds.npy", given)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, mlstore.tracking_uri(), str(root / "clouds.npy")],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    features, *files = json.loads(done.stdout.splitlines()[-1])
+    wanted = FeatureModel(root / "run" / "model").predict(given)
+    np.testing.assert_allclose(features, wanted, rtol=1e-4, atol=1e-5)
+    for file in files:
+        assert "/code/" in file, "loaded from the checkout, not from the model"
