@@ -30,7 +30,9 @@ def load_experiment(
     values = _inherited(tree, name, path)
     values = _override(values, overrides)
     if isinstance(values.get("baseline"), dict) and isinstance(values.get("pretrain"), dict):
-        values["baseline"] = _merge(_shared(values["pretrain"], values["baseline"]), values["baseline"])
+        values["baseline"] = _merge(
+            _shared(values["pretrain"], values["baseline"]), values["baseline"]
+        )
     values["name"] = name
     return _validate(ExperimentConfig, values, f"experiments.{name}", path)
 
@@ -49,7 +51,8 @@ def load_source(name: str, path: Path | None = None, overrides: Sequence[str] = 
             f"{', '.join(sorted(tree))}"
         )
     source = _override(dict(tree[name]), overrides)
-    return _validate(Source, source, f"datasets.{name}", path)
+    found: Source = _validate(Source, source, f"datasets.{name}", path)
+    return found
 
 
 def experiment_names(path: Path | None = None) -> list[str]:

@@ -7,7 +7,7 @@ a pipe (measured 14 000 clouds/s in the main process, the training step is far b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from sa3d.data.store import CloudSet
 from sa3d.data.transforms import unit_sphere
 from sa3d.errors import DataError
 
-Sampling = Literal["random", "first", "fps"]
+Sampling = Literal["random", "first", "fps", "fps_subset"]
 
 # Stream numbers keep the draws of the order and of the points apart.
 _ORDER, _POINTS = 1, 2
@@ -48,8 +48,10 @@ class Batches:
         seed: seed of order and subsets.
         shuffle: a new order every epoch; else the order of ``indices``.
         drop_last: leave out the last, smaller batch.
-        sampling: ``random`` subset without replacement, the ``first`` points stored, or
-            farthest-point sampling (``fps``, from the first point).
+        sampling: ``random`` subset without replacement, the ``first`` points stored,
+            farthest-point sampling (``fps``, from the first point), or ``fps_subset``: a random
+            subset of somewhat more farthest points (1200 for 1024), which is what trains a
+            model that is tested on ``fps`` (Point-MAE code, its fine-tuning runner).
         rank, world: this process and their number. Ranks get disjoint rows and equally many
             batches; without ``drop_last`` the last ones may differ in size by one, and may be one
             larger than ``batch_size``.
@@ -79,7 +81,7 @@ class Batches:
             )
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world} processes")
-        if sampling not in ("random", "first", "fps"):
+        if sampling not in get_args(Sampling):
             raise ValueError(f"sampling {sampling!r}")
         self.clouds = clouds
         self.indices = np.asarray(indices, dtype=np.int64)
@@ -105,28 +107,44 @@ class Batches:
 
     def _batch(self, rows: NDArray[np.int64], e: int) -> Batch:
         points = torch.from_numpy(np.stack([self._cloud(row, e) for row in rows.tolist()]))
-        if self.sampling == "fps" and self.points < self.clouds.num_points:
+        pool = self._pool()
+        if pool < points.shape[1]:
             from point_ops import farthest_point_sample
 
-            chosen = farthest_point_sample(points, self.points).long()
-            points = points.gather(1, chosen[..., None].expand(-1, -1, 3))
+            points = _take(points, farthest_point_sample(points, pool))
+        if pool > self.points:
+            chosen = [self._draw(pool, row, e) for row in rows.tolist()]
+            points = _take(points, torch.from_numpy(np.stack(chosen)))
         return Batch(
             unit_sphere(points),
             torch.from_numpy(self.clouds.labels[rows]),
             torch.from_numpy(rows.copy()),
         )
 
+    def _pool(self) -> int:
+        """Points of each cloud that farthest-point sampling leaves."""
+        if self.sampling != "fps_subset":
+            return self.points
+        return min(self.clouds.num_points, self.points * 75 // 64)  # 1024 -> 1200, 2048 -> 2400
+
     def _cloud(self, row: int, e: int) -> NDArray[np.float32]:
         cloud: NDArray[np.float32] = self.clouds.points[row]
         if self.sampling == "first":
             return cloud[: self.points]
-        if self.sampling == "fps":
-            return cloud
+        if self.sampling == "random":
+            return cloud.take(self._draw(len(cloud), row, e), axis=0)
+        return cloud
+
+    def _draw(self, count: int, row: int, e: int) -> NDArray[np.int64]:
+        """``points`` of ``count`` indices, without replacement."""
         # a counter-based generator: seeding it by (epoch, row) costs nothing, so subsets do
         # not depend on batch size, position or number of processes
         bits = np.random.Philox(key=self.seed, counter=[0, _POINTS, e, row])
-        chosen = np.random.Generator(bits).choice(len(cloud), self.points, replace=False)
-        return cloud.take(chosen, axis=0)
+        return np.random.Generator(bits).choice(count, self.points, replace=False)
+
+
+def _take(points: Tensor, index: Tensor) -> Tensor:
+    return points.gather(1, index.long()[..., None].expand(-1, -1, 3))
 
 
 def _bounds(count: int, batch_size: int, world: int, drop_last: bool) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from sa3d.components import nearest
-from sa3d.errors import ConfigError, DataError
+from sa3d.errors import ConfigError
 
 Transform = Callable[[Tensor, Generator], Tensor]
 
@@ -67,39 +67,6 @@ def get(name: str) -> Transform:
             f"known: {', '.join(TRANSFORMS)}"
         )
     return TRANSFORMS[name]
-
-
-def resample(points: Tensor, n: int, generator: Generator | None, train: bool) -> Tensor:
-    """Clouds (B, N, 3) resampled to ``n`` points, (B, n, 3) (method: point resampling).
-
-    Training: farthest-point sampling to a somewhat larger P (1024 -> 1200, 2048 -> 2400,
-    4096 -> 4800, 8192 -> 8192, in between 1.17 n; at most N), then a random subset without
-    replacement, drawn for each sample. Otherwise: farthest-point sampling to ``n``.
-
-    Raises:
-        DataError: fewer than ``n`` points stored.
-    """
-    from point_ops import farthest_point_sample
-
-    stored = points.shape[1]
-    if n > stored:
-        raise DataError(f"{n} points asked of clouds that hold {stored}; ask for at most {stored}")
-    if not train:
-        return points if n == stored else _take(points, farthest_point_sample(points, n))
-    if generator is None:
-        raise ValueError("training resampling needs a generator")
-    pool = min(stored, _POOL.get(n, round(n * 1200 / 1024)))
-    if pool < stored:
-        points = _take(points, farthest_point_sample(points, pool))
-    keys = torch.rand(points.shape[:2], generator=generator, device=generator.device)
-    return _take(points, keys.to(points.device).argsort(dim=1)[:, :n])
-
-
-_POOL = {1024: 1200, 2048: 2400, 4096: 4800, 8192: 8192}
-
-
-def _take(points: Tensor, index: Tensor) -> Tensor:
-    return points.gather(1, index.long()[..., None].expand(-1, -1, 3))
 
 
 def _uniform(points: Tensor, generator: Generator, low: float, high: float) -> Tensor:

@@ -221,7 +221,7 @@ def _fit(
         seed=config.seed,
         shuffle=True,
         drop_last=True,
-        sampling="random",
+        sampling="fps_subset",
         rank=run.processes.rank,
         world=run.processes.world,
     )
@@ -248,10 +248,15 @@ def _fit(
         line=ProgressLine(f"classify {run.arm}", run.quiet),
         processes=run.processes,
         layers=layers,
-        layer_decay=settings.layer_decay,
+        layer_decay=_layer_decay(config, run),
         epoch_end=selection,
         extra={"selection": selection},
     ).fit()
+
+
+def _layer_decay(config: ExperimentConfig, run: RunContext) -> float:
+    """It spares what pre-training taught the lower blocks: random weights have nothing to spare."""
+    return config.classify.layer_decay if run.init else 1.0
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -284,9 +289,10 @@ def _protocol(
     return {
         "encoder": f"pre-trained: {loaded}" if run.init else f"random weights, seed {config.seed}",
         "points": config.data.points,
-        "train_sampling": "random subset of the stored points, a new one each epoch",
+        "train_sampling": "random subset of 1.17 times as many farthest points, new each epoch",
         "sampling": SAMPLING,
         "augmentation": settings.augment,
+        "layer_decay": _layer_decay(config, run),
         "epochs": settings.epochs,
         "steps": fitted.steps,
         "validation": f"{config.data.val_fraction:g} of the training split, families kept whole",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sa3d.data.loader import Batches, _bounds
 from sa3d.data.split import hold_out, train_val_test
 from sa3d.data.store import CloudSet, CloudTable, open_clouds, write_clouds
+from sa3d.data.transforms import unit_sphere
 from sa3d.errors import DataError
 
 COUNT, STORED = 37, 96
@@ -216,3 +218,21 @@ def test_single_family_classes_give_no_validation(tmp_path: Path) -> None:
     only = open_clouds(write_clouds(tmp_path / "s.h5", points, table, num_points=8))
     with pytest.raises(DataError, match="single family"):
         train_val_test(only, 0.1, seed=0)
+
+
+def test_fps_subset_is_a_random_part_of_more_farthest_points(clouds: CloudSet) -> None:
+    from point_ops import farthest_point_sample
+
+    assert (1024 * 75 // 64, 2048 * 75 // 64) == (1200, 2400)  # the published sizes
+    asked, pool = 13, 15
+    loader = batches(clouds, sampling="fps_subset", shuffle=False, points=asked)
+    first, again, later = (next(loader.epoch(e)) for e in (0, 0, 1))
+    assert torch.equal(first.points, again.points)
+    assert not torch.equal(first.points, later.points)
+    stored = torch.from_numpy(clouds.points[0].copy())
+    farthest = stored[farthest_point_sample(stored[None], pool)[0]]
+    # scaled to the unit sphere, one of the 105 subsets of the pool is what came
+    parts = torch.tensor(list(combinations(range(pool), asked)))
+    candidates = unit_sphere(farthest[parts])
+    gaps = torch.cdist(candidates, first.points[:1].expand(len(parts), -1, -1)).amin(1).amax(1)
+    assert (gaps < 1e-5).sum() == 1

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sa3d.data import transforms
-from sa3d.data.transforms import TRANSFORMS, resample, rotate_y, scale_translate, unit_sphere
-from sa3d.errors import ConfigError, DataError
+from sa3d.data.transforms import TRANSFORMS, rotate_y, scale_translate, unit_sphere
+from sa3d.errors import ConfigError
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -68,24 +68,3 @@ def test_rotate_y_keeps_height_and_lengths() -> None:
 def test_unknown_name_suggests() -> None:
     with pytest.raises(ConfigError, match=r"scale_translat'.*did you mean 'scale_translate'"):
         transforms.get("scale_translat")
-
-
-def test_resample() -> None:
-    pytest.importorskip("point_ops")
-    points = clouds(3, 64)
-    test = resample(points, 16, None, train=False)
-    assert torch.equal(test[:, 0], points[:, 0])
-    assert torch.equal(test, resample(points, 16, None, train=False))
-    train = resample(points, 16, generator(), train=True)
-    assert train.shape == test.shape == (3, 16, 3)
-    pool = resample(points, round(16 * 1200 / 1024), None, train=False)
-    for cloud, among in zip(train, pool, strict=True):
-        assert len(torch.unique(cloud, dim=0)) == 16
-        assert (torch.cdist(cloud, among).amin(dim=1) < 1e-6).all()
-    assert not torch.equal(train, resample(points, 16, generator(2), train=True))
-    everything = resample(points, 64, generator(), train=True)
-    assert torch.equal(everything.sort(dim=1).values, points.sort(dim=1).values)
-    with pytest.raises(DataError, match="65 points asked of clouds that hold 64"):
-        resample(points, 65, None, train=False)
-    with pytest.raises(ValueError, match="generator"):
-        resample(points, 16, None, train=True)
