@@ -29,12 +29,12 @@ def load_experiment(
     tree = _section(_read(path), "experiments", path)
     values = _inherited(tree, name, path)
     values = _override(values, overrides)
-    if isinstance(values.get("baseline"), dict) and isinstance(values.get("pretrain"), dict):
-        values["baseline"] = _merge(
-            _shared(values["pretrain"], values["baseline"]), values["baseline"]
-        )
+    own, method = values.get("baseline"), values.get("pretrain")
+    if isinstance(own, dict) and isinstance(method, dict):
+        values["baseline"] = _merge(_shared(method, own), own)
     values["name"] = name
-    return _validate(ExperimentConfig, values, f"experiments.{name}", path)
+    found: ExperimentConfig = _validate(ExperimentConfig, values, f"experiments.{name}", path)
+    return found
 
 
 def load_source(name: str, path: Path | None = None, overrides: Sequence[str] = ()) -> Source:
