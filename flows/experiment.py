@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before the flow listens for it, or after
+        sys.exit(130)
 
 
 def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) -> int:

@@ -1,0 +1,85 @@
+"""The board: a line a change without a terminal, a table on one."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.board import Board
+from flows.plan import Node
+
+NODES = [
+    Node("pretrain-method", "pretrain", "pretrain", "method"),
+    Node("svm-method", "task", "svm", "method", model="pretrain-method"),
+]
+
+
+def test_without_a_terminal_every_change_is_a_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    board = Board(NODES, "demo")
+    with board.shown():
+        step = board.steps["pretrain-method"]
+        step.run_dir = tmp_path
+        board.change("pretrain-method", "running", where="2 threads")
+        (tmp_path / "log.txt").write_text("$ sa3d pretrain\nepoch 3/40  [12 s left]\n")
+        board.tick()
+        board.change("pretrain-method", "failed", error="exit status 1: [oops]")
+        board.change("svm-method", "skipped", error="needs pretrain-method")
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == f"pretrain-method: running (2 threads), log {tmp_path / 'log.txt'}"
+    assert said[1] == "  pretrain-method: epoch 3/40  [12 s left]"
+    assert said[2].endswith("exit status 1: [oops]")
+    assert said[3] == "svm-method: skipped: needs pretrain-method"
+    assert board.fraction == 1.0
+
+
+def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    board = Board(NODES, "demo", quiet=True)
+    with board.shown():
+        board.change("svm-method", "running")
+        board.tick()
+    assert capfd.readouterr() == ("", "")
+
+
+ON_A_TERMINAL = """
+import sys, time
+from pathlib import Path
+from flows.board import Board
+from tests.flows.test_board import NODES
+board = Board(NODES, "demo (seed 0)")
+board.steps["pretrain-method"].run_dir = Path(sys.argv[1])
+with board.shown():
+    board.change("pretrain-method", "running", where="2 threads")
+    time.sleep(1.2)
+    board.change("pretrain-method", "finished")
+"""
+
+
+def test_on_a_terminal_the_table_shows_the_childs_progress(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("epoch 3/40  [12 s left]\n")
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path)],
+        stderr=slave,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    assert child.wait(30) == 0
+    for text in (b"demo (seed 0)", b"epoch 3/40  [12 s left]", b"running", b"finished", b"waiting"):
+        assert text in shown
