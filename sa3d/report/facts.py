@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ DATA_NOTES: dict[str, str] = {
     "(the part's name without its numbers): no family has clouds in both training and test, "
     "where a random split would leak near-duplicates.",
 }
-ELSEWHERE = ("fingerprints.", "mlflow.runs.")  # lineage that the table of steps shows
+# lineage that the table of steps shows, or that the address of a model says as well
+ELSEWHERE = re.compile(
+    r"fingerprints\.|mlflow\.runs\.|mlflow\.models\..*\.(name|version|model_id)$"
+)
 PRIVATE = ("host", "user", "path", "dir")  # lineage that says nothing to another reader
 
 
@@ -173,13 +177,18 @@ def origin(experiment: Experiment) -> list[tuple[str, str]]:
     for key in ("versions", "lineage"):
         recorded = [source.get(key) for source in sources]
         value = next((item for item in recorded if isinstance(item, Mapping) and item), None)
-        found += [(name, text) for name, text in _flat(value or {}) if not _hidden(name)]
+        known = {text for _, text in found if len(text) > 8}
+        found += [
+            (name, text)
+            for name, text in _flat(value or {})
+            if not _hidden(name) and text not in known
+        ]
     return found
 
 
 def _hidden(name: str) -> bool:
     words = name.lower().replace("_", ".").split(".")
-    return name.startswith(ELSEWHERE) or any(word in words for word in PRIVATE)
+    return bool(ELSEWHERE.match(name)) or any(word in words for word in PRIVATE)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

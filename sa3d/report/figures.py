@@ -218,7 +218,7 @@ def confusion_chart(experiment: Experiment) -> Drawn | None:
         off = matrix - np.diag(np.diag(matrix))
         caption = f"Fine-tuned, {arm_label(experiment, arm)}; {int(off.sum())} of "
         caption += f"{int(matrix.sum())} test clouds wrong."
-        if off.any():
+        if (off == off.max()).sum() == 1:
             true, guess = np.unravel_index(int(off.argmax()), off.shape)
             caption += f" Most often: {names[true]} taken for {names[guess]} ({off.max()} times)."
         return chart("confusion", "Confusion", caption,

@@ -8,6 +8,7 @@ report says so; only an unreadable ``results.json`` itself is an error.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +186,7 @@ def _node(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) 
     return Node(
         name=name,
         status=status,
-        reason=" ".join(str(reason).split()),
+        reason=_reason(str(reason), str(entry.get("run_dir") or "")),
         folder=folder,
         metrics=numbers,
         result=result,
@@ -194,6 +195,13 @@ def _node(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) 
         run_id=str(entry.get("mlflow_run_id") or result.get("mlflow_run_id") or ""),
         url=str(entry.get("mlflow_url") or ""),
     )
+
+
+def _reason(text: str, run_dir: str) -> str:
+    """One line, with the run folder named from the project's root: a page is for others."""
+    line = " ".join(text.split())
+    known = run_dir and not run_dir.startswith("/")
+    return re.sub(r"\S*/(?=" + re.escape(run_dir) + ")", "", line) if known else line
 
 
 def _folder(value: object, base: Path) -> Path | None:

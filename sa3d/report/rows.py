@@ -60,7 +60,7 @@ class Comparison:
             size = f"level with {self.second}"
         verdict = "more than noise" if d.clear else "within noise"
         span = f"{signed(d.interval.low)} to {signed(d.interval.high)}"
-        return f"{size}: {verdict} (95 % interval of the difference {span} points)"
+        return f"{size}: {verdict} (95 % interval {span})"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ def _row(experiment: Experiment, task: str) -> TaskRow:
         for other in cells:
             difference = _difference(method, other) if other.arm != "method" else None
             if difference is not None:
-                name = "training from scratch" if other.arm == "scratch" else other.label
+                # an SVM on random weights: nothing but the SVM was trained
+                scratch = "an untrained encoder" if task == "svm" else "training from scratch"
+                name = scratch if other.arm == "scratch" else other.label
                 comparisons.append(Comparison(method.label, name, other.arm, difference))
     title = TASK_TITLES.get(task, task)
     return TaskRow(task, title, _how(experiment, task), cells, tuple(comparisons))
@@ -278,16 +280,31 @@ def headline(experiment: Experiment, rows: Sequence[TaskRow]) -> Headline:
     if not usable:
         return Headline(title, "No run finished: there is no result to report.", "")
     main = next((row for row in usable if row.task == "classify"), usable[0])
-    return Headline(title, _verdict(main), main.sentence, main.task)
+    others = [f"{row.title}: {_verdict(row)}" for row in usable if row is not main]
+    detail = " ".join([main.sentence, *others, _scale(experiment, main)]).strip()
+    return Headline(title, f"{main.title}: {_verdict(main)}", detail, main.task)
+
+
+def _scale(experiment: Experiment, row: TaskRow) -> str:
+    """What the accuracies are to be held against, and who stays below it."""
+    marks = floors(experiment)
+    if not marks:
+        return ""
+    text = "For scale: " + "; ".join(f"{name}: {percent(value)}" for name, value in marks)
+    highest = max(value for _, value in marks)
+    below = [cell.label for cell in row.finished if (cell.accuracy or 0.0) < highest]
+    if len(below) == len(row.finished):
+        return f"{text}. Not one of the arms reaches {percent(highest)}."
+    return f"{text}." + (f" Below that: {', '.join(below)}." if below else "")
 
 
 def _verdict(row: TaskRow) -> str:
     if not row.comparisons:
-        return "Too few runs finished to compare the method with anything."
+        return "too few runs finished to compare the method with anything."
     name = row.comparisons[0].first
     if not any(c.difference.clear for c in row.comparisons):
         others = " or ".join(c.second for c in row.comparisons)
-        return f"No difference beyond noise between {name} and {others}."
+        return f"no difference beyond noise between {name} and {others}."
     better = [c.second for c in row.comparisons if c.difference.clear and c.difference.value > 0]
     worse = [c.second for c in row.comparisons if c.difference.clear and c.difference.value < 0]
     level = [c.second for c in row.comparisons if not c.difference.clear]

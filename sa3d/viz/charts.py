@@ -127,7 +127,7 @@ def curves(
         color = getattr(palette, item.role)
         style: Any = (0, (4, 2)) if item.dashed else "-"
         if steps:
-            axes.step(item.x, item.y, where="post", color=color, linewidth=1.8, linestyle=style)
+            axes.step(item.x, item.y, where="pre", color=color, linewidth=1.8, linestyle=style)
         else:
             x, middle, low, high = binned(item.x, item.y)
             if len(x) < len(item.x):
@@ -146,7 +146,7 @@ def curves(
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if percent:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.3g} %")
     axes.set_xlabel(x_label, color=palette.muted, fontsize=8.5)
     axes.margins(x=0.0)
     axes.set_xlim(0.0, max(float(item.x[-1]) for item in series))
@@ -203,7 +203,7 @@ def confusion(
     sums = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     share = matrix / sums
     cells = np.argwhere(matrix > 0)
-    font = 8.0 if total <= 12 or FEW < total <= 34 else 5.5
+    font = 8.0 if total <= 12 or FEW < total <= 34 else (6.8 if total <= FEW else 5.5)
     for true, guess in cells:
         axes.add_collection(
             PatchCollection(
