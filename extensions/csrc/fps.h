@@ -160,7 +160,7 @@ static void fps_leaves(const T* cloud, int64_t valid, int64_t start, int64_t s, 
     IVec<T> winner = isplat<T>(0);
     for (int64_t g = 0; g < leaves; g += L) {
       Vec<T> most = load(&tree.most[g]);
-      unsigned open = bits_of<T>(tree.bound(g, c) < most);
+      unsigned open = less_bits<T>(tree.bound(g, c), most);
       if (open) {
         for (; open; open &= open - 1) {
           const int64_t leaf = g + __builtin_ctz(open), at = tree.first[leaf];

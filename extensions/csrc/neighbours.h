@@ -72,7 +72,7 @@ static inline float bound_kth(const float* minima, int64_t k) {
     const int32_t mid = from + (to - from) / 2;
     int64_t counted = 0;
     for (int v = 0; v < C; ++v)
-      counted += __builtin_popcount(bits_of<float>(column[v] <= isplat<float>(mid)));
+      counted += __builtin_popcount(at_most_bits(column[v], isplat<float>(mid)));
     if (counted >= k)
       to = mid;
     else
@@ -92,7 +92,6 @@ static inline uint64_t key_of(float value, int32_t index) {
 // Sorts few keys, all different: the rank of each is the number of smaller ones, and no branch
 // depends on the data. `keys` must have room for one more vector.
 static inline void rank_sort(uint64_t* keys, int64_t count, uint64_t* out) {
-  typedef uint64_t UVec __attribute__((vector_size(VECTOR_BYTES)));
   constexpr int U = VECTOR_BYTES / 8;
   for (int u = 0; u < U; ++u) keys[count + u] = ~uint64_t(0);
   for (int64_t i = 0; i < count; ++i) {
@@ -101,7 +100,7 @@ static inline void rank_sort(uint64_t* keys, int64_t count, uint64_t* out) {
     for (int64_t j = 0; j < count; j += U) {
       UVec other;
       std::memcpy(&other, keys + j, sizeof other);
-      rank += __builtin_popcount(bits_of<double>((IVec<double>)(other < mine)));
+      rank += __builtin_popcount(less_bits(other, mine));
     }
     out[rank] = keys[i];
   }
@@ -155,11 +154,12 @@ struct Nearest {
 
   int64_t below(float limit) {  // the padding is NaN and never below
     int64_t count = 0;
+    const bool sparse = k <= 8;  // then most blocks are empty and the branch is foreseen
     for (int64_t i = 0; i < stride; i += 64) {
       unsigned hits[64 / L], any = 0;
       for (int v = 0; v < 64 / L; ++v)
-        any |= hits[v] = bits_of<float>(load(&dist[i + v * L]) <= splat(limit));
-      if (!any) continue;
+        any |= hits[v] = at_most_bits(load(&dist[i + v * L]), splat(limit));
+      if (sparse && !any) continue;
       for (int v = 0; v < 64 / L; ++v)
         count += append_lanes(hits[v], int32_t(i + v * L), &found[count]);
     }
@@ -213,7 +213,7 @@ static void ball(const T* queries, int64_t m, const T* planes, int64_t n, int64_
     // The padding is NaN, so its lanes compare false.
     for (int64_t i = 0; i < stride && found < k; i += L) {
       const Vec<T> d = squared<T>(load(x + i), load(y + i), load(z + i), qx, qy, qz);
-      found += append_lanes(bits_of<T>(d < splat<T>(limit)), int32_t(i), inside + found);
+      found += append_lanes(less_bits<T>(d, splat<T>(limit)), int32_t(i), inside + found);
     }
     int64_t* out = idx + q * k;
     const int64_t used = std::min(found, k), fill = found ? inside[0] : 0;

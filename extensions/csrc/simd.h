@@ -137,6 +137,42 @@ inline Best<float> best_lane<float>(Vec<float> value, IVec<float> index) {
 }
 #endif
 
+// One bit a lane of a < b and a <= b. With AVX-512 a comparison has a mask at once, which the
+// compiler otherwise spreads over a vector and collects again.
+template <class T>
+static inline unsigned less_bits(Vec<T> a, Vec<T> b) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+  else
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
+#else
+  return bits_of<T>(a < b);
+#endif
+}
+static inline unsigned at_most_bits(Vec<float> a, Vec<float> b) {
+#if VECTOR_BYTES == 64
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ);
+#else
+  return bits_of<float>(a <= b);
+#endif
+}
+static inline unsigned at_most_bits(IVec<float> a, IVec<float> b) {
+#if VECTOR_BYTES == 64
+  return _mm512_cmple_epi32_mask((__m512i)a, (__m512i)b);
+#else
+  return bits_of<float>(a <= b);
+#endif
+}
+typedef uint64_t UVec __attribute__((vector_size(VECTOR_BYTES)));
+static inline unsigned less_bits(UVec a, UVec b) {
+#if VECTOR_BYTES == 64
+  return _mm512_cmplt_epu64_mask((__m512i)a, (__m512i)b);
+#else
+  return bits_of<double>((IVec<double>)(a < b));
+#endif
+}
+
 // Appends the numbers base + lane of the lanes set in `bits`; may write a whole vector.
 static inline int append_lanes(unsigned bits, int32_t base, int32_t* out) {
 #if VECTOR_BYTES == 64

@@ -165,8 +165,9 @@ def chamfer_l2(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
         ValueError: a wrong shape, dtype, device or reduction.
     """
     found, leading = _folded(a, b, reduction)
-    patch = found.sqdist_ab.mean(-1) + found.sqdist_ba.mean(-1)
-    return patch.mean() if reduction == "mean" else patch.view(leading)
+    if reduction == "mean":  # all patches have the same size: one mean over everything
+        return found.sqdist_ab.mean() + found.sqdist_ba.mean()
+    return (found.sqdist_ab.mean(-1) + found.sqdist_ba.mean(-1)).view(leading)
 
 
 def chamfer_l1(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
@@ -178,5 +179,6 @@ def chamfer_l1(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
     tiny = torch.finfo(found.sqdist_ab.dtype).tiny  # clamps exact zeros only: sqrt'(0) is infinite
     root_ab = found.sqdist_ab.clamp_min(tiny).sqrt()
     root_ba = found.sqdist_ba.clamp_min(tiny).sqrt()
-    patch = (root_ab.mean(-1) + root_ba.mean(-1)) / 2
-    return patch.mean() if reduction == "mean" else patch.view(leading)
+    if reduction == "mean":
+        return (root_ab.mean() + root_ba.mean()) / 2
+    return ((root_ab.mean(-1) + root_ba.mean(-1)) / 2).view(leading)
