@@ -11,9 +11,12 @@ subprocesses, so that a cancelled or killed flow leaves checkpoints and no orpha
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
+import shlex
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,15 +68,27 @@ def experiment(
     with running.children.on_signals(), board.shown():
         _run_all(running)
     folder = out or paths.root() / "reports" / config.name
+    ended = list(board.steps.values())
     facts = {
+        # of this call; steps that were reused or resumed took their time in earlier ones
         "wall_seconds": round(time.monotonic() - began, 1),
-        "command": f"dvc repro experiment@{config.name}"
-        if os.environ.get("DVC_STAGE")
-        else f"python -m flows.experiment {config.name}",
+        "compute_seconds": round(sum(step.result.get("seconds", 0.0) for step in ended), 1),
+        "reused": [step.node.name for step in ended if step.state == "reused"],
+        "command": _command(config),
         "prefect_flow_run": str(runtime.flow_run.id),
     }
-    results = write_results(folder, settings, list(board.steps.values()), facts)
+    results = write_results(folder, settings, ended, facts)
     return _conclude(running, results, facts)
+
+
+def _command(config: ExperimentConfig) -> str:
+    """What to type to have this run again."""
+    if os.environ.get("DVC_STAGE"):
+        return f"dvc repro experiment@{config.name}"
+    words = sys.orig_argv
+    if "flows.experiment" in words:
+        return shlex.join(["python", *words[1:]])
+    return f"deployed flow `experiment` with the settings of {config.name}"
 
 
 @dataclass
@@ -294,18 +309,29 @@ def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: b
         "prefect.flow_run_id": str(facts["prefect_flow_run"]),
         "prefect.flow_run_url": str(runtime.flow_run.ui_url),
     }
-    tracker = tracking.open_tracker(
-        running.settings.folder,
-        experiment="sa3d/experiments",
-        run_name=f"{config.name}-s{config.seed}",
-        tags=tags,
-    )
-    tracker.params(config.dotted())
     found = {
         f"test/{step.node.name}": step.result["metrics"][metric_keys.TEST_ACC]
         for step in running.board.steps.values()
         if metric_keys.TEST_ACC in step.result.get("metrics", {})
     }
-    tracker.metrics(found, step=0)
-    tracker.artifact(folder, "report")
-    tracker.close("FAILED" if failed else "FINISHED")
+    tracker = tracking.open_tracker(
+        _summary_folder(running),
+        experiment="sa3d/experiments",
+        run_name=f"{config.name}-s{config.seed}",
+        tags=tags,
+    )
+    status: Literal["FINISHED", "FAILED"] = "FAILED"
+    try:
+        tracker.params(config.dotted())
+        tracker.metrics(found, step=0)
+        tracker.artifact(folder, "report")
+        status = "FAILED" if failed else "FINISHED"
+    finally:
+        tracker.close(status)
+
+
+def _summary_folder(running: _Running) -> Path:
+    """One for each set of results: other code or another failure is another MLflow run."""
+    steps = running.board.steps.values()
+    said = json.dumps([[step.node.name, step.fingerprint, step.state in DONE] for step in steps])
+    return running.settings.folder / f"summary-{hashlib.sha256(said.encode()).hexdigest()[:10]}"

@@ -1,30 +1,64 @@
-"""The real thing, tiny: generated clouds to a registered model and a report, by one command."""
+"""The real thing, tiny: ``dvc repro`` takes generated clouds to registered models and a report."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sa3d import mlstore
-from sa3d.data.prepare import prepare
-from sa3d.params import load_source
 from tests.flows.conftest import PARAMS
 
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = (
+    "sa3d",
+    "flows",
+    "extensions",
+    "data",
+    "dvc.yaml",
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+)
 RUNS = {"sa3d/pretrain": 2, "sa3d/svm": 3, "sa3d/classify": 3, "sa3d/experiments": 1}
+DEMO = PARAMS.replace("  tiny:", "  demo:").replace("seed: 3", "description: tiny\n    seed: 3")
 
 
-def run(folder: Path) -> tuple[int, str]:
-    dropped = ("DVC_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME")
-    env = {key: value for key, value in os.environ.items() if key not in dropped}
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git and DVC repository with the project's code and a tiny experiment called demo."""
+    for part in PARTS:
+        source, target = ROOT / part, tmp_path / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            unwanted = shutil.ignore_patterns(
+                "__pycache__", "build", "*.egg-info", "processed", "*.deb"
+            )
+            shutil.copytree(source, target, ignore=unwanted)
+        else:
+            shutil.copy2(source, target)
+    (tmp_path / "params.yaml").write_text(DEMO)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
+        me = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", *me, *words], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def repro(folder: Path) -> tuple[int, str]:
+    dropped = ("DVC_ROOT", "SA3D_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+    env = {k: v for k, v in os.environ.items() if k not in (*dropped, "PREFECT_HOME")}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    env["DVC_SITE_CACHE_DIR"] = str(folder / ".dvc" / "tmp" / "site")
     done = subprocess.run(
-        [sys.executable, "-m", "flows.experiment", "tiny", "--device", "cpu"],
+        [sys.executable, "-m", "dvc", "repro", "experiment@demo"],
         cwd=folder,
-        env={**env, "SA3D_ROOT": str(folder)},
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -33,26 +67,36 @@ def run(folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_one_command_from_clouds_to_a_registered_model_and_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    source = load_source("shapes", tmp_path / "params.yaml")
-    prepare("shapes", source, tmp_path / "data" / "processed" / "shapes.h5", quiet=True)
-    code, said = run(tmp_path)
-    assert code == 0, said
+def results_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "reports" / "demo" / "results.json").read_text())
+    return found
 
-    folder = tmp_path / "reports" / "tiny"
-    results = json.loads((folder / "results.json").read_text())
-    assert {node["status"] for node in results["nodes"].values()} == {"finished"}
+
+def states(results: dict[str, Any], task: str) -> set[str]:
+    return {node["status"] for name, node in results["nodes"].items() if name.startswith(task)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_one_command_from_clouds_to_registered_models_and_a_report(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = repro(checkout)
+    assert code == 0, said
+    results = results_of(checkout)
+    assert states(results, "") == {"finished"}
+    assert results["command"] == "dvc repro experiment@demo"
+    assert 0 < results["compute_seconds"] < 2 * results["wall_seconds"]
     for name, node in results["nodes"].items():
         if name.startswith(("svm", "classify")):
             assert 0.0 <= node["metrics"]["test/acc"] <= 1.0
-    assert (folder / "report.html").stat().st_size > 10_000
+    assert (checkout / "reports" / "demo" / "report.html").stat().st_size > 10_000
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert [line[3:] for line in dirty.stdout.splitlines()] in ([], ["dvc.lock"])
 
-    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
+    monkeypatch.setenv("SA3D_ROOT", str(checkout))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     opened = mlstore.client()
     for experiment, count in RUNS.items():
@@ -67,16 +111,37 @@ def test_one_command_from_clouds_to_a_registered_model_and_a_report(
             assert tags["pipeline_id"] == results["lineage"]["pipeline_id"]
             assert tags["prefect.flow_run_id"] == results["lineage"]["prefect_flow_run"]
     for arm in ("method", "baseline"):
-        version = opened.get_model_version_by_alias(f"sa3d-tiny-{arm}", "candidate")
+        version = opened.get_model_version_by_alias(f"sa3d-demo-{arm}", "candidate")
         node = results["nodes"][f"pretrain-{arm}"]
         assert version.run_id == node["mlflow_run_id"]
         assert version.tags["fingerprint"] == node["fingerprint"]
 
-    code, said = run(tmp_path)
+    # nothing changed: nothing runs
+    written = (checkout / "reports" / "demo" / "results.json").stat().st_mtime_ns
+    code, said = repro(checkout)
     assert code == 0, said
-    again = json.loads((folder / "results.json").read_text())
+    assert (checkout / "reports" / "demo" / "results.json").stat().st_mtime_ns == written
+
+    # fine-tuning that cannot work: the rest is reused, the exit says so
+    params = checkout / "params.yaml"
+    good = params.read_text()
+    params.write_text(good.replace("batch_size: 16, lr: 1.0e-3}", "batch_size: 16, lr: 1.0e+30}"))
+    assert params.read_text() != good
+    code, said = repro(checkout)
+    assert code != 0
+    broken = results_of(checkout)
+    assert states(broken, "classify") == {"failed"}, said
+    assert states(broken, "svm") == states(broken, "pretrain") == {"reused"}
+
+    # mended: only what failed would run, and that is already there from before
+    params.write_text(good)
+    code, said = repro(checkout)
+    assert code == 0, said
+    again = results_of(checkout)
+    assert states(again, "pretrain") | states(again, "svm") | states(again, "classify") == {
+        "reused"
+    }
     for name, node in again["nodes"].items():
-        assert node["status"] == ("finished" if name.startswith("register") else "reused")
         assert node["metrics"] == results["nodes"][name]["metrics"]
-    version = opened.get_model_version_by_alias("sa3d-tiny-method", "candidate")
+    version = opened.get_model_version_by_alias("sa3d-demo-method", "candidate")
     assert str(version.version) == "1"
