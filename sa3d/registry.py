@@ -154,8 +154,9 @@ def signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    clouds = TensorSpec(np.dtype(np.float32), (-1, -1, 3), "points")
-    features = TensorSpec(np.dtype(np.float32), (-1, -1), "features")
+    # without names: MLflow hands a named tensor to the model inside a dict
+    clouds = TensorSpec(np.dtype(np.float32), (-1, -1, 3))
+    features = TensorSpec(np.dtype(np.float32), (-1, -1))
     return ModelSignature(inputs=Schema([clouds]), outputs=Schema([features]))
 
 
