@@ -18,13 +18,13 @@ INSTALLED = requirements.txt constraints.txt pyproject.toml \
 .PHONY: help setup check test demo
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ #/' | column -t -s '#'
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with everything in it; does nothing when it is up to date
 	@set -eu; \
 	wanted="$$(printf '%s\n' $(INSTALLED) | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64) $(POINT_OPS_BUILD)"; \
 	if [ "$$(cat $(STAMP) 2>/dev/null || true)" = "$$wanted" ]; then exit 0; fi; \
-	if ! [ -x $(VENV)/bin/python ]; then \
+	if ! [ -x $(VENV)/bin/pip ]; then \
 	  $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	    || { echo "setup: no working $(PYTHON) with venv; install Python 3.11 (Debian: apt-get install python3.11-venv) or give make PYTHON=/path/to/python3" >&2; exit 2; }; \
 	fi; \
@@ -33,7 +33,7 @@ setup: ## make .venv with everything in it; does nothing when it is up to date
 	    || { echo "setup: no C++ compiler; install one (Debian: apt-get install g++), or use the slower torch kernels: make $(MAKECMDGOALS) POINT_OPS_BUILD=0" >&2; exit 2; }; \
 	fi; \
 	rm -f $(STAMP); \
-	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV); \
+	[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv --clear $(VENV); \
 	echo "setup: installing requirements into .venv (about 7 GB the first time: some minutes)"; \
 	$(PIP) -r requirements.txt; \
 	echo "setup: installing point_ops and sa3d"; \
