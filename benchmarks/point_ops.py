@@ -352,6 +352,7 @@ def main() -> None:
         help="processor time of this process, with --threads 1, stands a busy machine",
     )
     parser.add_argument("--fallback", action="store_true", help="the pure-torch half instead")
+    parser.add_argument("--only", nargs="*", help="cases, e.g. fps chamfer")
     parser.add_argument("--peers", type=Path, help="folder to keep the peers in")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -372,12 +373,17 @@ def main() -> None:
         elif options.device == "cuda":
             bench_cuda(bench)
         else:
-            bench_fps(bench, [(32, 1024, 64), (32, 2048, 512), (32, 8192, 1024), (1, 10000, 8192)])
-            bench_knn(bench)
-            bench_ball(bench)
-            bench_interpolate(bench)
-            bench_chamfer(bench)
-            bench_emd(bench)
+            shapes = [(32, 1024, 64), (32, 2048, 512), (32, 8192, 1024), (1, 10000, 8192)]
+            cases: dict[str, Callable[[Bench], None]] = {
+                "fps": lambda bench: bench_fps(bench, shapes),
+                "knn": bench_knn,
+                "ball": bench_ball,
+                "interpolate": bench_interpolate,
+                "chamfer": bench_chamfer,
+                "emd": bench_emd,
+            }
+            for case in options.only or cases:
+                cases[case](bench)
         print(f"# load at the end {os.getloadavg()[0]:.1f}")
 
 

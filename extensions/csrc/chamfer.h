@@ -72,6 +72,88 @@ static void nearest(const T* a, int64_t n, const T* b, int64_t m, T* sqdist, int
 }
 
 template <class T>
+static inline T squared1(const T* p, const T* q) {
+  const T dx = p[0] - q[0], dy = p[1] - q[1], dz = p[2] - q[2];
+  return dx * dx + dy * dy + dz * dz;
+}
+
+// Both directions in one pass over the distances, for clouds worth the bookkeeping. Only minima
+// are kept in the loop; which point gave one is found afterwards, in the short run where it fell:
+// for a point of a, a run of b; for a point of b, a lane and block of a.
+template <class T>
+static void nearest_both(const T* a, int64_t n, const T* b, int64_t m, T* dist_a, int64_t* idx_a,
+                         T* dist_b, int64_t* idx_b) {
+  constexpr int L = Lanes<T>::count, V = 4, block = V * L, run = 16;
+  using Index = typename Lanes<T>::Index;
+  std::vector<T> planes(3 * m), low(m * L, infinity<T>);
+  std::vector<Index> from(m * L, 0);
+  split(b, m, m, planes.data());
+  const T *bx = planes.data(), *by = bx + m, *bz = by + m;
+  const Vec<T> inf = splat<T>(infinity<T>);
+  for (int64_t first = 0; first < n; first += block) {
+    const int64_t count = std::min<int64_t>(block, n - first);
+    T mine[3 * block], best_of[block];
+    Index run_of[block];
+    split(a + 3 * first, count, block, mine);
+    for (int64_t i = count; i < block; ++i) mine[i] = std::numeric_limits<T>::quiet_NaN();
+    Vec<T> x[V], y[V], z[V], best[V];
+    IVec<T> where[V];
+    for (int v = 0; v < V; ++v) {
+      x[v] = load(mine + v * L), y[v] = load(mine + block + v * L);
+      z[v] = load(mine + 2 * block + v * L);
+      best[v] = inf, where[v] = isplat<T>(0);
+    }
+    const IVec<T> number = isplat<T>(Index(first / block));
+    for (int64_t start = 0; start < m; start += run) {
+      Vec<T> before[V];
+      for (int v = 0; v < V; ++v) before[v] = best[v];
+      const int64_t stop = std::min<int64_t>(m, start + run);
+      for (int64_t j = start; j < stop; ++j) {
+        const Vec<T> px = splat<T>(bx[j]), py = splat<T>(by[j]), pz = splat<T>(bz[j]);
+        Vec<T> least = inf;
+        for (int v = 0; v < V; ++v) {
+          const Vec<T> d = squared<T>(x[v], y[v], z[v], px, py, pz);
+          best[v] = lesser<T>(d, best[v]);  // a NaN changes neither
+          least = lesser<T>(d, least);
+        }
+        const Vec<T> old = load(&low[j * L]);
+        IVec<T> who;
+        std::memcpy(&who, &from[j * L], sizeof who);
+        const auto closer = least < old;
+        store(&low[j * L], closer ? least : old);
+        who = closer ? number : who;
+        std::memcpy(&from[j * L], &who, sizeof who);
+      }
+      for (int v = 0; v < V; ++v)
+        where[v] = best[v] < before[v] ? isplat<T>(Index(start / run)) : where[v];
+    }
+    for (int v = 0; v < V; ++v) {
+      store(best_of + v * L, best[v]);
+      std::memcpy(run_of + v * L, &where[v], sizeof where[v]);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      int64_t j = int64_t(run_of[i]) * run;
+      if (best_of[i] < infinity<T>)
+        while (squared1(a + 3 * (first + i), b + 3 * j) != best_of[i]) ++j;
+      dist_a[first + i] = best_of[i], idx_a[first + i] = j;
+    }
+  }
+  for (int64_t j = 0; j < m; ++j) {
+    const T* lane_low = &low[j * L];
+    T value = lane_low[0];
+    for (int lane = 1; lane < L; ++lane) value = std::min(value, lane_low[lane]);
+    int64_t index = value < infinity<T> ? n : 0;
+    for (int lane = 0; lane < L && value < infinity<T>; ++lane) {
+      if (lane_low[lane] != value) continue;
+      int64_t i = int64_t(from[j * L + lane]) * block + lane;
+      while (squared1(a + 3 * i, b + 3 * j) != value) i += L;
+      index = std::min(index, i);
+    }
+    dist_b[j] = value, idx_b[j] = index;
+  }
+}
+
+template <class T>
 static bool nearest_backward(const T* grad, const T* a, int64_t n, const T* b, int64_t m,
                              const int64_t* idx, T* grad_a, T* grad_b) {
   for (int64_t i = 0; i < n; ++i) {

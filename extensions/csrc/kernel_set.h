@@ -34,8 +34,8 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {fps<T>,      planes<T>,           knn<T>,         ball<T>,    nearest<T>,
-          nearest_backward<T>, interpolate<T>, scatter<T>, dots<T>};
+  return {fps<T>,          planes<T>,           knn<T>,         ball<T>,    nearest<T>,
+          nearest_both<T>, nearest_backward<T>, interpolate<T>, scatter<T>, dots<T>};
 }
 }  // namespace
 

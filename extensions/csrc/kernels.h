@@ -18,6 +18,9 @@ struct Kernels {
                int64_t k, int64_t* idx);
   // For each point of a (n, 3) the nearest of b (m, 3), m >= 1.
   void (*nearest)(const T* a, int64_t n, const T* b, int64_t m, T* sqdist, int64_t* idx);
+  // The same both ways at once; n, m >= 1.
+  void (*nearest_both)(const T* a, int64_t n, const T* b, int64_t m, T* dist_a, int64_t* idx_a,
+                       T* dist_b, int64_t* idx_b);
   // Adds the gradient of `nearest` to grad_a (n, 3) and grad_b (m, 3). False: index out of range.
   bool (*nearest_backward)(const T* grad, const T* a, int64_t n, const T* b, int64_t m,
                            const int64_t* idx, T* grad_a, T* grad_b);

@@ -4,7 +4,7 @@ Imported at the first call with a CUDA tensor, since importing triton takes time
 summed x, y, z without fused multiply-add, as on the CPU, so that ties fall alike. Every kernel
 runs on the CPU under ``TRITON_INTERPRET=1``; the tests execute them so.
 """
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,no-untyped-call,no-any-return,misc,import-untyped"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,no-untyped-call,import-untyped"
 
 from __future__ import annotations
 
