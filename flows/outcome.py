@@ -12,6 +12,7 @@ from typing import Any
 from flows.board import Step
 from flows.plan import Settings
 from sa3d import lineage, mlstore, shipping
+from sa3d.files import write_whole
 from sa3d.paths import root
 
 
@@ -45,7 +46,6 @@ def write_results(
         steps: every node and what became of it.
         facts: wall_seconds, command and the flow run.
     """
-    out.mkdir(parents=True, exist_ok=True)
     nodes = {step.node.name: node_entry(step) for step in steps}
     origin = _lineage(settings, nodes, facts)
     results = {
@@ -100,11 +100,4 @@ def _public(uri: str) -> str:
 
 
 def _write_json(path: Path, value: Any) -> Path:
-    beside = path.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    return path
+    return write_whole(path, (json.dumps(value, indent=2) + "\n").encode())

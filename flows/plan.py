@@ -14,6 +14,7 @@ import yaml
 
 from sa3d import paths
 from sa3d.config import ExperimentConfig
+from sa3d.files import write_whole
 from sa3d.fingerprint import data_digest
 
 Kind = Literal["pretrain", "register", "task"]
@@ -92,18 +93,15 @@ def settle(config: ExperimentConfig) -> Settings:
 
     Raises:
         DataError: the data set was not prepared.
+        WriteError: full disk, no permission.
     """
     digest = data_digest(paths.processed(config.data.name))
     said = json.dumps([config.model_dump(mode="json"), digest], sort_keys=True)
     pipeline_id = f"{config.name}-{hashlib.sha256(said.encode()).hexdigest()[:10]}"
     folder = paths.work() / f"experiment-{pipeline_id}"
-    folder.mkdir(parents=True, exist_ok=True)
-    params = folder / "params.yaml"
     values = config.model_dump(mode="json", exclude={"name"})
     text = yaml.safe_dump({"experiments": {config.name: values}}, sort_keys=False)
-    beside = params.with_suffix(".tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(params)
+    params = write_whole(folder / "params.yaml", text.encode())
     return Settings(config, digest, params, folder, pipeline_id)
 
 

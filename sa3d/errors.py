@@ -21,8 +21,12 @@ class DataError(UserError):
     """Raw or processed data that is missing, incomplete or degenerate."""
 
 
+class WriteError(UserError):
+    """A file that cannot be written: full disk, no permission."""
+
+
 class CheckpointError(UserError):
-    """A checkpoint that cannot be written, read, or does not fit the model."""
+    """A checkpoint that cannot be read or does not fit the model."""
 
 
 class TrainingError(UserError):

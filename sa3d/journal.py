@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sa3d.errors import UserError
+from sa3d.files import unwritable, write_whole
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 FILE = "journal.jsonl"
@@ -54,7 +55,7 @@ class Journal:
     :meth:`flush` also forces them to the disk, for the machine's own death.
 
     Raises:
-        UserError: when the file cannot be written (a full disk, no permission).
+        WriteError: when the file cannot be written (a full disk, no permission).
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -65,7 +66,7 @@ class Journal:
             _drop_torn_line(self.path)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
         self.last_step = max(
             (e["step"] for e in entries(self.path) if e["kind"] == "metrics"), default=-1
         )
@@ -94,22 +95,17 @@ class Journal:
         self._write(kind, **fields)
 
     def resume(self, step: int) -> None:
-        """See :class:`Tracker`: rewritten beside itself and renamed, so never half-cut."""
+        """See :class:`Tracker`: the file is replaced as a whole, so never half-cut."""
         if self.last_step <= step:
             return
         kept = [e for e in entries(self.path) if e["kind"] != "metrics" or e["step"] <= step]
-        beside = self.path.with_suffix(".tmp")
         with self._lock:
+            write_whole(self.path, "".join(json.dumps(e) + "\n" for e in kept).encode())
+            self._file.close()  # the file that was there before
             try:
-                with beside.open("w", encoding="utf-8") as file:
-                    file.writelines(json.dumps(entry) + "\n" for entry in kept)
-                    file.flush()
-                    os.fsync(file.fileno())
-                self._file.close()
-                beside.replace(self.path)
                 self._file = self.path.open("a", encoding="utf-8")
             except OSError as error:
-                raise _unwritable(self.path, error) from None
+                raise unwritable(self.path, error) from None
         self.last_step = step
 
     def flush(self) -> None:
@@ -118,7 +114,7 @@ class Journal:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
-                raise _unwritable(self.path, error) from None
+                raise unwritable(self.path, error) from None
 
     def close(self, status: Status) -> None:
         """See :class:`Tracker`."""
@@ -133,7 +129,7 @@ class Journal:
                 self._file.write(line)
                 self._file.flush()
             except OSError as error:
-                raise _unwritable(self.path, error) from None
+                raise unwritable(self.path, error) from None
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -189,7 +185,3 @@ def _drop_torn_line(path: Path) -> None:
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
         os.truncate(path, whole)
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {path}: {error.strerror}; free some space or choose --out")

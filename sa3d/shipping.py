@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sa3d.files import write_whole
 from sa3d.journal import FILE, read_from
 from sa3d.mlstore import client, experiment_id
 
@@ -188,10 +189,7 @@ class Shipper:
         }
 
     def _save(self) -> None:
-        path = self._run_dir / CURSOR
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps(self._cursor), encoding="utf-8")
-        beside.replace(path)
+        write_whole(self._run_dir / CURSOR, json.dumps(self._cursor).encode())
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.data.files import check_space, replacing
 from sa3d.errors import DataError
+from sa3d.files import check_space, replacing, write_whole
 
 FORMAT = "sa3d-clouds"
 VERSION = 1
@@ -163,8 +163,9 @@ def write_clouds(
         facts: further entries of the summary (floors, skipped files, ...).
 
     Raises:
-        DataError: a bad cloud (named), a table that contradicts itself, a full disk. Nothing
-            is left under the final name then.
+        DataError: a bad cloud (named), a table that contradicts itself. Nothing is left under
+            the final name then.
+        WriteError: a full disk, no permission; nothing is left either.
     """
     _check_table(table, num_points)
     path = Path(path)
@@ -173,8 +174,7 @@ def write_clouds(
     with replacing(path) as temporary:
         digest = _write_file(temporary, points, table, num_points)
     summary = summarise(path.stem, table, num_points, digest) | (facts or {})
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_whole(path.with_suffix(".json"), (json.dumps(summary, indent=2) + "\n").encode())
     return path
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from sa3d.engine.files import write_whole
 from sa3d.errors import CheckpointError
+from sa3d.files import write_whole
 
 FORMAT = 1
 SAVE_MINUTES = 5.0
@@ -40,7 +40,7 @@ class Checkpoint:
         """Replace the checkpoint.
 
         Raises:
-            CheckpointError: full disk or no permission; the previous one is intact.
+            WriteError: full disk or no permission; the previous one is intact.
         """
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "fingerprint": self.fingerprint, **state}, buffer)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sa3d.errors import UserError
+from sa3d.files import write_whole
 from sa3d.report import facts, figures, rows
 from sa3d.report.results import Experiment, read_experiment
 from sa3d.viz import clouds, style
@@ -37,11 +36,11 @@ class Picture:
 def write_report(results_json: Path, out: Path) -> Path:
     """Write the report of ``results_json`` into folder ``out``; returns ``report.html``.
 
-    Every file is written beside its place and renamed, the page last.
+    Every file appears whole, the page last.
 
     Raises:
         DataError: ``results_json`` is missing or not the results of an experiment.
-        UserError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
     experiment = read_experiment(Path(results_json))
     table = rows.task_rows(experiment)
@@ -65,7 +64,7 @@ def write_report(results_json: Path, out: Path) -> Path:
     files["report.md"] = _render("report.md.j2", context)
     files["report.html"] = _render("report.html.j2", context)
     for name, content in files.items():
-        _write(Path(out) / name, content)
+        write_whole(Path(out) / name, content)
     return Path(out) / "report.html"
 
 
@@ -222,15 +221,3 @@ def _render(name: str, context: dict[str, Any]) -> bytes:
         str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
     )
     return (environment.get_template(name).render(context).rstrip() + "\n").encode("utf-8")
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

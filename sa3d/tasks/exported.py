@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sa3d import __version__
-from sa3d.engine.files import write_whole
 from sa3d.errors import CheckpointError
+from sa3d.files import write_whole
 from sa3d.fingerprint import MODEL_FILE, WEIGHTS_FILE, find_model, model_card
 from sa3d.tasks.run import write_json
 

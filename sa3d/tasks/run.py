@@ -18,8 +18,8 @@ from sa3d.config import ExperimentConfig
 from sa3d.data.split import Splits
 from sa3d.data.store import CloudSet
 from sa3d.engine.distributed import ALONE, Processes
-from sa3d.engine.files import write_whole
 from sa3d.errors import UserError
+from sa3d.files import write_whole
 from sa3d.journal import Status, Tracker
 
 Arm = Literal["method", "baseline", "scratch"]

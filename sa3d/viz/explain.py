@@ -6,6 +6,7 @@ E clouds, N points, G patches, K points a patch, M masked patches, Kr rebuilt po
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError
+from sa3d.files import write_whole
 
 FILE: Final = "explain.npz"
 
@@ -60,7 +62,11 @@ class Explained:
 
 
 def save_explain(path: Path, data: Explained) -> None:
-    """Write ``data`` atomically."""
+    """Write ``data``.
+
+    Raises:
+        WriteError: full disk, no permission.
+    """
     arrays: dict[str, Any] = {
         POINTS: data.points.astype(np.float32),
         CENTERS: data.centers.astype(np.float32),
@@ -76,10 +82,9 @@ def save_explain(path: Path, data: Explained) -> None:
         arrays[GC] = data.gc.astype(np.float32)
     if data.part_labels is not None:
         arrays[PART_LABELS] = data.part_labels.astype(np.int32)
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    beside.replace(path)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    write_whole(path, packed.getbuffer())
 
 
 def load_explain(path: Path) -> Explained:

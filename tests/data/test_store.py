@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -17,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sa3d.data import files, store
+from sa3d import files
+from sa3d.data import store
 from sa3d.data.store import CloudTable, content_digest, open_clouds, unit_sphere, write_clouds
-from sa3d.errors import DataError
+from sa3d.errors import DataError, WriteError
 
 
 def table(count: int = 6, points: int = 16, parts: bool = True) -> CloudTable:
@@ -170,7 +170,7 @@ def test_contradicting_table_is_refused(tmp_path: Path, change: dict, says: str)
 def test_full_disk_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil._ntuple_diskusage(1, 1, 100)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match="free some space"):
+    with pytest.raises(WriteError, match="free some space"):
         write_clouds(tmp_path / "s.h5", clouds(), table(), num_points=16)
 
 
@@ -179,19 +179,9 @@ def test_disk_filling_up_while_writing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "sync", full)
-    with pytest.raises(DataError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         write_clouds(tmp_path / "s.h5", clouds(), table(), num_points=16)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_old_leftovers_are_swept_fresh_ones_kept(tmp_path: Path) -> None:
-    old, fresh = tmp_path / ".s.h5.1.tmp", tmp_path / ".s.h5.2.tmp"
-    old.write_bytes(b"x")
-    fresh.write_bytes(b"x")
-    os.utime(old, (0, 0))
-    write_clouds(tmp_path / "s.h5", clouds(), table(), num_points=16)
-    assert not old.exists()
-    assert fresh.exists()
 
 
 # --- opening -----------------------------------------------------------------------------
