@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sa3d.components import TASKS, downstream
 from sa3d.errors import TrainingError, UserError
 
 if TYPE_CHECKING:
@@ -139,36 +140,27 @@ def pretrain(
     _launch("pretrain", config, options, arm, knowledge_teacher=knowledge_teacher)
 
 
-@app.command()
-def svm(
-    source: From,
-    experiment: Experiment = "demo",
-    params: Params = None,
-    overrides: Set = None,
-    quiet: Quiet = False,
-    device: Device = "auto",
-    threads: Threads = None,
-    out: Out = None,
-) -> None:
-    """Linear SVM on frozen features."""
-    options = _Options(experiment, params, overrides, quiet, device, threads, out)
-    _downstream("svm", options, source)
+def add_task(name: str) -> None:
+    """Make a command of a downstream task of the registry."""
+
+    @app.command(name, help=TASKS[name].help)
+    def task(
+        source: From,
+        experiment: Experiment = "demo",
+        params: Params = None,
+        overrides: Set = None,
+        quiet: Quiet = False,
+        device: Device = "auto",
+        threads: Threads = None,
+        out: Out = None,
+    ) -> None:
+        _downstream(
+            name, _Options(experiment, params, overrides, quiet, device, threads, out), source
+        )
 
 
-@app.command()
-def classify(
-    source: From,
-    experiment: Experiment = "demo",
-    params: Params = None,
-    overrides: Set = None,
-    quiet: Quiet = False,
-    device: Device = "auto",
-    threads: Threads = None,
-    out: Out = None,
-) -> None:
-    """Fine-tune for classification, or train it from scratch."""
-    options = _Options(experiment, params, overrides, quiet, device, threads, out)
-    _downstream("classify", options, source)
+for _name in downstream():
+    add_task(_name)
 
 
 @data_app.command("prepare")
@@ -197,6 +189,7 @@ def data_check(
         str | None, typer.Argument(help="Name under `datasets`; all of them without it.")
     ] = None,
     params: Params = None,
+    overrides: Set = None,
 ) -> None:
     """Say what each data set needs, whether it is there and whether it is whole."""
     from sa3d.data.prepare import check
@@ -205,7 +198,7 @@ def data_check(
 
     good = True
     for each in [name] if name is not None else source_names(params):
-        found = check(each, load_source(each, params), processed(each))
+        found = check(each, load_source(each, params, overrides or ()), processed(each))
         print(found)
         good = good and found.processed
     if not good:
@@ -273,7 +266,7 @@ def _launch(
     knowledge_teacher: Path | None = None,
 ) -> Path:
     """Run a task in its folder, or find it done there; the folder."""
-    from sa3d.fingerprint import find_model, fingerprint
+    from sa3d.fingerprint import find_model, fingerprint, is_done
     from sa3d.paths import processed, work
 
     clouds = processed(config.data.name)
@@ -283,18 +276,19 @@ def _launch(
         task, config, arm=arm, clouds=clouds, init=init, knowledge_teacher=knowledge_teacher
     )
     run_dir = (options.out or work() / f"{task}-{arm}-{mark}").resolve()
-    if _is_done(run_dir, mark):
+    if is_done(run_dir, mark):
         _say(options.quiet, f"already done: {run_dir}")
         _summarise(run_dir, options.quiet)
         return run_dir
 
     import torch
 
-    from sa3d.components import TASKS, load
+    from sa3d.components import load
     from sa3d.engine.distributed import choose_device, processes
     from sa3d.engine.signals import Stopped
     from sa3d.tasks.run import RunContext
 
+    section = arm if arm == "baseline" and task == "pretrain" else task
     device = choose_device(options.device)
     with processes(device) as group, _tracking(run_dir, task, arm, mark, config, group) as tracker:
         _tune(device, options, tracker, group)
@@ -312,13 +306,13 @@ def _launch(
         )
         try:
             load(TASKS, "task", task)(config, run)
+            # the others must not go on to what the main process still exports
+            group.wait()
         except Stopped as stop:
             _say(options.quiet, f"{stop}; the same command goes on from here")
             sys.exit(stop.exit_code)
         except torch.OutOfMemoryError:
-            raise TrainingError(
-                f"{device} is out of memory; lower {task}.batch_size and raise {task}.accumulate"
-            ) from None
+            raise TrainingError(f"{device} is out of memory; lower {section}.batch_size") from None
     if group.main:
         _summarise(run_dir, options.quiet)
     return run_dir
@@ -365,30 +359,6 @@ def _tune(device: torch.device, options: _Options, tracker: Any, group: Processe
         tracker.tags({"cpu": f"{torch.get_num_threads()} threads; {tuning}"})
         if group.main:
             _say(options.quiet, f"cpu: {torch.get_num_threads()} threads; {tuning}")
-
-
-def _is_done(run_dir: Path, mark: str) -> bool:
-    """Whether the folder holds this run's result.
-
-    Raises:
-        UserError: it holds another run.
-    """
-    for name in ("result.json", "config.json"):
-        path = run_dir / name
-        if not path.is_file():
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"cannot read {path}; delete {run_dir} to begin again") from None
-        if found != mark:
-            raise UserError(
-                f"{run_dir} holds run {found}, this is run {mark} (other settings, data or "
-                "code); choose another --out"
-            )
-        if name == "result.json":
-            return True
-    return False
 
 
 def _summarise(run_dir: Path, quiet: bool) -> None:

@@ -1,17 +1,35 @@
 """The registry: what can be named in ``params.yaml``, and where it lives.
 
 One line here and one new file make a new backbone, mask strategy, data set or task
-(``docs/extending.md``). Values are ``module:attribute``, imported on first use, so that
-validating a name costs no import of torch.
+(``docs/extending.md``). Where something lives is ``module:attribute``, imported on first use, so
+that validating a name costs no import of torch.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from sa3d.errors import ConfigError
+
+
+class Task(NamedTuple):
+    """What can be known of a task without importing it.
+
+    Attributes:
+        where: ``module:attribute`` of its ``run(config, context)``.
+        title: its heading in reports.
+        help: its line in ``sa3d --help``.
+        reads: sections or keys of an experiment that decide its result beside ``seed``,
+            ``model`` and ``data.points``, which decide every task's.
+    """
+
+    where: str
+    title: str
+    help: str
+    reads: tuple[str, ...] = ()
+
 
 BACKBONES: dict[str, str] = {
     "point-mae": "sa3d.models.point_mae:PointMAE",
@@ -28,14 +46,37 @@ DATASETS: dict[str, str] = {
     "kicad": "sa3d.data.kicad:prepare",
 }
 
-TASKS: dict[str, str] = {
-    "pretrain": "sa3d.tasks.pretrain:run",
-    "svm": "sa3d.tasks.linear_svm:run",
-    "classify": "sa3d.tasks.classify:run",
+AUGMENTATIONS: dict[str, str] = {
+    "none": "sa3d.data.transforms:none",
+    "scale_translate": "sa3d.data.transforms:scale_translate",
+    "rotate_y": "sa3d.data.transforms:rotate_y",
+}
+
+PRETRAIN = "pretrain"  # the one task that is not downstream of another
+TASKS: dict[str, Task] = {
+    # reads the section of its arm: `pretrain` or `baseline`
+    PRETRAIN: Task("sa3d.tasks.pretrain:run", "Pre-training", "Pre-train without labels."),
+    "svm": Task(
+        "sa3d.tasks.linear_svm:run",
+        "Linear SVM on frozen features",
+        "Linear SVM on frozen features.",
+        reads=("svm",),
+    ),
+    "classify": Task(
+        "sa3d.tasks.classify:run",
+        "Fine-tuned classifier",
+        "Fine-tune for classification, or train it from scratch.",
+        reads=("classify", "data.val_fraction"),
+    ),
 }
 
 
-def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str:
+def downstream() -> dict[str, Task]:
+    """The tasks that start from a pre-trained model, or from random weights."""
+    return {name: task for name, task in TASKS.items() if name != PRETRAIN}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known word closest to ``word``, or nothing."""
     import difflib
 
@@ -43,7 +84,7 @@ def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def require(table: Mapping[str, str], kind: str, name: str) -> str:
+def require(table: Mapping[str, object], kind: str, name: str) -> str:
     """``name`` itself if the table has it.
 
     Raises:
@@ -56,11 +97,13 @@ def require(table: Mapping[str, str], kind: str, name: str) -> str:
     return name
 
 
-def load(table: Mapping[str, str], kind: str, name: str) -> Any:
+def load(table: Mapping[str, str | Task], kind: str, name: str) -> Any:
     """The object registered under ``name``, imported on this first use.
 
     Raises:
         ConfigError: for a name that is not registered.
     """
-    module, _, attribute = table[require(table, kind, name)].partition(":")
+    entry = table[require(table, kind, name)]
+    where = entry.where if isinstance(entry, Task) else entry
+    module, _, attribute = where.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -7,21 +7,41 @@ command line's ``--help`` depend on that.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sa3d import components
+from sa3d.errors import ConfigError
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["fp32", "bf16"]
 
 
-class Frozen(BaseModel):
-    """Base of all settings: immutable, unknown keys refused."""
+def _known(table: Callable[[], Mapping[str, object]], kind: str) -> AfterValidator:
+    """Refuses a name that is not registered; a ``ValueError``, so that the key is told too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def check(name: str) -> str:
+        try:
+            return components.require(table(), kind, name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return AfterValidator(check)
+
+
+MaskName = Annotated[str, _known(lambda: components.MASKS, "mask strategy")]
+Augmentation = Annotated[str, _known(lambda: components.AUGMENTATIONS, "augmentation")]
+TaskName = Annotated[str, _known(components.downstream, "task")]
+
+
+class Frozen(BaseModel):
+    """Base of all settings: immutable, unknown keys and numbers that are not finite refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # --- data sources ------------------------------------------------------------------------
@@ -30,7 +50,7 @@ class Frozen(BaseModel):
 class ShapesSource(Frozen):
     """Parametric objects generated from a seed; needs no download."""
 
-    source: Literal["shapes"] = "shapes"
+    source: Literal["shapes"] = Field("shapes", description="generated; this kind of source")
     seed: int = Field(0, ge=0, description="seed of every random proportion, yaw and noise")
     shapes_per_class: int = Field(120, ge=5, description="clouds of each category")
     points: int = Field(2048, ge=64, description="points a cloud")
@@ -41,7 +61,7 @@ class ShapesSource(Frozen):
 class KicadSource(Frozen):
     """CAD models of electronic components (KiCad's ``3dmodels``)."""
 
-    source: Literal["kicad"] = "kicad"
+    source: Literal["kicad"] = Field("kicad", description="KiCad's models; this kind of source")
     root: str = Field(
         "data/raw/kicad",
         description="folder with the kicad-packages3d .deb or *.3dshapes folders, or the .deb",
@@ -73,7 +93,7 @@ class DataConfig(Frozen):
 class PointMAEConfig(Frozen):
     """Point-MAE: one scale of patches, a plain transformer. Defaults are the published ones."""
 
-    backbone: Literal["point-mae"] = "point-mae"
+    backbone: Literal["point-mae"] = Field("point-mae", description="this architecture")
     groups: Positive = Field(64, description="patches G a cloud")
     group_size: Positive = Field(32, description="points K a patch")
     embed_width: Positive = Field(
@@ -91,8 +111,20 @@ class PointMAEConfig(Frozen):
             raise ValueError(f"dim={self.dim} is not a multiple of heads={self.heads}")
         return self
 
+    @property
+    def num_tokens(self) -> int:
+        """Patches a cloud at the scale where masking is decided."""
+        return self.groups
 
-ModelConfig = PointMAEConfig  # becomes a union discriminated by `backbone` with the second one
+    @property
+    def least_points(self) -> int:
+        """Points that a cloud needs for its patches."""
+        return max(self.groups, self.group_size)
+
+
+# Becomes a union discriminated by `backbone` with the second one. Whatever is not that backbone's
+# own code reads `backbone`, `num_tokens` and `least_points` alone.
+ModelConfig = PointMAEConfig
 
 PointTerm = Literal["teacher_decoded_nograd", "teacher_decoded_grad", "ground_truth_grad"]
 
@@ -108,11 +140,14 @@ class OptimConfig(Frozen):
     warmup_epochs: float = Field(
         0.0, ge=0.0, description="linear warm-up from 0, per iteration, in epochs"
     )
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's betas")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's betas")
     weight_decay: float = Field(0.05, ge=0.0, description="none on 1-D parameters and tokens")
     clip: float | None = Field(None, gt=0.0, description="largest global gradient norm")
     precision: Precision = Field("fp32", description="bf16: autocast; losses stay fp32")
-    augment: str = Field("scale_translate", description="transform of training clouds")
+    augment: Augmentation = Field(
+        "scale_translate",
+        description="transform of training clouds: none, scale_translate, rotate_y",
+    )
 
     @model_validator(mode="after")
     def _warmup_within(self) -> OptimConfig:
@@ -126,9 +161,9 @@ class OptimConfig(Frozen):
 class EmaConfig(Frozen):
     """Decay of the EMA teacher: linear from `start` to `end` over `ramp_epochs`."""
 
-    start: float = Field(0.999, ge=0.0, lt=1.0)
-    end: float = Field(0.9999, ge=0.0, lt=1.0)
-    ramp_epochs: Positive = 100
+    start: float = Field(0.999, ge=0.0, lt=1.0, description="decay of the first step")
+    end: float = Field(0.9999, ge=0.0, lt=1.0, description="decay after the ramp")
+    ramp_epochs: Positive = Field(100, description="epochs from `start` to `end`")
 
 
 class PretrainConfig(OptimConfig):
@@ -138,7 +173,7 @@ class PretrainConfig(OptimConfig):
         description="mae: plain masked autoencoder; sa3d: + geometric complexity; "
         "sa3df: + feature distillation from a frozen knowledge teacher"
     )
-    mask: str = Field(description="mask strategy: random, block, gc")
+    mask: MaskName = Field(description="mask strategy: random, block, gc")
     mask_ratio: float | None = Field(
         None, gt=0.0, lt=1.0, description="share of patches masked (or give `masked`)"
     )
@@ -161,12 +196,7 @@ class PretrainConfig(OptimConfig):
     point_weight: float = Field(1000.0, ge=0.0, description="from `switch_epoch` on; 1 before")
     gc_weight: float = Field(1.0, ge=0.0, description="weight of the GC loss")
     switch_epoch: int = Field(15, ge=0, description="first 0-based epoch with the full weights")
-    ema: EmaConfig = EmaConfig()
-
-    @field_validator("mask")
-    @classmethod
-    def _known_mask(cls, value: str) -> str:
-        return components.require(components.MASKS, "mask strategy", value)
+    ema: EmaConfig = Field(EmaConfig(), description="the teacher that scores patches")
 
     @model_validator(mode="after")
     def _consistent(self) -> PretrainConfig:
@@ -227,7 +257,9 @@ class ClassifyConfig(OptimConfig):
     layer_decay: float = Field(
         1.0, gt=0.0, le=1.0, description="lr factor from one block to the one below it"
     )
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    label_smoothing: float = Field(
+        0.0, ge=0.0, lt=1.0, description="share of each label spread over all classes"
+    )
     dropout: float = Field(0.5, ge=0.0, lt=1.0, description="in the classification head")
     test_every_epoch: bool = Field(
         False, description="also read test each epoch, for the labelled `best-on-test` extra"
@@ -237,27 +269,21 @@ class ClassifyConfig(OptimConfig):
 class ExperimentConfig(Frozen):
     """One experiment: pre-training, its baseline, and the downstream tasks on both."""
 
-    name: str
-    description: str = ""
-    seed: int = Field(0, ge=0)
-    data: DataConfig
-    model: ModelConfig = PointMAEConfig()
-    pretrain: PretrainConfig
+    name: str = Field(description="key under `experiments` in params.yaml")
+    description: str = Field("", description="one line for people")
+    seed: int = Field(0, ge=0, description="of weights, batches, masks and splits")
+    data: DataConfig = Field(description="the clouds")
+    model: ModelConfig = Field(PointMAEConfig(), description="the backbone")
+    pretrain: PretrainConfig = Field(description="the method under test")
     baseline: PretrainConfig | None = Field(
         None,
         description="random masks: the comparison, and sa3df's knowledge teacher; in "
         "params.yaml only what differs from `pretrain`",
     )
-    svm: SvmConfig = SvmConfig()
-    classify: ClassifyConfig
-    tasks: tuple[str, ...] = Field(("svm", "classify"), description="downstream tasks")
+    svm: SvmConfig = Field(SvmConfig(), description="the task `svm`")
+    classify: ClassifyConfig = Field(description="the task `classify`")
+    tasks: tuple[TaskName, ...] = Field(("svm", "classify"), description="downstream tasks")
     scratch: bool = Field(True, description="also run the tasks from random weights")
-
-    @field_validator("tasks")
-    @classmethod
-    def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = {name: where for name, where in components.TASKS.items() if name != "pretrain"}
-        return tuple(components.require(known, "task", name) for name in value)
 
     @model_validator(mode="after")
     def _consistent(self) -> ExperimentConfig:
@@ -266,18 +292,16 @@ class ExperimentConfig(Frozen):
         if self.baseline is not None and self.baseline.method != "mae":
             raise ValueError(f"baseline.method={self.baseline.method} must be mae")
         for key, stage in (("pretrain", self.pretrain), ("baseline", self.baseline)):
-            if stage is not None and not 0 < stage.masked_of(self.model.groups) < self.model.groups:
+            patches = self.model.num_tokens
+            if stage is not None and not 0 < stage.masked_of(patches) < patches:
                 raise ValueError(
-                    f"{key} masks {stage.masked_of(self.model.groups)} of "
-                    f"{self.model.groups} patches; at least one must stay visible and one masked"
+                    f"{key} masks {stage.masked_of(patches)} of {patches} patches; at least one "
+                    "must stay visible and one masked"
                 )
-        if self.model.groups > self.data.points:
+        if self.model.least_points > self.data.points:
             raise ValueError(
-                f"model.groups={self.model.groups} centres from data.points={self.data.points}"
-            )
-        if self.model.group_size > self.data.points:
-            raise ValueError(
-                f"model.group_size={self.model.group_size} of data.points={self.data.points}"
+                f"the patches of `model` need clouds of {self.model.least_points} points, "
+                f"data.points={self.data.points}"
             )
         return self
 

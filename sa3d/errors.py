@@ -31,3 +31,8 @@ class CheckpointError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot go on with these settings: non-finite losses."""
+
+
+def remake(name: str) -> str:
+    """The commands that make the processed file of data set ``name``, for messages."""
+    return f"`dvc repro prepare@{name}` (or `sa3d data prepare {name}`)"

@@ -7,41 +7,43 @@ torch in here: the flow and the command line ask before anything heavy is import
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sa3d.components import AUGMENTATIONS, BACKBONES, MASKS, PRETRAIN, TASKS, require
 from sa3d.config import ExperimentConfig
-from sa3d.errors import CheckpointError, ConfigError, DataError
+from sa3d.errors import CheckpointError, ConfigError, DataError, UserError, remake
 
 LENGTH = 16
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 
 _PACKAGE = Path(__file__).resolve().parent
-# What every stage runs through; sources that only make data are covered by the data's digest.
-_COMMON = (
-    "config.py",
-    "components.py",
-    "models/**/*.py",
-    "masking/**/*.py",
-    "losses/**/*.py",
-    "engine/**/*.py",
-    "tasks/run.py",
-    "tasks/exported.py",
-    "data/store.py",
-    "data/loader.py",
-    "data/split.py",
-    "data/transforms.py",
+# Modules that no result hangs on: words, files, progress, and settings and names, whose values
+# count by themselves.
+_NEUTRAL = (
+    "sa3d.components",
+    "sa3d.config",
+    "sa3d.data.progress",
+    "sa3d.engine.line",
+    "sa3d.engine.signals",
+    "sa3d.errors",
+    "sa3d.files",
+    "sa3d.fingerprint",
+    "sa3d.journal",
+    "sa3d.metric_keys",
+    "sa3d.paths",
+    "sa3d.quiet",
+    "sa3d.viz",
 )
-_OWN = {
-    "pretrain": ("tasks/pretrain.py", "tasks/explaining.py"),
-    "svm": ("tasks/linear_svm.py", "tasks/evaluation.py"),
-    "classify": ("tasks/classify.py", "tasks/evaluation.py"),
-}
+# settings that name a component, whose module then counts
+_NAMING = {"backbone": BACKBONES, "mask": MASKS, "augment": AUGMENTATIONS}
 
 
 def fingerprint(
@@ -66,12 +68,15 @@ def fingerprint(
     Raises:
         DataError: no readable data. CheckpointError: no exported model there.
     """
+    settings = stage_settings(task, config, arm)
     whole = {
         "task": task,
         "arm": arm,
-        "settings": stage_settings(task, config, arm),
+        "settings": settings,
         "data": data_digest(clouds),
-        "code": code_digest(task),
+        "code": code_digest(*_roots(task, settings)),
+        # a batch is batch_size clouds of each process
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "init": init and model_digest(init),
         "knowledge_teacher": knowledge_teacher and model_digest(knowledge_teacher),
     }
@@ -80,19 +85,27 @@ def fingerprint(
 
 
 def stage_settings(task: str, config: ExperimentConfig, arm: str) -> dict[str, Any]:
-    """The part of ``config`` that decides the result of ``task``."""
+    """The part of ``config`` that decides the result of ``task``, resolved."""
     tree = config.model_dump(mode="json")
-    points: dict[str, Any] = {"points": config.data.points}
-    found: dict[str, Any] = {"seed": config.seed, "model": tree["model"]}
-    if task == "pretrain":
+    found: dict[str, Any] = {
+        "seed": config.seed,
+        "model": tree["model"],
+        "data.points": config.data.points,
+    }
+    if task == PRETRAIN:
         # no validation split here: no label is read and nothing is selected
-        stage = config.stage(arm).model_dump(mode="json")
-        return found | {"data": points, "pretrain": stage}
-    if task not in tree:
-        raise ConfigError(f"task '{task}' has no section in the experiment's settings")
-    if task == "classify":
-        points["val_fraction"] = config.data.val_fraction
-    return found | {"data": points, task: tree[task]}
+        stage = config.stage(arm)
+        section = stage.model_dump(mode="json", exclude={"mask_ratio", "masked", "point_term"})
+        section["masked"] = stage.masked_of(config.model.num_tokens)
+        section["point_term"] = stage.point_mode
+        return found | {task: section}
+    require(TASKS, "task", task)
+    for key in TASKS[task].reads:
+        value: Any = tree
+        for part in key.split("."):
+            value = value[part]
+        found[key] = value
+    return found
 
 
 def data_digest(clouds: Path) -> str:
@@ -104,16 +117,14 @@ def data_digest(clouds: Path) -> str:
     import h5py
 
     if not clouds.is_file():
-        raise DataError(
-            f"no processed data set {clouds}; make it with `sa3d data prepare {clouds.stem}`"
-        )
+        raise DataError(f"no processed data set {clouds}; make it with {remake(clouds.stem)}")
     try:
         with h5py.File(clouds, "r") as file:
             return str(file.attrs["digest"])
     except (OSError, KeyError):
         raise DataError(
             f"{clouds} is damaged or of another kind; delete it and make it again with "
-            f"`sa3d data prepare {clouds.stem}`"
+            f"{remake(clouds.stem)}"
         ) from None
 
 
@@ -153,24 +164,112 @@ def model_digest(path: Path) -> str:
     return str(model_card(path)["sha256"])
 
 
+def is_done(run_dir: Path, mark: str) -> bool:
+    """Whether the folder holds this run's result.
+
+    Raises:
+        UserError: it holds another run.
+    """
+    for name in ("result.json", "config.json"):
+        path = run_dir / name
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"cannot read {path}; delete {run_dir} to begin again") from None
+        if found != mark:
+            raise UserError(
+                f"{run_dir} holds run {found}, this is run {mark} (other settings, data or "
+                "code); choose another --out"
+            )
+        if name == "result.json":
+            return True
+    return False
+
+
 @cache
-def code_digest(task: str) -> str:
-    """Hash of the source files that ``task`` runs through, kernels included."""
+def code_digest(*roots: str) -> str:
+    """Hash of all source that runs when ``roots`` (modules) do, kernels included."""
     digest = hashlib.sha256()
-    for name, path in sorted(_sources(task)):
+    for name, path in sorted({**code_of(roots), **_kernels()}.items()):
         digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def _sources(task: str) -> Iterator[tuple[str, Path]]:
-    for pattern in (*_COMMON, *_OWN.get(task, (f"tasks/{task}.py",))):
-        for path in _PACKAGE.glob(pattern):
-            yield path.relative_to(_PACKAGE).as_posix(), path
+def code_of(roots: Iterable[str]) -> dict[str, Path]:
+    """``roots`` and every module of this package that they import, by whatever way."""
+    found: dict[str, Path] = {}
+    waiting: list[tuple[str, Path | None]]
+    waiting = [(root, _file(root) or _foreign(root)) for root in roots]
+    while waiting:
+        module, path = waiting.pop()
+        if module in found or path is None or _is_neutral(module):
+            continue
+        found[module] = path
+        parent = module.rpartition(".")[0]  # its __init__ runs too
+        waiting += [(name, _file(name)) for name in (parent, *_imports(path, parent))]
+    return found
+
+
+def _roots(task: str, settings: Mapping[str, Any]) -> list[str]:
+    """Modules of the task and of the components that its settings name."""
+    found = {TASKS[task].where}
+    for section in settings.values():
+        for key in _NAMING.keys() & (section if isinstance(section, dict) else {}):
+            found.add(_NAMING[key][require(_NAMING[key], key, section[key])])
+    return sorted({where.partition(":")[0] for where in found})
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of this package; None for anything else."""
+    package, *parts = module.split(".")
+    if package != _PACKAGE.name or not parts:
+        return None
+    place = _PACKAGE.joinpath(*parts)
+    files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _foreign(module: str) -> Path:
+    """The file of a component that lives elsewhere."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"no module {module}, which the registry names")
+    return Path(spec.origin)
+
+
+def _is_neutral(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in _NEUTRAL)
+
+
+@cache
+def _imports(path: Path, package: str) -> frozenset[str]:
+    """Names that a source file imports, at the top or inside a function, but not for types."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            name = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found |= {name, *(f"{name}.{alias.name}" for alias in node.names)}
+        waiting += ast.iter_child_nodes(node)
+    return frozenset(found)
+
+
+def _kernels() -> dict[str, Path]:
+    """Sources of point_ops: its Python, and the C++ inside it (wheel) or beside it (checkout)."""
     spec = importlib.util.find_spec("point_ops")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("point_ops is not installed; run `make setup`")
-    kernels = Path(next(iter(spec.submodule_search_locations)))
-    # beside the package in a checkout; an installed wheel has only the package
-    for folder, pattern in ((kernels, "*.py"), (kernels.parent / "csrc", "*.[ch]*")):
-        for path in folder.glob(pattern):
-            yield f"point_ops/{path.name}", path
+    package = Path(next(iter(spec.submodule_search_locations)))
+    places = (package / "csrc", package.parent / "csrc")
+    native = next(filter(None, (list(place.glob("*.[ch]*")) for place in places)), [])
+    if not native:
+        raise ConfigError(f"{package} lacks the sources of its kernels; run `make setup`")
+    return {f"point_ops/{path.name}": path for path in (*package.glob("*.py"), *native)}

@@ -9,14 +9,13 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sa3d.components import TASKS
 from sa3d.errors import UserError
 from sa3d.paths import root
 from sa3d.quiet import quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-EXPERIMENTS = ("sa3d/pretrain", "sa3d/svm", "sa3d/classify", "sa3d/experiments")
 
 
 def tracking_uri() -> str:
@@ -81,7 +80,7 @@ def init_store(uri: str | None = None) -> str:
     uri = uri or tracking_uri()
     try:
         opened = client(uri)
-        ids = [experiment_id(opened, name, uri) for name in EXPERIMENTS]
+        ids = [experiment_id(opened, f"sa3d/{name}", uri) for name in (*TASKS, "experiments")]
         reap(opened, ids)
     except Exception as error:
         raise UserError(

@@ -40,7 +40,7 @@ class FeatureModel:
 
         self.card = model_card(folder)
         settings = TypeAdapter(ModelConfig).validate_python(self.card["model"])
-        self._least = max(settings.groups, settings.group_size)
+        self._least = settings.least_points
         self._backbone = build_backbone(settings)
         self._backbone.load_student(load_pretrained(folder, settings))
         self._backbone.eval()

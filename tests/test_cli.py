@@ -25,7 +25,7 @@ SURFACE = {
     "svm": RUN | {"--from"},
     "classify": RUN | {"--from"},
     "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
-    "data check": {"NAME", "--params"},
+    "data check": {"NAME", "--params", "--set"},
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},
@@ -104,9 +104,13 @@ def work() -> Path:
         (["pretrain", "-e", "tiny", "--knowledge-teacher", "nowhere"], "no exported model in"),
         (["pretrain", "-e", "tiny", "--device", "tpu"], "--device tpu: use auto, cpu, cuda"),
         (["pretrain", "-e", "tiny", "--params", "absent.yaml"], "no absent.yaml in"),
-        (["pretrain", "-e", "tiny", "--set", "data.name=other"], "sa3d data prepare other"),
+        (
+            ["pretrain", "-e", "tiny", "--set", "data.name=other"],
+            "`dvc repro prepare@other` (or `sa3d data prepare other`)",
+        ),
         (["svm", "-e", "tiny", "--from", "nowhere"], "no exported model in nowhere"),
         (["classify", "-e", "tiny", "--from", "nowhere"], "no exported model in nowhere"),
+        (["pretrain", "-e", "tiny", "--set", "pretrain.mask=gx"], "tiny.pretrain.mask = 'gx'"),
         (["data", "prepare", "nothing"], "no data set 'nothing'"),
         (["report", "absent.json"], "absent.json"),
         (["sync", "nowhere"], "nowhere"),
@@ -159,6 +163,9 @@ def test_data_check(invoke: Any) -> None:
     assert "128 points" in out
     code, out, _ = invoke("data", "check")
     assert code == 0
+    code, _, err = invoke("data", "check", "tiny", "--set", "pints=64")
+    assert code == 2
+    assert "did you mean 'points'?" in err
 
 
 def test_data_prepare(invoke: Any, tmp_path: Path) -> None:
@@ -206,6 +213,27 @@ def test_the_whole_way(tiny: Path) -> None:
     elsewhere = sa3d("svm", "-e", "tiny", "--from", "scratch", "--out", str(method))
     assert elsewhere.returncode == 2
     assert "other settings, data or code" in elsewhere.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_baseline_first_and_then_the_method(tiny: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "sa3d", "pretrain", "-e", "tiny", "--device", "cpu"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    (method,) = work().glob("pretrain-method-*/result.json")
+    (baseline,) = work().glob("pretrain-baseline-*/result.json")
+    result = json.loads(method.read_text())
+    assert result["protocol"]["batch"] == 64  # 32 in each process
+    config = json.loads(method.with_name("config.json").read_text())
+    assert config["knowledge_teacher"] == str(baseline.parent / "model")
+    assert done.stdout.count("the baseline comes first") == 1
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sa3d import params
-from sa3d.config import ExperimentConfig
+from sa3d import components, params
+from sa3d.config import ExperimentConfig, Source
 from sa3d.errors import ConfigError
 from sa3d.params import load_experiment, load_source
 
@@ -24,7 +24,7 @@ def load(name: str = "demo", *overrides: str) -> ExperimentConfig:
 def test_every_experiment_of_the_project_is_valid(name: str) -> None:
     config = load(name)
     assert config.name == name
-    assert 0 < config.pretrain.masked_of(config.model.groups) < config.model.groups
+    assert 0 < config.pretrain.masked_of(config.model.num_tokens) < config.model.num_tokens
 
 
 @pytest.mark.parametrize("name", params.source_names(REAL))
@@ -95,17 +95,30 @@ def test_set_null() -> None:
         (["pretrain.lr=-1"], "experiments.demo.pretrain.lr = -1: Input should be greater than 0"),
         (["pretrain.lr=fast"], "pretrain.lr = 'fast'"),
         (["pretrain.mask_ratio=1.0"], "pretrain.mask_ratio = 1.0: Input should be less than 1"),
-        (["pretrain.mask=gcc"], "unknown mask strategy 'gcc' (did you mean 'gc'?); known:"),
+        (
+            ["pretrain.mask=gcc"],
+            "experiments.demo.pretrain.mask = 'gcc': unknown mask strategy 'gcc' (did you mean "
+            "'gc'?); known:",
+        ),
+        (
+            ["classify.augment=rotate"],
+            "classify.augment = 'rotate': unknown augmentation 'rotate' (did you mean 'rotate_y'?)",
+        ),
+        (["pretrain.betas=[0.9, 1.0]"], "pretrain.betas.1 = 1.0: Input should be less than 1"),
+        (["pretrain.betas=[-0.1, 0.9]"], "pretrain.betas.0 = -0.1: Input should be greater"),
+        (["pretrain.lr=.inf"], "pretrain.lr = inf: Input should be a finite number"),
+        (["classify.weight_decay=.nan"], "classify.weight_decay = nan: Input should be a finite"),
         (["pretrain.masked=5"], "give exactly one of mask_ratio=0.6 and masked=5"),
         (["pretrain.mask_ratio=0.01"], "at least one must stay visible and one masked"),
-        (["pretrain.warmup_epochs=99"], "warmup_epochs=99.0 leaves nothing of epochs=40"),
+        (["pretrain.warmup_epochs=99"], "warmup_epochs=99.0 leaves nothing of epochs="),
         (["model.heads=5"], "dim=96 is not a multiple of heads=5"),
-        (["model.groups=4096"], "model.groups=4096 centres from data.points=512"),
+        (["model.groups=4096"], "`model` need clouds of 4096 points, data.points=512"),
+        (["model.group_size=513"], "`model` need clouds of 513 points, data.points=512"),
         (["baseline.method=sa3d"], "baseline.method=sa3d must be mae"),
         (["baseline=null"], "method=sa3df needs `baseline`"),
         (["pretrain.method=mae"], "mask=gc needs a GC predictor"),
         (["pretrain.method=sa3d", "pretrain.point_term=teacher_decoded_grad"], "needs method=sa3"),
-        (["tasks=[svn]"], "unknown task 'svn' (did you mean 'svm'?)"),
+        (["tasks=[svn]"], "tasks.0 = 'svn': unknown task 'svn' (did you mean 'svm'?)"),
         (["tasks=[pretrain]"], "unknown task 'pretrain'"),
         (["pretrain.lr"], "expected section.key=value"),
         (["=1"], "expected section.key=value"),
@@ -154,6 +167,35 @@ def test_an_unusable_file_is_one_message(tmp_path: Path, text: str, said: str) -
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="run from the project's root or give --params"):
         load_experiment("demo", tmp_path / "params.yaml")
+
+
+def settings_below(kind: type[BaseModel]) -> set[type[BaseModel]]:
+    found = {kind}
+    for field in kind.model_fields.values():
+        for inner in params._models(field.annotation):
+            found |= settings_below(inner)
+    return found
+
+
+def test_every_setting_says_what_it_is() -> None:
+    kinds = settings_below(ExperimentConfig).union(*map(settings_below, params._models(Source)))
+    names = {kind.__name__ for kind in kinds}
+    assert {"EmaConfig", "ClassifyConfig", "PointMAEConfig", "KicadSource"} <= names
+    silent = [
+        f"{kind.__name__}.{name}"
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if not field.description
+    ]
+    assert silent == []
+    assert all(kind.__doc__ for kind in kinds)
+
+
+def test_a_name_that_is_registered_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(components.TASKS, "probe", components.Task("a:b", "Probe", "Probe."))
+    assert load("demo", "tasks=[probe]").tasks == ("probe",)
+    with pytest.raises(ValidationError, match="unknown task 'prob'"):
+        TypeAdapter(ExperimentConfig).validate_python(load().model_dump() | {"tasks": ["prob"]})
 
 
 def test_settings_do_not_change() -> None:

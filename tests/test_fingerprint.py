@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from sa3d import components
 from sa3d import fingerprint as fp
-from sa3d.errors import CheckpointError, DataError
+from sa3d.errors import CheckpointError, ConfigError, DataError
 from sa3d.params import load_experiment
+
+EXTENSIONS = Path(__file__).parents[1] / "extensions"
 
 
 def mark(root: Path, task: str = "pretrain", *overrides: str, **changes: Any) -> str:
@@ -41,6 +47,11 @@ def test_short_hex_and_stable(tiny: Path) -> None:
         ("pretrain", "seed=2", True),
         ("pretrain", "model.dim=32", True),
         ("pretrain", "data.points=32", True),
+        ("pretrain", "pretrain.mask=block", True),
+        ("pretrain", "pretrain.mask_ratio=0.7", True),
+        ("pretrain", "pretrain.mask_ratio=0.61", False),  # 5 of 8 patches all the same
+        ("pretrain", "pretrain.point_term=ground_truth_grad", True),
+        ("pretrain", "pretrain.point_term=teacher_decoded_nograd", False),  # the method's own
         ("pretrain", "svm.folds=3", False),
         ("pretrain", "classify.lr=0.5", False),
         ("pretrain", "baseline.lr=0.5", False),
@@ -75,26 +86,112 @@ def test_task_arm_and_upstream_models_count(tiny: Path, tmp_path: Path) -> None:
 
 def test_code_counts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = mark(tiny)
-    monkeypatch.setattr(fp, "code_digest", lambda task: "other")
+    monkeypatch.setattr(fp, "code_digest", lambda *roots: "other")
     assert mark(tiny) != before
 
 
-def test_code_digest_covers_the_rooms_of_a_task() -> None:
-    names = {name for name, _ in fp._sources("pretrain")}
-    assert {"config.py", "engine/loop.py", "models/sa3d.py", "tasks/pretrain.py"} <= names
-    assert {"data/loader.py", "losses/chamfer.py", "point_ops/fps.py"} <= names
-    # neither another task nor what only makes data or pictures
-    assert not names & {"tasks/classify.py", "data/shapes.py", "cli.py", "tracking.py"}
-    for patterns in (fp._COMMON, *fp._OWN.values()):
-        for pattern in patterns:
-            assert list(fp._PACKAGE.glob(pattern)), pattern
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the source that fingerprints are taken of; its caches are emptied."""
+    folder = tmp_path / "sa3d"
+    shutil.copytree(fp._PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fp, "_PACKAGE", folder)
+    monkeypatch.setattr(fp, "code_digest", fp.code_digest.__wrapped__)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "tasks"),
+    [
+        ("models/transformer.py", {"pretrain", "svm", "classify"}),
+        ("models/__init__.py", {"pretrain", "svm", "classify"}),
+        ("models/point_mae.py", {"pretrain", "svm", "classify"}),  # the backbone named
+        ("masking/geometric.py", {"pretrain"}),  # the mask named
+        ("masking/block.py", set()),
+        ("masking/random.py", set()),
+        ("engine/loop.py", {"pretrain", "classify"}),
+        ("engine/line.py", set()),
+        ("engine/signals.py", set()),
+        ("tasks/evaluation.py", {"svm", "classify"}),
+        ("tasks/classify.py", {"classify"}),
+        ("components.py", set()),
+        ("config.py", set()),
+        ("cli.py", set()),
+        ("tracking.py", set()),
+        ("data/shapes.py", set()),
+    ],
+)
+def test_code_counts_where_it_runs(tiny: Path, sources: Path, file: str, tasks: set[str]) -> None:
+    kinds = ("pretrain", "svm", "classify")
+    before = {task: mark(tiny, task) for task in kinds}
+    with (sources / file).open("a") as source:
+        source.write("# changed\n")
+    assert {task for task in kinds if mark(tiny, task) != before[task]} == tasks
+
+
+def test_imports_for_types_do_not_count_and_those_in_functions_do(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import a\nelse:\n    import b\n"
+        "def f():\n    from . import c\n    from ..d import e\n"
+    )
+    found = fp._imports(tmp_path / "one.py", "sa3d.tasks")
+    assert {"b", "sa3d.tasks.c", "sa3d.d", "sa3d.d.e"} <= found
+    assert "a" not in found
+
+
+def test_every_module_that_is_named_exists() -> None:
+    for table in (components.BACKBONES, components.MASKS, components.AUGMENTATIONS):
+        assert all(fp._file(where.partition(":")[0]) for where in table.values())
+    assert all(fp._file(task.where.partition(":")[0]) for task in components.TASKS.values())
+    assert all(fp._file(module) for module in fp._NEUTRAL)
+
+
+def test_the_number_of_processes_counts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = mark(tiny)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert mark(tiny) == before
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert mark(tiny) != before
+
+
+def test_kernels_count_and_are_the_same_in_a_checkout_and_in_a_wheel(
+    tiny: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "extensions"
+    unbuilt = shutil.ignore_patterns("build", "*.egg-info", "*.so", "__pycache__", "compat")
+    shutil.copytree(EXTENSIONS, checkout, ignore=unbuilt)
+    built = tmp_path / "built"
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)],
+        cwd=checkout,
+        env=os.environ | {"POINT_OPS_BUILD": "0"},
+        check=True,
+        capture_output=True,
+    )
+
+    def from_(folder: Path) -> str:
+        spec = SimpleNamespace(submodule_search_locations=[str(folder / "point_ops")])
+        monkeypatch.setattr(fp.importlib.util, "find_spec", lambda name: spec)
+        return mark(tiny)
+
+    before = from_(checkout)
+    assert from_(built) == before
+    with (checkout / "csrc" / "fps.h").open("a") as source:
+        source.write("// changed\n")
+    assert from_(checkout) != before
+    shutil.rmtree(built / "point_ops" / "csrc")
+    with pytest.raises(ConfigError, match="lacks the sources of its kernels; run `make setup`"):
+        from_(built)
 
 
 def test_missing_and_foreign_data(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="sa3d data prepare absent"):
+    with pytest.raises(
+        DataError, match=r"`dvc repro prepare@absent` \(or `sa3d data prepare absent`\)"
+    ):
         mark(tiny, clouds=tmp_path / "absent.h5")
     (tmp_path / "broken.h5").write_bytes(b"x" * 100)
-    with pytest.raises(DataError, match="damaged or of another kind"):
+    with pytest.raises(DataError, match=r"damaged or of another kind.*prepare@broken"):
         mark(tiny, clouds=tmp_path / "broken.h5")
 
 

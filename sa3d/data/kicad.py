@@ -43,6 +43,15 @@ PARTS = ("metal", "body", "ceramic", "lens", "marking")
 """Pins, cans and windings; moulded cases and boards; ceramic or resistive elements; LED and
 glass; printed pin-1 marks and labels."""
 
+LICENCE = (
+    "CAD models of electronic components by the KiCad project, CC-BY-SA 4.0 with KiCad's exception."
+)
+SPLIT = (
+    "Many parts exist in dozens of near-identical sizes, so the split is by family (the part's "
+    "name without its numbers): no family has clouds in both training and test, where a random "
+    "split would leak near-duplicates."
+)
+
 _PART_OF = (
     ("PIN", 0),
     ("MET", 0),
@@ -216,6 +225,8 @@ def _write(
         source_hash=_source_hash(source, seen),
     )
     facts = {
+        "licence": LICENCE,
+        "split": SPLIT,
         **_floors(points, np.array(rows), labels, test, source),
         "unreadable": len(unreadable),
         "unreadable_examples": [f"{c.id}: {c.reason}" for c in unreadable[:_NAMED]],

@@ -10,7 +10,7 @@ from typing import Any
 from sa3d import components
 from sa3d.config import Source
 from sa3d.data.store import TEST, TRAIN, content_digest, open_clouds
-from sa3d.errors import DataError
+from sa3d.errors import DataError, remake
 
 
 def prepare(name: str, source: Source, out: Path, *, quiet: bool = False) -> Path:
@@ -74,7 +74,7 @@ def _processed(name: str, out: Path, full: bool) -> list[str]:
     if full and content_digest(clouds) != clouds.digest:
         raise DataError(
             f"{out} has changed since it was written (its digest differs); delete it and make it "
-            f"again with `dvc repro prepare@{name}`"
+            f"again with {remake(name)}"
         )
     train, test = len(clouds.indices(TRAIN)), len(clouds.indices(TEST))
     families = len(set(clouds.group.tolist()))

@@ -11,8 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from sa3d.components import nearest
-from sa3d.errors import ConfigError
+from sa3d import components
 
 Transform = Callable[[Tensor, Generator], Tensor]
 
@@ -48,25 +47,14 @@ def rotate_y(points: Tensor, generator: Generator) -> Tensor:
     return points @ rows.view(-1, 3, 3).transpose(1, 2)
 
 
-TRANSFORMS: dict[str, Transform] = {
-    "none": none,
-    "scale_translate": scale_translate,
-    "rotate_y": rotate_y,
-}
-
-
 def get(name: str) -> Transform:
     """The transform registered as ``name``.
 
     Raises:
         ConfigError: naming what is known.
     """
-    if name not in TRANSFORMS:
-        raise ConfigError(
-            f"unknown augmentation '{name}'{nearest(name, TRANSFORMS)}; "
-            f"known: {', '.join(TRANSFORMS)}"
-        )
-    return TRANSFORMS[name]
+    found: Transform = components.load(components.AUGMENTATIONS, "augmentation", name)
+    return found
 
 
 def _uniform(points: Tensor, generator: Generator, low: float, high: float) -> Tensor:

@@ -37,6 +37,10 @@ class Processes:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return tuple(bool(vote) for vote in votes.tolist())
 
+    def wait(self) -> None:
+        """Until every process is here (collective)."""
+        self.any(False)
+
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the processes (collective)."""
         if self.world > 1:

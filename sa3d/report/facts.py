@@ -10,15 +10,6 @@ from typing import Any
 from sa3d.report.results import Experiment
 from sa3d.report.rows import TaskRow, arm_label
 
-# Licence and split of data sets this project knows; what a run itself recorded comes first.
-DATA_NOTES: dict[str, str] = {
-    "shapes": "Parametric objects generated from a seed by this project. A fixed share of every "
-    "class is held out as test.",
-    "kicad": "CAD models of electronic components by the KiCad project, CC-BY-SA 4.0 with KiCad's "
-    "exception. Many parts exist in dozens of near-identical sizes, so the split is by family "
-    "(the part's name without its numbers): no family has clouds in both training and test, "
-    "where a random split would leak near-duplicates.",
-}
 # lineage that the table of steps shows, or that the address of a model says as well
 ELSEWHERE = re.compile(
     r"fingerprints\.|mlflow\.runs\.|mlflow\.models\..*\.(name|version|model_id)$"
@@ -97,8 +88,7 @@ def data_note(experiment: Experiment) -> str:
     """Licence and how the split was made."""
     data = experiment.data
     own = [str(data[key]) for key in ("licence", "split", "note") if isinstance(data.get(key), str)]
-    known = DATA_NOTES.get(str(data.get("name")), "")
-    return " ".join(own) or known or "No licence or split note is recorded for this data set."
+    return " ".join(own) or "No licence or split note is recorded for this data set."
 
 
 def protocol(experiment: Experiment, rows: Sequence[TaskRow]) -> list[str]:
@@ -107,10 +97,10 @@ def protocol(experiment: Experiment, rows: Sequence[TaskRow]) -> list[str]:
     share = experiment.setting("data.val_fraction")
     if share:
         said.append(
-            f"Validation clouds are {float(share) * 100:.0f} % of the training split, carved out "
-            "before anything is trained; they choose the epoch of fine-tuning. The C of the SVM "
-            f"is chosen by {experiment.setting('svm.folds', 'k')}-fold cross-validation on "
-            "training clouds."
+            f"Validation clouds are {float(share) * 100:.0f} % of the training split. They choose "
+            "the epoch of fine-tuning, which does not train on them; pre-training reads no labels "
+            "but sees these clouds too. The C of the SVM is chosen by "
+            f"{experiment.setting('svm.folds', 'k')}-fold cross-validation on training clouds."
         )
     if experiment.setting("classify.test_every_epoch", False):
         said.append(

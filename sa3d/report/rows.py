@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sa3d import components
 from sa3d import metric_keys as keys
 from sa3d.report.results import SKIPPED, Experiment, Node, Outcomes, outcomes
 from sa3d.report.stats import (
@@ -20,7 +21,6 @@ from sa3d.report.stats import (
 )
 
 METHOD_NAMES = {"sa3d": "SA3D", "sa3df": "SA3DF", "mae": "Point-MAE"}
-TASK_TITLES = {"svm": "Linear SVM on frozen features", "classify": "Fine-tuned classifier"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def _row(experiment: Experiment, task: str) -> TaskRow:
                 scratch = "an untrained encoder" if task == "svm" else "training from scratch"
                 name = scratch if other.arm == "scratch" else other.label
                 comparisons.append(Comparison(method.label, name, other.arm, difference))
-    title = TASK_TITLES.get(task, task)
+    known = components.TASKS.get(task)  # results may tell of a task that has gone since
+    title = known.title if known else task
     return TaskRow(task, title, _how(experiment, task), cells, tuple(comparisons))
 
 

@@ -119,7 +119,7 @@ def _result(
         protocol={
             "method": stage.method,
             "mask": stage.mask,
-            "masked": stage.masked_of(config.model.groups),
+            "masked": stage.masked_of(config.model.num_tokens),
             "epochs": stage.epochs,
             "steps": fitted.steps,
             "batch": stage.batch_size * stage.accumulate * run.processes.world,

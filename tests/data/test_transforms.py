@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sa3d.data import transforms
-from sa3d.data.transforms import TRANSFORMS, rotate_y, scale_translate, unit_sphere
+from sa3d.components import AUGMENTATIONS
+from sa3d.data.transforms import rotate_y, scale_translate, unit_sphere
 from sa3d.errors import ConfigError
 
 
@@ -26,7 +27,7 @@ def test_unit_sphere() -> None:
     assert torch.equal(unit_sphere(torch.ones(1, 4, 3)), torch.zeros(1, 4, 3))
 
 
-@pytest.mark.parametrize("name", list(TRANSFORMS))
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
 def test_deterministic_per_sample_and_pure(name: str) -> None:
     points = clouds()
     before = points.clone()
