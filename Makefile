@@ -37,7 +37,7 @@ setup: ## make .venv with everything in it; does nothing when it is up to date
 	echo "setup: installing requirements into .venv (about 7 GB the first time: some minutes)"; \
 	$(PIP) -r requirements.txt; \
 	echo "setup: installing point_ops and sa3d"; \
-	POINT_OPS_BUILD=$(POINT_OPS_BUILD) $(PIP) --no-build-isolation --no-deps --force-reinstall ./extensions; \
+	POINT_OPS_BUILD=$(POINT_OPS_BUILD) $(PIP) --no-build-isolation --no-deps --force-reinstall ./extensions ./extensions/compat; \
 	$(PIP) --no-build-isolation --no-deps -e .; \
 	$(VENV)/bin/dvc config -q --local core.site_cache_dir $(CURDIR)/.dvc/tmp/site; \
 	echo "$$wanted" > $(STAMP); \
@@ -47,6 +47,7 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	ruff check
 	ruff format --check
 	mypy
+	mypy --strict extensions/point_ops
 	lint-imports --no-logo
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 

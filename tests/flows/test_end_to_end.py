@@ -21,6 +21,7 @@ PARTS = (
     "flows",
     "extensions",
     "data",
+    "docker",
     "dvc.yaml",
     ".dvc/config",
     ".dvcignore",
