@@ -157,7 +157,12 @@ def origin(experiment: Experiment) -> list[tuple[str, str]]:
         found.append(("seed", str(seed)))
     wall = raw.get("wall_seconds")
     if isinstance(wall, (int, float)):
-        found.append(("wall time", duration(float(wall))))
+        again = len(raw.get("reused", []))
+        rest = f", {again} steps reused from before" if again else ""
+        found.append(("wall time of this call", duration(float(wall)) + rest))
+    compute = raw.get("compute_seconds")
+    if isinstance(compute, (int, float)):
+        found.append(("time of all steps, added up", duration(float(compute))))
     sources = [raw, *(node.result for node in experiment.nodes.values())]
     where = next(filter(None, map(device, sources)), "")
     if where:
