@@ -330,5 +330,6 @@ def _distributed(step: nn.Module, processes: Processes) -> nn.Module:
     """``step`` itself, or wrapped so that its gradients are means over the processes."""
     if processes.world == 1:
         return step
-    # a method may train only some of its parameters (SA3DF leaves the point head alone)
-    return DistributedDataParallel(step, find_unused_parameters=True)
+    # Every parameter that wants a gradient gets one in every step: a method freezes what it does
+    # not train before it comes here. Looking for unused ones would cost a walk of the graph.
+    return DistributedDataParallel(step)

@@ -125,6 +125,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with processes(torch.device("cpu")) as group:
         method = ToyMethod(dropout=0.2 if group.world == 1 else 0.0, noise=0.1 * (group.world == 1))
+        method.unused.requires_grad_(group.world == 1)  # several would wait for its gradient
         source = ToySource(arguments.batch, arguments.sleep, group)
         folder = arguments.run_dir / ("" if group.main else f"rank{group.rank}")
         fit = trainer(

@@ -1,0 +1,72 @@
+"""A program: two steps of each narrow real method, for ``torchrun``. Every process writes the
+sha256 of its trained parameters into ``RUN_DIR/<variant>-<rank>``."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+import tiny
+
+from sa3d.engine.distributed import processes
+from sa3d.engine.line import ProgressLine
+from sa3d.engine.loop import Trainer
+from sa3d.tasks.run import Silent
+
+BATCH, STEPS = 4, 2
+VARIANTS: dict[str, dict[str, object]] = {
+    "sa3df": {},
+    "sa3df-own-head": {"point_term": "ground_truth_grad"},
+    "sa3d": {"method": "sa3d"},
+    "mae": {"method": "mae", "mask": "random"},
+}
+
+
+class Clouds:
+    """Other clouds in every process."""
+
+    batch_size = BATCH
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def epoch(self, e: int, start: int = 0) -> Iterator[tiny.Clouds]:
+        for number in range(start, STEPS):
+            yield tiny.clouds(BATCH, seed=1 + number + STEPS * self.rank)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with processes(torch.device("cpu")) as group:
+        for name, changes in VARIANTS.items():
+            config = tiny.experiment({"drop_path": 0.2}, **changes, epochs=1)
+            method = tiny.build(config)
+            Trainer(
+                method,
+                Clouds(group.rank),
+                config.pretrain,
+                seed=7,
+                device=torch.device("cpu"),
+                prepare=lambda batch, progress: batch,
+                tracker=Silent(),
+                checkpoint=None,
+                line=ProgressLine(name, quiet=True),
+                processes=group,
+            ).fit()
+            whole = hashlib.sha256()
+            for parameter in method.parameters():
+                if parameter.requires_grad:
+                    whole.update(parameter.detach().numpy().tobytes())
+            Path(sys.argv[1], f"{name}-{group.rank}").write_text(whole.hexdigest())
+
+
+if __name__ == "__main__":
+    main()
