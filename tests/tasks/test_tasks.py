@@ -18,8 +18,10 @@ from sa3d.components import TASKS, load
 from sa3d.config import ExperimentConfig
 from sa3d.data.split import train_val_test
 from sa3d.data.store import open_clouds
+from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import Processes
 from sa3d.engine.loop import Trainer
+from sa3d.engine.random_state import seed_all
 from sa3d.errors import CheckpointError, DataError, TrainingError, UserError
 from sa3d.journal import Journal, read_journal
 from sa3d.models import build_backbone
@@ -140,20 +142,45 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, step: int, fit: Callable[[], An
             fit()
 
 
+@pytest.mark.parametrize(("every_step", "position"), [(False, (1, 0, 3)), (True, (1, 2, 5))])
 def test_pretrain_resumes_to_the_same_weights(
     trained: dict[str, Path],
     tiny: Path,
     tiny_config: ExperimentConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    every_step: bool,
+    position: tuple[int, int, int],
 ) -> None:
+    """From the end of an epoch and from the middle of one: SA3DF with its EMA teacher, stochastic
+    depth and order of the data, to the last bit."""
+    assert tiny_config.model.drop_path > 0
+    monkeypatch.setattr(Checkpoint, "due", lambda self: every_step)
     folder = tmp_path / "cut"
     run = context(tiny, folder, knowledge_teacher=trained["baseline"])
     interrupted(monkeypatch, 5, lambda: do("pretrain", tiny_config, run))
     assert not (folder / "result.json").exists()
+    stood = last_state(folder)["position"]
+    assert (stood["epoch"], stood["batch"], stood["step"]) == position
+    seed_all(999)  # another process would begin with other random states
     again = context(tiny, folder, knowledge_teacher=trained["baseline"])
     do("pretrain", tiny_config, again)
     assert fp.model_digest(folder) == fp.model_digest(trained["method"])
+    whole, cut = last_state(trained["method"]), last_state(folder)
+    assert any(name.startswith("teacher.") for name in whole["method"])
+    for name, value in whole["method"].items():  # teachers too
+        assert torch.equal(value, cut["method"][name]), name
+    moments = [
+        [state["exp_avg_sq"] for state in found["optimiser"]["state"].values()]
+        for found in (whole, cut)
+    ]
+    assert all(torch.equal(*pair) for pair in zip(*moments, strict=True))
+
+
+def last_state(folder: Path) -> dict[str, Any]:
+    state = Checkpoint(folder / "last.pt", "0123456789abcdef").load(torch.device("cpu"))
+    assert state is not None
+    return state
 
 
 # --- SVM -----------------------------------------------------------------------------------
