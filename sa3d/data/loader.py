@@ -18,7 +18,7 @@ from sa3d.data.store import CloudSet
 from sa3d.data.transforms import unit_sphere
 from sa3d.errors import DataError
 
-Sampling = Literal["random", "first", "fps", "fps_subset"]
+Sampling = Literal["random", "fps", "fps_subset"]
 
 # Stream numbers keep the draws of the order and of the points apart.
 _ORDER, _POINTS = 1, 2
@@ -48,10 +48,10 @@ class Batches:
         seed: seed of order and subsets.
         shuffle: a new order every epoch; else the order of ``indices``.
         drop_last: leave out the last, smaller batch.
-        sampling: ``random`` subset without replacement, the ``first`` points stored,
-            farthest-point sampling (``fps``, from the first point), or ``fps_subset``: a random
-            subset of somewhat more farthest points (1200 for 1024), which is what trains a
-            model that is tested on ``fps`` (Point-MAE code, its fine-tuning runner).
+        sampling: ``random`` subset without replacement, farthest-point sampling (``fps``, from
+            the first point), or ``fps_subset``: a random subset of somewhat more farthest points
+            (1200 for 1024), which is what trains a model that is tested on ``fps`` (Point-MAE
+            code, its fine-tuning runner).
         rank, world: this process and their number. Ranks get disjoint rows and equally many
             batches; without ``drop_last`` the last ones may differ in size by one, and may be one
             larger than ``batch_size``.
@@ -92,6 +92,10 @@ class Batches:
         self.sampling: Sampling = sampling
         self.rank, self.world = rank, world
         self._bounds = _bounds(len(self.indices), batch_size, world, drop_last)
+        # The farthest points of a cloud are the same in every epoch, so a subset of them finds
+        # them kept: 1200 x 4 bytes a row, 24 MB for 5000 clouds. Plain `fps` is for one pass over
+        # the data and keeps nothing.
+        self._farthest: dict[int, NDArray[np.int32]] = {}
 
     def __len__(self) -> int:
         """Batches an epoch; the same on every rank."""
@@ -106,20 +110,31 @@ class Batches:
             yield self._batch(np.array_split(order[low:high], self.world)[self.rank], e)
 
     def _batch(self, rows: NDArray[np.int64], e: int) -> Batch:
-        points = torch.from_numpy(np.stack([self._cloud(row, e) for row in rows.tolist()]))
+        names = rows.tolist()
+        points = torch.from_numpy(np.stack([self._cloud(row, e) for row in names]))
         pool = self._pool()
         if pool < points.shape[1]:
-            from point_ops import farthest_point_sample
-
-            points = _take(points, farthest_point_sample(points, pool))
+            points = _take(points, self._spread(names, points, pool))
         if pool > self.points:
-            chosen = [self._draw(pool, row, e) for row in rows.tolist()]
+            chosen = [self._draw(pool, row, e) for row in names]
             points = _take(points, torch.from_numpy(np.stack(chosen)))
         return Batch(
             unit_sphere(points),
             torch.from_numpy(self.clouds.labels[rows]),
             torch.from_numpy(rows.copy()),
         )
+
+    def _spread(self, rows: list[int], clouds: Tensor, count: int) -> Tensor:
+        """(B, count) farthest points of ``clouds``, which are the whole ones of ``rows``."""
+        from point_ops import farthest_point_sample
+
+        if self.sampling == "fps":
+            return farthest_point_sample(clouds, count)
+        new = [at for at, row in enumerate(rows) if row not in self._farthest]
+        if new:
+            found = farthest_point_sample(clouds[new], count).numpy().astype(np.int32)
+            self._farthest |= zip([rows[at] for at in new], found, strict=True)
+        return torch.from_numpy(np.stack([self._farthest[row] for row in rows]))
 
     def _pool(self) -> int:
         """Points of each cloud that farthest-point sampling leaves."""
@@ -129,8 +144,6 @@ class Batches:
 
     def _cloud(self, row: int, e: int) -> NDArray[np.float32]:
         cloud: NDArray[np.float32] = self.clouds.points[row]
-        if self.sampling == "first":
-            return cloud[: self.points]
         if self.sampling == "random":
             return cloud.take(self._draw(len(cloud), row, e), axis=0)
         return cloud

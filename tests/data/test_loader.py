@@ -136,13 +136,6 @@ def test_unshuffled_evaluation_covers_everything_in_order(clouds: CloudSet) -> N
     assert torch.cat([b.index for b in loader.epoch(0)]).tolist() == list(range(COUNT))
 
 
-def test_first_takes_the_stored_prefix(clouds: CloudSet) -> None:
-    batch = next(batches(clouds, sampling="first", shuffle=False).epoch(0))
-    prefix = torch.from_numpy(clouds.points[0][:32].copy())
-    centred = prefix - prefix.mean(dim=0)
-    torch.testing.assert_close(batch.points[0], centred / centred.norm(dim=1).max())
-
-
 def test_fps_spreads_and_starts_at_the_first_point(clouds: CloudSet) -> None:
     pytest.importorskip("point_ops")
     batch = next(batches(clouds, sampling="fps", shuffle=False, points=4).epoch(0))
@@ -236,3 +229,25 @@ def test_fps_subset_is_a_random_part_of_more_farthest_points(clouds: CloudSet) -
     candidates = unit_sphere(farthest[parts])
     gaps = torch.cdist(candidates, first.points[:1].expand(len(parts), -1, -1)).amin(1).amax(1)
     assert (gaps < 1e-5).sum() == 1
+
+
+def test_farthest_points_are_found_once_and_stay_the_same(
+    clouds: CloudSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import point_ops
+
+    real, asked = point_ops.farthest_point_sample, []
+
+    def counted(points: torch.Tensor, count: int) -> torch.Tensor:
+        asked.append(len(points))
+        return real(points, count)
+
+    monkeypatch.setattr(point_ops, "farthest_point_sample", counted)
+    settings = {"sampling": "fps_subset", "drop_last": False}
+    kept = batches(clouds, **settings)
+    for epoch in (0, 1, 2):
+        fresh = batches(clouds, **settings)  # remembers nothing
+        for ours, theirs in zip(kept.epoch(epoch), fresh.epoch(epoch), strict=True):
+            assert torch.equal(ours.index, theirs.index)
+            assert torch.equal(ours.points, theirs.points)
+    assert sum(asked) == COUNT * (3 + 1)
