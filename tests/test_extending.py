@@ -1,6 +1,7 @@
 """The worked example of docs/extending.md, run from the text of the document."""
 
 import ast
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,19 +9,28 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 import sa3d.masking
-from sa3d import components, models
+import sa3d.tasks
+from flows import plan
+from sa3d import cli, components, models
 from sa3d.engine.types import Progress
 from sa3d.errors import ConfigError
+from sa3d.fingerprint import fingerprint
 from sa3d.params import load_experiment
+from sa3d.paths import processed
+from sa3d.report.results import read_experiment
+from sa3d.report.rows import task_rows
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+MASK, TASK = re.findall(r"## A new .*?(?=\n## )", TEXT, re.DOTALL)
 SMALL = ["model.dim=24", "model.heads=3", "model.depth=1", "model.decoder_depth=1"]
 
 
-def block_after(heading: str) -> str:
-    found = re.search(rf"\*\*{heading}\*\*.*?```\w+\n(.*?)```", TEXT, re.DOTALL)
+def block_after(heading: str, text: str = MASK) -> str:
+    found = re.search(rf"\*\*{heading}\*\*.*?```\w+\n(.*?)```", text, re.DOTALL)
     assert found, heading
     return found[1]
 
@@ -28,7 +38,7 @@ def block_after(heading: str) -> str:
 @pytest.fixture
 def _example_installed(tmp_path, monkeypatch):
     """The document's file where it says it belongs, and its line in the registry."""
-    path = re.search(r"\*\*The file\*\*, `sa3d/masking/(\w+\.py)`", TEXT)
+    path = re.search(r"\*\*The file\*\*, `sa3d/masking/(\w+\.py)`", MASK)
     assert path
     (tmp_path / path[1]).write_text(block_after("The file"))
     monkeypatch.setattr(sa3d.masking, "__path__", [*sa3d.masking.__path__, str(tmp_path)])
@@ -58,6 +68,60 @@ def test_the_documents_own_test_passes():
     tests = [value for name, value in scope.items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0]()
+
+
+@pytest.fixture
+def task(tiny, tmp_path, monkeypatch):
+    """The document's task where it says it belongs, its line in the registry; its name."""
+    path = re.search(r"\*\*The file\*\*, `sa3d/tasks/(\w+\.py)`", TASK)
+    assert path
+    folder = tmp_path / "written"
+    folder.mkdir()
+    (folder / path[1]).write_text(block_after("The file", TASK))
+    monkeypatch.setattr(sa3d.tasks, "__path__", [*sa3d.tasks.__path__, str(folder)])
+    line = eval("{" + block_after("The line", TASK) + "}", {"Task": components.Task})
+    ((name, entry),) = line.items()
+    monkeypatch.setitem(components.TASKS, name, entry)
+    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+    cli.add_task(name)
+    yield name
+    sys.modules.pop(entry.where.partition(":")[0], None)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_file_and_one_line_make_a_task_of_the_flow(task, tiny, tmp_path, monkeypatch):
+    """From the plan over the command line to a result and its row in the report."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    config = load_experiment("tiny", overrides=[f"tasks=[{task}]"])
+    settings = plan.settle(config)
+    nodes = {node.name: node for node in plan.nodes_of(config) if node.kind == "task"}
+    assert set(nodes) == {f"{task}-{arm}" for arm in ("method", "baseline", "scratch")}
+    node, out = nodes[f"{task}-scratch"], tmp_path / "run"
+    words = plan.command(node, settings, out, {}, threads=1)
+    assert words[: len(plan.CHILD)] == plan.CHILD
+    done = CliRunner().invoke(cli.app, [*words[len(plan.CHILD) :], "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    mark = fingerprint(task, config, arm="scratch", clouds=processed("tiny"))
+    result = plan.finished(out, mark)
+    assert result is not None
+    assert result["task"] == task
+    assert result["metrics"]["test/acc"] > 1.5 / 16  # chance is one of 16 classes
+
+    store = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert store.get_experiment_by_name(f"sa3d/{task}") is not None
+    results = tmp_path / "results.json"
+    told = {"status": "finished", "run_dir": str(out)}
+    tree = {"experiment": config.model_dump(mode="json"), "nodes": {node.name: told}}
+    results.write_text(json.dumps(tree))
+    (row,) = task_rows(read_experiment(results))
+    assert row.title == components.TASKS[task].title
+    assert [cell.arm for cell in row.finished] == ["scratch"]
+
+
+def test_help_tells_of_the_task(task):
+    done = CliRunner().invoke(cli.app, ["--help"])
+    assert f"{task} " in done.output
+    assert components.TASKS[task].help in done.output
 
 
 def test_without_the_line_the_name_is_refused():

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.errors import DataError
+from sa3d.errors import DataError, remake
 from sa3d.files import check_space, replacing, write_whole
 
 FORMAT = "sa3d-clouds"
@@ -315,10 +315,9 @@ def open_clouds(path: Path) -> CloudSet:
             another version of the layout.
     """
     path = Path(path)
-    remake = f"`dvc repro prepare@{path.stem}`"
     if not path.is_file():
-        raise DataError(f"no processed data set {path}; make it with {remake}")
-    again = f"delete it and make it again with {remake}"
+        raise DataError(f"no processed data set {path}; make it with {remake(path.stem)}")
+    again = f"delete it and make it again with {remake(path.stem)}"
     try:
         file = h5py.File(path, "r")
     except OSError as error:

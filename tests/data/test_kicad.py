@@ -130,6 +130,8 @@ def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
         "Valve": "1 shapes in 1 families",
         "Varistor": "6 shapes in 1 families",
     }
+    assert "CC-BY-SA 4.0 with KiCad's exception" in summary["licence"]
+    assert "the split is by family" in summary["split"]
     assert summary["unreadable"] == 0
     assert 0.0 <= summary["descriptor_5nn_accuracy"] <= 1.0
 

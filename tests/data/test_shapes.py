@@ -66,6 +66,13 @@ def test_not_trivial_but_not_noise(default: CloudSet) -> None:
     assert 0.6 <= floor <= 0.85
 
 
+def test_licence_and_split_are_told_beside_the_data(default: CloudSet) -> None:
+    summary = json.loads(default.path.with_suffix(".json").read_text())
+    assert "generated from a seed" in summary["licence"]
+    assert "held out as test" in summary["split"]
+    assert summary["digest"] == default.digest
+
+
 def test_same_seed_same_bytes_other_seed_other_clouds(tmp_path: Path) -> None:
     small = ShapesSource(shapes_per_class=5, points=64)
     first = prepare("s", small, tmp_path / "a.h5", quiet=True)

@@ -141,6 +141,12 @@ def test_the_page_loads_nothing(whole):
     assert len(page) < 3_000_000
 
 
+def test_what_saw_the_validation_clouds_is_said(whole):
+    words = Reader((whole / "report.html").read_text()).words
+    assert "pre-training reads no labels but sees these clouds too" in words
+    assert "fine-tuning, which does not train on them" in words
+
+
 def test_images_are_not_blank(whole):
     page = (whole / "report.html").read_text()
     inside = re.findall(r'"data:image/webp;base64,([^"]+)"', page)
