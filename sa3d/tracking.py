@@ -44,11 +44,6 @@ class Tracked:
         self._thread = threading.Thread(target=self._work, name="mlflow-shipper", daemon=True)
         self._thread.start()
 
-    @property
-    def run_id(self) -> str | None:
-        """The MLflow run, once the server knows of it."""
-        return self._shipper.run_id
-
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """See :class:`sa3d.journal.Tracker`."""
         self._journal.metrics(values, step)

@@ -172,7 +172,7 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
         tracker.metrics({"train/loss": 1.0}, 0)
         tracker.flush()
     assert f"sa3d sync {run_dir}" in capfd.readouterr().err
-    assert tracker.run_id is None
+    assert shipping.run_of(run_dir) is None
     with pytest.raises(UserError, match="does not answer"):
         tracking.sync(run_dir)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -199,7 +199,7 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
         tracker = tracking.open_tracker(run_dir, run_name="a", tags={})
         for step in range(20):
             tracker.metrics({"train/loss": float(step)}, step)
-        until(lambda: tracker.run_id is not None)
+        until(lambda: shipping.run_of(run_dir) is not None)
         until(lambda: len(history(run_dir, "train/loss")) == 20)
         kill()
     for step in range(20, 40):

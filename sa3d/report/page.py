@@ -171,12 +171,12 @@ def _viewer(data: ex.Explained | None) -> str | None:
         shown.append(
             {
                 "name": data.name(cloud),
-                "points": _packed((data.points[cloud] - middle) / radius, data.up),
+                "points": _packed((data.points[cloud] - middle) / radius),
                 "rank": _bytes(ex.point_complexity(data, cloud) * 255)
                 if data.gc is not None
                 else "",
                 "state": _bytes(ex.point_state(data, cloud)),
-                "rebuilt": _packed((rebuilt - middle) / radius, data.up),
+                "rebuilt": _packed((rebuilt - middle) / radius),
                 "rebuiltState": _bytes(states),
             }
         )
@@ -184,9 +184,8 @@ def _viewer(data: ex.Explained | None) -> str | None:
     return json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _packed(points: Any, up: str) -> str:
-    upright = clouds.upright(points, up)
-    whole = np.clip(np.rint(upright * 16384), -32768, 32767).astype("<i2")
+def _packed(points: Any) -> str:
+    whole = np.clip(np.rint(points * 16384), -32768, 32767).astype("<i2")
     return base64.b64encode(whole.tobytes()).decode("ascii")
 
 

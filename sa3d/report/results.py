@@ -21,8 +21,9 @@ from sa3d.errors import DataError
 from sa3d.paths import root
 
 ARMS = ("method", "baseline", "scratch")
-FINISHED = frozenset({"finished", "completed", "done", "ok", "success", "cached", "reused"})
-SKIPPED = frozenset({"skipped", "waiting", "pending"})
+# of the states that a flow writes; the others are running, failed and stopped
+FINISHED = frozenset({"finished", "reused"})
+SKIPPED = frozenset({"skipped", "waiting"})
 
 T = TypeVar("T")
 History = Mapping[str, list[tuple[int, float]]]
@@ -147,17 +148,9 @@ def read_experiment(path: Path) -> Experiment:
         raise DataError(f"cannot read {path}: {error}") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("nodes"), dict):
         raise DataError(f"{path} is not the results.json of an experiment: it has no `nodes`")
-    config: Mapping[str, Any] = next(
-        (raw[key] for key in ("config", "experiment") if _mapping(raw.get(key))), {}
-    )
-    name = str(config.get("name") or raw.get("name") or raw.get("experiment") or path.parent.name)
+    config: Mapping[str, Any] = raw["experiment"] if _mapping(raw.get("experiment")) else {}
+    name = str(config.get("name") or path.parent.name)
     problems: list[str] = []
-    lineage = path.with_name("lineage.json")
-    if not _mapping(raw.get("lineage")) and lineage.is_file():
-        try:
-            raw["lineage"] = json.loads(lineage.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            problems.append(f"lineage.json cannot be read ({error})")
     nodes = {
         str(key): _node(str(key), value if _mapping(value) else {}, path.parent, problems)
         for key, value in raw["nodes"].items()
@@ -170,7 +163,7 @@ def _mapping(value: object) -> bool:
 
 
 def _node(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) -> Node:
-    status = str(entry.get("status", "unknown")).lower()
+    status = str(entry.get("status", "unknown"))
     folder = _folder(entry.get("run_dir"), base)
     result: Mapping[str, Any] = {}
     if folder is not None and status in FINISHED:
@@ -181,18 +174,17 @@ def _node(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) 
             problems.append(f"{name}: result.json of the run cannot be read ({error})")
     metrics = {**(result.get("metrics") or {}), **(entry.get("metrics") or {})}
     numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
-    reason = next((entry[k] for k in ("error", "reason", "message") if entry.get(k)), "")
     seconds = entry.get("seconds", result.get("seconds"))
     return Node(
         name=name,
         status=status,
-        reason=_reason(str(reason), str(entry.get("run_dir") or "")),
+        reason=_reason(str(entry.get("error") or ""), str(entry.get("run_dir") or "")),
         folder=folder,
         metrics=numbers,
         result=result,
         seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
         fingerprint=str(entry.get("fingerprint") or result.get("fingerprint") or ""),
-        run_id=str(entry.get("mlflow_run_id") or result.get("mlflow_run_id") or ""),
+        run_id=str(entry.get("mlflow_run_id") or ""),
         url=str(entry.get("mlflow_url") or ""),
     )
 

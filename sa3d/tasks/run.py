@@ -70,7 +70,6 @@ class Result:
     protocol: Mapping[str, Any]
     artifacts: Mapping[str, str]  # name -> path below the run folder
     confusion: Mapping[str, Any] | None = None  # matrix (rows: true class), class_names
-    mlflow_run_id: str | None = None
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -132,7 +131,6 @@ def result_of(
         experiment=config.name,
         seed=config.seed,
         fingerprint=run.fingerprint,
-        mlflow_run_id=getattr(run.tracker, "run_id", None),
         device=device_name(run.device),
         versions={
             "python": platform.python_version(),

@@ -28,7 +28,6 @@ class Series:
     role: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,14 +124,13 @@ def curves(
     ends: list[tuple[float, Series]] = []
     for item in series:
         color = getattr(palette, item.role)
-        style: Any = (0, (4, 2)) if item.dashed else "-"
         if steps:
-            axes.step(item.x, item.y, where="pre", color=color, linewidth=1.8, linestyle=style)
+            axes.step(item.x, item.y, where="pre", color=color, linewidth=1.8)
         else:
             x, middle, low, high = binned(item.x, item.y)
             if len(x) < len(item.x):
                 axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
-            axes.plot(x, middle, color=color, linewidth=1.8, linestyle=style)
+            axes.plot(x, middle, color=color, linewidth=1.8)
         ends.append((float(item.y[-1]), item))
     if line is not None:
         axes.axhline(line[1], color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))

@@ -26,15 +26,9 @@ COMPLEXITY, MASKED, REBUILT = "predicted complexity", "what was masked", "what w
 REACH = 1.06  # half the height of the view, in cloud radii
 
 
-def upright(points: NDArray[Any], up: str = "y") -> NDArray[np.float64]:
-    """The points (N, 3) with y up."""
-    xyz = np.asarray(points, dtype=np.float64)
-    return xyz if up == "y" else np.stack([xyz[:, 0], xyz[:, 2], -xyz[:, 1]], axis=1)
-
-
-def view(points: NDArray[Any], up: str = "y") -> NDArray[np.float64]:
+def view(points: NDArray[Any]) -> NDArray[np.float64]:
     """Right, up and towards-the-viewer coordinates (N, 3), after perspective."""
-    x, y, z = upright(points, up).T
+    x, y, z = np.asarray(points, dtype=np.float64).T
     a, e = np.radians(AZIMUTH), np.radians(ELEVATION)
     right = np.cos(a) * x - np.sin(a) * z
     back = np.sin(a) * x + np.cos(a) * z
@@ -85,9 +79,9 @@ def panels(data: ex.Explained, cloud: int, palette: Palette) -> list[Panel]:
     points, state = data.points[cloud], ex.point_state(data, cloud)
     rebuilt, rebuilt_state = ex.rebuilt_points(data, cloud)
     middle, radius = frame(points)
-    whole = view((points - middle) / radius, data.up)
+    whole = view((points - middle) / radius)
     seen = state == ex.VISIBLE
-    built = view((rebuilt - middle) / radius, data.up)
+    built = view((rebuilt - middle) / radius)
     mixed = np.concatenate([whole[seen], built])
     tints = np.concatenate([state_colors[state[seen]], state_colors[rebuilt_state]])
     found = [Panel(MASKED, whole, state_colors[state], 0.55), Panel(REBUILT, mixed, tints, 0.55)]

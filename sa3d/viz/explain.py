@@ -21,7 +21,7 @@ from sa3d.files import write_whole
 
 FILE: Final = "explain.npz"
 
-POINTS: Final = "points"  # (E, N, 3) float32
+POINTS: Final = "points"  # (E, N, 3) float32, y up
 CENTERS: Final = "centers"  # (E, G, 3) float32
 PATCH_INDEX: Final = "patch_index"  # (E, G, K) integer, into the N points
 GC: Final = "gc"  # (E, G) float32: EMA teacher's scores, the whole cloud visible; large = hard;
@@ -32,7 +32,6 @@ REBUILT: Final = "rebuilt"  # (E, M, Kr, 3) float32, absolute; masked patches by
 LABELS: Final = "labels"  # (E,) integer
 CLASS_NAMES: Final = "class_names"  # 0-d string: JSON list
 PART_LABELS: Final = "part_labels"  # (E, N) integer; may be absent
-UP: Final = "up"  # 0-d string "y" or "z"; may be absent: "y"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Explained:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     part_labels: NDArray[np.int64] | None = None
-    up: str = "y"
 
     def __len__(self) -> int:
         return len(self.points)
@@ -76,7 +74,6 @@ def save_explain(path: Path, data: Explained) -> None:
         REBUILT: data.rebuilt.astype(np.float32),
         LABELS: data.labels.astype(np.int64),
         CLASS_NAMES: np.array(json.dumps(list(data.class_names))),
-        UP: np.array(data.up),
     }
     if data.gc is not None:
         arrays[GC] = data.gc.astype(np.float32)
@@ -108,7 +105,6 @@ def load_explain(path: Path) -> Explained:
                 part_labels=np.asarray(stored[PART_LABELS], dtype=np.int64)
                 if PART_LABELS in stored
                 else None,
-                up=str(stored[UP]) if UP in stored else "y",
             )
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read {path}: {error}") from None
