@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from sa3d.data.split import hold_out
 from sa3d.data.store import CloudTable, check_cloud, unit_sphere, write_clouds
 from sa3d.data.vrml import VrmlError, read_vrml
 from sa3d.errors import DataError
+from sa3d.files import unwritable
 
 SAMPLER_VERSION = 1
 """Raised whenever the clouds of the same files change, so that the source hash changes."""
@@ -94,15 +96,15 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
 
     Raises:
         DataError: nothing there, a half-downloaded package, too many unreadable meshes, no
-            class with enough shapes, a full disk.
+            class with enough shapes. WriteError: a full disk.
     """
     place = locate(root_of(source))
     out.parent.mkdir(parents=True, exist_ok=True)
     # the number of shapes that stay is known only at the end, so clouds wait on disk; the file
     # has no name and vanishes with the process
     with tempfile.TemporaryFile(dir=out.parent) as spool:
-        clouds, parts = _sample_all(source, place, spool, quiet)
-        return _write(source, out, place, clouds, parts, spool)
+        clouds, parts = _sample_all(source, out, place, spool, quiet)
+        return _write(source, out, place, clouds, parts, spool, quiet)
 
 
 def check_raw(source: KicadSource) -> str:
@@ -158,7 +160,7 @@ def sample_model(task: _Task) -> _Cloud:
 
 
 def _sample_all(
-    source: KicadSource, place: Path, spool: IO[bytes], quiet: bool
+    source: KicadSource, out: Path, place: Path, spool: IO[bytes], quiet: bool
 ) -> tuple[list[_Cloud], list[NDArray[np.uint8]]]:
     """All clouds, their points moved to ``spool`` in order; unreadable ones keep their reason."""
     seen: list[_Cloud] = []
@@ -170,10 +172,14 @@ def _sample_all(
                 try:
                     spool.write(cloud.points.tobytes())
                 except OSError as error:
-                    raise DataError(f"cannot store sampled clouds: {error.strerror}") from error
+                    raise unwritable(out, error) from error
                 parts.append(cloud.parts)
             seen.append(_Cloud(cloud.folder, cloud.stem, cloud.digest, None, None, cloud.reason))
             progress.step()
+    try:
+        spool.flush()
+    except OSError as error:
+        raise unwritable(out, error) from error
     return seen, parts
 
 
@@ -184,6 +190,7 @@ def _write(
     seen: list[_Cloud],
     parts: list[NDArray[np.uint8]],
     spool: IO[bytes],
+    quiet: bool,
 ) -> Path:
     unreadable = [cloud for cloud in seen if cloud.reason]
     _check_unreadable(unreadable, len(seen), place)
@@ -208,7 +215,6 @@ def _write(
     rng = np.random.default_rng(source.seed)
     test = hold_out(labels, group, source.test_fraction, rng)
     part_labels = np.stack([parts[row] for row in rows])
-    spool.flush()
     shape = (len(readable), source.points, 3)
     points = np.memmap(spool, dtype=np.float32, mode="r", shape=shape)
     table = CloudTable(
@@ -233,7 +239,14 @@ def _write(
         "left_out": dict(sorted(left_out.items())),
     }
     clouds = (points[row] for row in rows)
-    return write_clouds(out, clouds, table, num_points=source.points, facts=facts)
+    write_clouds(out, clouds, table, num_points=source.points, facts=facts)
+    if (unreadable or left_out) and not quiet:
+        print(  # noqa: T201
+            f"{len(unreadable)} of {len(seen)} models unreadable, {len(left_out)} classes left "
+            f"out: see {out.with_suffix('.json')}",
+            file=sys.stderr,
+        )
+    return out
 
 
 def _check_unreadable(unreadable: list[_Cloud], total: int, place: Path) -> None:

@@ -252,6 +252,25 @@ def test_one_broken_mesh_is_named_and_skipped(tmp_path: Path) -> None:
     assert summary["unreadable_examples"][0].startswith("Package_SO/Box-2_3.9x2mm: a number")
 
 
+def test_what_is_left_out_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Broken meshes, small classes, both, or nothing to say."""
+    whole = {n: text for n, text in models().items() if not n.startswith("Va")}
+    broken = {**models(), "Package_SO/Box-2_3.9x2mm": "#VRML V2.0 utf8\n"}
+    for name, files, said in (
+        ("whole", whole, None),
+        ("small", models(), "0 of 39 models unreadable, 2 classes left out"),
+        ("both", broken, "1 of 39 models unreadable, 2 classes left out"),
+    ):
+        out = tmp_path / f"{name}.h5"
+        prepare("kicad", source(tree(tmp_path / name, files)), out)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+        assert lines == ([f"{said}: see {out.with_suffix('.json')}"] if said else [])
+    made(tmp_path / "both", tmp_path / "quiet.h5")
+    assert capsys.readouterr().err == ""
+
+
 def test_many_broken_meshes_are_refused(tmp_path: Path) -> None:
     files = models()
     for name in list(files)[:3]:
