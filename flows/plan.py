@@ -18,7 +18,7 @@ from sa3d.files import write_whole
 from sa3d.fingerprint import data_digest
 
 Kind = Literal["pretrain", "register", "task"]
-RESULT = "result.json"
+RESULT = paths.RESULT
 CHILD = [sys.executable, "-m", "sa3d.cli"]
 
 

@@ -362,7 +362,9 @@ def _tune(device: torch.device, options: _Options, tracker: Any, group: Processe
 
 
 def _summarise(run_dir: Path, quiet: bool) -> None:
-    result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    from sa3d.paths import RESULT
+
+    result = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
     for name, value in sorted(result["metrics"].items()):
         _say(quiet, f"{name:28} {value:.6g}")
     _say(quiet, str(run_dir))

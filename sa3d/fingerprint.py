@@ -20,6 +20,7 @@ from typing import Any
 from sa3d.components import AUGMENTATIONS, BACKBONES, MASKS, PRETRAIN, TASKS, require
 from sa3d.config import ExperimentConfig
 from sa3d.errors import CheckpointError, ConfigError, DataError, UserError, remake
+from sa3d.paths import RESULT
 
 LENGTH = 16
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
@@ -31,10 +32,10 @@ _NEUTRAL = (
     "sa3d.components",
     "sa3d.config",
     "sa3d.data.progress",
-    "sa3d.engine.line",
     "sa3d.engine.signals",
     "sa3d.errors",
     "sa3d.files",
+    "sa3d.line",
     "sa3d.fingerprint",
     "sa3d.journal",
     "sa3d.metric_keys",
@@ -170,7 +171,7 @@ def is_done(run_dir: Path, mark: str) -> bool:
     Raises:
         UserError: it holds another run.
     """
-    for name in ("result.json", "config.json"):
+    for name in (RESULT, "config.json"):
         path = run_dir / name
         if not path.is_file():
             continue
@@ -183,7 +184,7 @@ def is_done(run_dir: Path, mark: str) -> bool:
                 f"{run_dir} holds run {found}, this is run {mark} (other settings, data or "
                 "code); choose another --out"
             )
-        if name == "result.json":
+        if name == RESULT:
             return True
     return False
 

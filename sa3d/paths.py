@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
+
+RESULT: Final = "result.json"
+"""What a finished run leaves in its folder, last."""
 
 
 def root() -> Path:

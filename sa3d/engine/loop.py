@@ -18,7 +18,6 @@ from sa3d.config import OptimConfig
 from sa3d.engine import optim, random_state, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import ALONE, Processes
-from sa3d.engine.line import ProgressLine, duration
 from sa3d.engine.precision import autocast
 from sa3d.engine.schedule import learning_rate
 from sa3d.engine.signals import Stopped, StopSignals
@@ -26,6 +25,7 @@ from sa3d.engine.types import LOSS_KEY, Method, Progress, Source, Stateful
 from sa3d.engine.window import Bad, Window
 from sa3d.errors import CheckpointError, TrainingError
 from sa3d.journal import Tracker
+from sa3d.line import ProgressLine, duration
 
 LOG_STEPS = 20  # optimiser steps between two readings of the device; also at ends of epochs
 _AGREE_STEPS = 10  # with several processes, steps between two votes on stopping and saving

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sa3d.line import duration
 from sa3d.report.results import Experiment
 from sa3d.report.rows import TaskRow, arm_label
 
@@ -31,25 +32,13 @@ class Step:
     reason: str
 
 
-def duration(seconds: float | None) -> str:
-    """``1 h 05 min``, ``3 min 20 s``, ``12.3 s``."""
-    if seconds is None:
-        return "—"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def steps(experiment: Experiment) -> list[Step]:
     """Every node of the experiment, failed ones with their reason."""
     return [
         Step(
             node.name,
             node.status,
-            duration(node.seconds),
+            "—" if node.seconds is None else duration(node.seconds),
             device(node.result) or "—",
             node.fingerprint or "—",
             node.run_id,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError
-from sa3d.paths import root
+from sa3d.paths import RESULT, root
 
 ARMS = ("method", "baseline", "scratch")
 # of the states that a flow writes; the others are running, failed and stopped
@@ -168,10 +168,10 @@ def _node(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) 
     result: Mapping[str, Any] = {}
     if folder is not None and status in FINISHED:
         try:
-            loaded = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            loaded = json.loads((folder / RESULT).read_text(encoding="utf-8"))
             result = loaded if isinstance(loaded, dict) else {}
         except (OSError, ValueError) as error:
-            problems.append(f"{name}: result.json of the run cannot be read ({error})")
+            problems.append(f"{name}: {RESULT} of the run cannot be read ({error})")
     metrics = {**(result.get("metrics") or {}), **(entry.get("metrics") or {})}
     numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
     seconds = entry.get("seconds", result.get("seconds"))

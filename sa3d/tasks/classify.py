@@ -21,11 +21,11 @@ from sa3d.data.loader import Batch, Batches
 from sa3d.data.split import train_val_test
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.engine.checkpoint import Checkpoint
-from sa3d.engine.line import ProgressLine
 from sa3d.engine.loop import Fitted, Trainer
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
 from sa3d.errors import TrainingError
+from sa3d.line import ProgressLine
 from sa3d.models import build_classifier
 from sa3d.models.classifier import Classifier
 from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, save_predictions, scores

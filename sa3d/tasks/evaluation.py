@@ -17,8 +17,8 @@ from sa3d import metric_keys as keys
 from sa3d.config import ExperimentConfig
 from sa3d.data.loader import Batches
 from sa3d.data.store import CloudSet
-from sa3d.engine.line import ProgressLine
 from sa3d.files import write_whole
+from sa3d.line import ProgressLine
 
 Ints = NDArray[np.int64]
 SAMPLING = "farthest-point sampling from the first stored point"

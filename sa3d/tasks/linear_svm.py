@@ -17,9 +17,9 @@ from sklearn.svm import SVC
 from sa3d import metric_keys as keys
 from sa3d.config import ExperimentConfig, SvmConfig
 from sa3d.data.store import TEST, TRAIN, CloudSet, open_clouds
-from sa3d.engine.line import ProgressLine
 from sa3d.engine.random_state import seed_all
 from sa3d.errors import DataError, TrainingError, UserError
+from sa3d.line import ProgressLine
 from sa3d.models import build_backbone
 from sa3d.models.backbone import Backbone
 from sa3d.tasks.evaluation import (

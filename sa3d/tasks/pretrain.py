@@ -9,10 +9,10 @@ from sa3d.data import transforms
 from sa3d.data.loader import Batch, Batches
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
 from sa3d.engine.checkpoint import Checkpoint
-from sa3d.engine.line import ProgressLine
 from sa3d.engine.loop import Fitted, Trainer
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
+from sa3d.line import ProgressLine
 from sa3d.models import build_backbone, build_method
 from sa3d.models.backbone import Backbone
 from sa3d.models.method import Method

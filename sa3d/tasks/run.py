@@ -21,9 +21,10 @@ from sa3d.engine.distributed import ALONE, Processes
 from sa3d.errors import UserError
 from sa3d.files import write_whole
 from sa3d.journal import Status, Tracker
+from sa3d.paths import RESULT
 
 Arm = Literal["method", "baseline", "scratch"]
-CONFIG, RESULT, PREDICTIONS = "config.json", "result.json", "predictions.npz"
+CONFIG, PREDICTIONS = "config.json", "predictions.npz"
 
 
 @dataclass(frozen=True)

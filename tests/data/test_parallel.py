@@ -32,7 +32,7 @@ def test_an_error_in_a_worker_comes_back() -> None:
 
 def lines(monkeypatch: pytest.MonkeyPatch, seconds: float, quiet: bool = False) -> str:
     clock = iter(x * seconds for x in range(1000))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))  # each look takes long
     stream = io.StringIO()
     with Progress(10, "clouds", quiet=quiet, stream=stream) as counter:
         for _ in range(10):
@@ -44,13 +44,13 @@ def test_progress_speaks_only_of_long_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines(monkeypatch, 0.01) == ""
     assert lines(monkeypatch, 60.0, quiet=True) == ""
     text = lines(monkeypatch, 60.0).splitlines()
-    assert text[0] == "clouds 1/10, 0.0/s, 540 s left"
-    assert text[-1] == "clouds 10/10 in 660.0 s"
+    assert text[0] == "clouds  1/10  0.0/s  9 min 00 s left"
+    assert text[-1] == "clouds  10/10 in 21 min 00 s"
 
 
 def test_progress_without_total() -> None:
     counter = Progress(0, "models", stream=io.StringIO())
     counter.done = 5
-    assert counter.line(10.0) == "models 5, 0.5/s"
+    assert counter.text(10.0) == "5  0.5/s"
     counter.share = 0.25
-    assert counter.line(10.0) == "models 5, 0.5/s, 30 s left"
+    assert counter.text(10.0) == "5  0.5/s  30 s left"

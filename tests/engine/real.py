@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 import tiny
 
 from sa3d.engine.distributed import processes
-from sa3d.engine.line import ProgressLine
 from sa3d.engine.loop import Trainer
+from sa3d.line import ProgressLine
 from sa3d.tasks.run import Silent
 
 BATCH, STEPS = 4, 2

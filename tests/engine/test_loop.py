@@ -13,12 +13,12 @@ from toy import SAMPLES, ToyMethod, ToySource, digest, trainer
 from sa3d.engine import optim, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import choose_device
-from sa3d.engine.line import ProgressLine, duration
 from sa3d.engine.loop import Trainer
 from sa3d.engine.schedule import learning_rate
 from sa3d.engine.types import Progress
 from sa3d.errors import CheckpointError, TrainingError, UserError
 from sa3d.journal import read_journal
+from sa3d.line import ProgressLine, duration
 
 PUBLISHED = {"peak": 1e-3, "epochs": 400, "warmup": 40}
 
@@ -299,7 +299,14 @@ def test_line_tells_speed_and_time_left(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(4.4, "4 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+    ("seconds", "text"),
+    [
+        (4.44, "4.4 s"),
+        (59.4, "59 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from sa3d.config import OptimConfig
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import Processes, processes
-from sa3d.engine.line import ProgressLine
 from sa3d.engine.loop import Trainer
 from sa3d.engine.signals import Stopped
 from sa3d.engine.types import Progress
 from sa3d.errors import UserError
 from sa3d.journal import Journal
+from sa3d.line import ProgressLine
 
 SAMPLES, WIDTH = 48, 6
 

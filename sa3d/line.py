@@ -1,4 +1,4 @@
-"""The one progress line."""
+"""The one progress line, and the one way of writing a duration."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PLAIN_SECONDS = 10.0
 
 
 class ProgressLine:
-    """Where training stands, redrawn in place on a terminal, else a plain line every 10 s.
+    """Where work stands, redrawn in place on a terminal, else a plain line every 10 s.
 
     Args:
-        label: what is being trained.
+        label: what is being done.
         quiet: write nothing.
         stream: standard error by default, so that output can be piped.
     """
@@ -50,10 +50,12 @@ class ProgressLine:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    """``4.5 s``, ``45 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
