@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 # 0: do without the C++ kernels (slower, pure torch) where there is no compiler
 POINT_OPS_BUILD ?= require
 WORKERS ?= 2
+# of `make ui`
+PORT ?= 5000
 
 VENV := $(CURDIR)/.venv
 STAMP := $(VENV)/.installed
@@ -15,7 +17,7 @@ INSTALLED = requirements.txt constraints.txt pyproject.toml \
     \( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.toml' \) -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo
+.PHONY: help setup check test demo ui
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,3 +58,8 @@ test: check ## everything, slow tests too
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo
+
+ui: setup ## MLflow on this folder's runs, at http://127.0.0.1:5000
+	@echo 'open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning; Ctrl-C ends it'
+	@set -a; . docker/quiet.env; set +a; \
+	exec mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
