@@ -21,7 +21,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "extensions" / "setup.py").write_text("# kernels\n")
     tools = tmp_path / ".venv" / "bin"
     tools.mkdir(parents=True)
-    for tool in ("python", "dvc"):
+    for tool in ("python", "pip", "dvc"):
         (tools / tool).write_text(f'#!/bin/sh\necho "{tool} $*" >> {tmp_path}/asked\n')
         (tools / tool).chmod(0o755)
     return tmp_path
@@ -66,6 +66,21 @@ def test_an_install_that_fails_is_not_taken_for_done(checkout: Path) -> None:
     python.write_text(good)
     assert make(checkout, "setup").returncode == 0
     assert asked(checkout)
+
+
+def test_a_venv_without_pip_is_made_again(checkout: Path) -> None:
+    (checkout / ".venv" / "bin" / "pip").unlink()  # as an interrupted `python -m venv` leaves it
+    begin = checkout / "python3.11"
+    pip = checkout / ".venv" / "bin" / "pip"
+    begin.write_text(
+        f'#!/bin/sh\necho "begin $*" >> {checkout}/asked\n'
+        f'if [ "$1" = -m ]; then touch {pip}; chmod +x {pip}; fi\n'
+    )
+    begin.chmod(0o755)
+    done = make(checkout, "setup", f"PYTHON={begin}")
+    found = asked(checkout)
+    assert f"begin -m venv --clear {checkout}/.venv" in found, done.stderr
+    assert any("-r requirements.txt" in line for line in found)
 
 
 def test_no_python_is_one_line_and_status_2(checkout: Path) -> None:
