@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sa3d import mlstore, paths
 from sa3d.config import ExperimentConfig
 from sa3d.errors import UserError
-from sa3d.params import load_experiment
+from sa3d.params import load_experiment, require_data
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
     try:
         config = load_experiment(chosen.name, chosen.params, chosen.set)
+        require_data(config, chosen.params)
         sys.exit(run(config, chosen.out, chosen.device, chosen.quiet))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

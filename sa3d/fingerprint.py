@@ -47,6 +47,19 @@ _NEUTRAL = (
 _NAMING = {"backbone": BACKBONES, "mask": MASKS, "augment": AUGMENTATIONS}
 
 
+# settings that a plain masked autoencoder does not read: changing one does not change a baseline
+_SA3D_ONLY = {
+    "ema",
+    "feature_weight",
+    "gc_depth",
+    "gc_loss",
+    "gc_weight",
+    "point_weight",
+    "shared_mask_token",
+    "switch_epoch",
+}
+
+
 def fingerprint(
     task: str,
     config: ExperimentConfig,
@@ -96,7 +109,10 @@ def stage_settings(task: str, config: ExperimentConfig, arm: str) -> dict[str, A
     if task == PRETRAIN:
         # no validation split here: no label is read and nothing is selected
         stage = config.stage(arm)
-        section = stage.model_dump(mode="json", exclude={"mask_ratio", "masked", "point_term"})
+        unread = _SA3D_ONLY if stage.method == "mae" else set()
+        section = stage.model_dump(
+            mode="json", exclude={"mask_ratio", "masked", "point_term"} | unread
+        )
         section["masked"] = stage.masked_of(config.model.num_tokens)
         section["point_term"] = stage.point_mode
         return found | {task: section}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sa3d.components import nearest
 from sa3d.config import ExperimentConfig, Source
 from sa3d.errors import ConfigError
-from sa3d.paths import params_file
+from sa3d.paths import params_file, processed
 
 
 def load_experiment(
@@ -33,8 +33,27 @@ def load_experiment(
     if isinstance(own, dict) and isinstance(method, dict):
         values["baseline"] = _merge(_shared(method, own), own)
     values["name"] = name
-    found: ExperimentConfig = _validate(ExperimentConfig, values, f"experiments.{name}", path)
+    where = f"experiments.{name}"
+    found: ExperimentConfig = _validate(ExperimentConfig, values, where, path, overrides)
     return found
+
+
+def require_data(config: ExperimentConfig, path: Path | None = None) -> None:
+    """That the experiment's data set is there, or at least can be made.
+
+    Raises:
+        ConfigError: neither processed data nor an entry under ``datasets``.
+    """
+    name = config.data.name
+    if processed(name).is_file():
+        return
+    known = source_names(path)
+    if name not in known:
+        raise ConfigError(
+            f"data.name={name}: nothing here makes that data set, and there is no "
+            f"{processed(name)}; put one there, or choose of {', '.join(known)} as in "
+            f"--set data.name={known[0]}"
+        )
 
 
 def load_source(name: str, path: Path | None = None, overrides: Sequence[str] = ()) -> Source:
@@ -51,7 +70,7 @@ def load_source(name: str, path: Path | None = None, overrides: Sequence[str] = 
             f"{', '.join(sorted(tree))}"
         )
     source = _override(dict(tree[name]), overrides)
-    found: Source = _validate(Source, source, f"datasets.{name}", path)
+    found: Source = _validate(Source, source, f"datasets.{name}", path, overrides)
     return found
 
 
@@ -151,12 +170,22 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     return values
 
 
-def _validate(kind: Any, values: Any, where: str, path: Path) -> Any:
+def _validate(kind: Any, values: Any, where: str, path: Path, overrides: Sequence[str] = ()) -> Any:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        lines = [_explain(kind, item, where) for item in error.errors(include_url=False)]
-        raise ConfigError(f"{path}: " + "; ".join(lines[:3])) from None
+        items = error.errors(include_url=False)
+    places = [tuple(item["loc"]) for item in items]
+    # the baseline takes over what is wrong in `pretrain`: said once
+    own = [
+        item
+        for item, place in zip(items, places, strict=True)
+        if not (place[:1] == ("baseline",) and ("pretrain", *place[1:]) in places)
+    ]
+    keys = {item.partition("=")[0].strip() for item in overrides}
+    given = all(".".join(map(str, item["loc"])) in keys for item in own)
+    lines = [_explain(kind, item, where) for item in own]
+    raise ConfigError(f"{'--set' if given else path}: " + "; ".join(lines[:3])) from None
 
 
 def _explain(kind: Any, item: Any, where: str) -> str:

@@ -18,6 +18,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from sa3d.cli import app
+from sa3d.paths import processed
 
 RUN = {"--device", "--experiment", "-e", "--out", "--params", "--quiet", "-q", "--set", "--threads"}
 SURFACE = {
@@ -106,7 +107,7 @@ def work() -> Path:
         (["pretrain", "-e", "tiny", "--params", "absent.yaml"], "no absent.yaml in"),
         (
             ["pretrain", "-e", "tiny", "--set", "data.name=other"],
-            "`dvc repro prepare@other` (or `sa3d data prepare other`)",
+            "data.name=other: nothing here makes that data set",
         ),
         (["svm", "-e", "tiny", "--from", "nowhere"], "no exported model in nowhere"),
         (["classify", "-e", "tiny", "--from", "nowhere"], "no exported model in nowhere"),
@@ -157,12 +158,18 @@ def test_doctor(invoke: Any) -> None:
     assert "PROBLEM  device" in out
 
 
-def test_data_check(invoke: Any) -> None:
+def test_data_check(invoke: Any, tmp_path: Path) -> None:
     code, out, _ = invoke("data", "check", "tiny")
     assert code == 0
     assert "128 points" in out
-    code, out, _ = invoke("data", "check")
-    assert code == 0
+    away = processed("tiny").rename(tmp_path / "away.h5")
+    try:
+        assert invoke("data", "check")[0] == 0  # nobody asked for it
+        code, out, _ = invoke("data", "check", "tiny")
+    finally:
+        away.rename(processed("tiny"))
+    assert code == 2
+    assert "MISSING" in out
     code, _, err = invoke("data", "check", "tiny", "--set", "pints=64")
     assert code == 2
     assert "did you mean 'points'?" in err

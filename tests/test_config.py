@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sa3d import components, params
 from sa3d.config import ExperimentConfig, Source
 from sa3d.errors import ConfigError
-from sa3d.params import load_experiment, load_source
+from sa3d.params import load_experiment, load_source, require_data
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "params.yaml"
@@ -130,6 +130,22 @@ def test_wrong_settings_are_named(overrides: list[str], said: str) -> None:
         load("demo", *overrides)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_mistake_of_set_is_said_once_and_not_blamed_on_the_file() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("demo", "pretrain.mask_ration=0.5")  # which the baseline would inherit
+    said = str(caught.value)
+    assert said.startswith("--set: unknown key")
+    assert said.count("mask_ration") == 1
+    with pytest.raises(ConfigError, match=r"^\S*params.yaml: experiments.demo: "):
+        load("demo", "model.groups=4096")  # two settings that do not go together
+
+
+def test_data_that_nothing_makes_is_refused_with_what_there_is() -> None:
+    require_data(load("demo"), REAL)
+    with pytest.raises(ConfigError, match=r"data.name=shapenet55: nothing here makes .*kicad"):
+        require_data(load("point-mae"), REAL)
 
 
 def test_unknown_names_suggest_the_nearest() -> None:

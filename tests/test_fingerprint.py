@@ -71,6 +71,14 @@ def test_only_what_the_stage_reads_counts(
     assert (mark(tiny, task) != mark(tiny, task, override)) is changes
 
 
+@pytest.mark.parametrize(
+    "override", ["pretrain.ema.ramp_epochs=7", "pretrain.gc_depth=2", "pretrain.switch_epoch=9"]
+)
+def test_what_only_the_method_reads_leaves_its_baseline_alone(tiny: Path, override: str) -> None:
+    assert mark(tiny, "pretrain", override) != mark(tiny)
+    assert mark(tiny, "pretrain", override, arm="baseline") == mark(tiny, arm="baseline")
+
+
 def test_task_arm_and_upstream_models_count(tiny: Path, tmp_path: Path) -> None:
     one, two = model(tmp_path / "one", "1"), model(tmp_path / "two", "2")
     marks = {
@@ -110,7 +118,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("masking/block.py", set()),
         ("masking/random.py", set()),
         ("engine/loop.py", {"pretrain", "classify"}),
-        ("engine/line.py", set()),
+        ("line.py", set()),
         ("engine/signals.py", set()),
         ("tasks/evaluation.py", {"svm", "classify"}),
         ("tasks/classify.py", {"classify"}),

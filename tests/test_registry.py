@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sa3d import lineage, mlstore, registry, tracking
+from sa3d import lineage, mlstore, registry, shipping, tracking
 from sa3d.config import ExperimentConfig
 from sa3d.data.store import unit_sphere
 from sa3d.errors import CheckpointError, DataError
@@ -96,6 +96,8 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
     exported(first, config)
     with tracking.open_tracker(first, run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
+    logged = shipping.run_of(first)
+    assert logged is not None
     found = registry.register(first, "demo", "baseline")
     assert found["name"] == "sa3d-demo-baseline"
     assert found["version"] == "1"
@@ -106,7 +108,7 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
     assert str(version.version) == "1"
     assert version.tags["fingerprint"] == "f0"
     assert version.tags["data.digest"] == "d1"
-    assert version.run_id == tracker.run_id
+    assert version.run_id == logged.run_id
 
     second = root / "work" / "second"  # never reached MLflow: registered all the same
     exported(second, config, seed=1)

@@ -54,6 +54,9 @@ def write_report(results_json: Path, out: Path) -> Path:
         context["viewer"] = experiment.attempt("orbit view", lambda: _viewer(data))
         context["panels"] = clouds.titles(data) if data is not None else []
         context["hard_share"] = _hard_share(data)
+        context["height_correlation"] = experiment.attempt(
+            "correlation with height", lambda: height_correlation(data)
+        )
         context["gradient"] = {
             name: ", ".join(clouds.gradient(palette))
             for name, palette in (("light", style.LIGHT), ("dark", style.DARK))
@@ -142,6 +145,20 @@ def _hard_share(data: ex.Explained | None) -> str:
     hard = np.unique((data.hard & data.mask).sum(axis=1))
     counts = f"{hard[0]}" if len(hard) == 1 else f"{hard[0]} to {hard[-1]}"
     return f"{counts} of the {int(data.mask[0].sum())} masked patches of a cloud"
+
+
+def height_correlation(data: ex.Explained | None) -> float | None:
+    """Mean over clouds of Spearman's correlation of predicted complexity with patch height.
+
+    A predictor sees positions, so it may rank by place alone; this says how far it does.
+    """
+    from scipy.stats import spearmanr
+
+    if data is None or data.gc is None:
+        return None
+    height = data.centers[:, :, 1]
+    found = [spearmanr(scores, y).statistic for scores, y in zip(data.gc, height, strict=True)]
+    return float(np.mean(found))
 
 
 def _address(image: bytes) -> str:

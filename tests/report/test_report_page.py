@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -14,8 +15,10 @@ from PIL import Image
 from sa3d import metric_keys as keys
 from sa3d.errors import DataError, UserError
 from sa3d.report import write_report
+from sa3d.report.page import height_correlation
 from sa3d.report.results import read_experiment
 from sa3d.report.rows import Cell, task_rows
+from sa3d.viz.explain import Explained
 
 CLOUDS = 2
 LOADS = {"src", "srcset", "poster", "data", "action", "background"}
@@ -270,3 +273,21 @@ def test_nothing_temporary_is_left(whole):
     names = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
     assert {"report.html", "report.md", "metrics.json", "figures/method.png"} <= names
     assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_the_correlation_with_height_is_spearmans():
+    up = np.linspace(-1, 1, 9)
+    centers = np.zeros((2, 9, 3), np.float32)
+    centers[:, :, 1] = up
+    shared = {
+        "points": np.zeros((2, 9, 3), np.float32),
+        "patch_index": np.zeros((2, 9, 1), np.int64),
+        "mask": np.zeros((2, 9), bool),
+        "hard": np.zeros((2, 9), bool),
+    }
+    fields = {f.name for f in dataclasses.fields(Explained)}
+    rest = dict.fromkeys(fields - set(shared) - {"centers", "gc"})
+    scores = np.stack([-(up**3), up**2]).astype(np.float32)  # monotone down; even: no order
+    data = Explained(centers=centers, gc=scores, **shared, **rest)
+    assert height_correlation(data) == pytest.approx((-1.0 + 0.0) / 2, abs=1e-6)
+    assert height_correlation(dataclasses.replace(data, gc=None)) is None
