@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 AZIMUTH, ELEVATION = 38.0, 20.0  # degrees
 DISTANCE = 4.2  # of the camera, in cloud radii
 COMPLEXITY, MASKED, REBUILT = "predicted complexity", "what was masked", "what was rebuilt"
-REACH = 1.06  # half the height of the view, in cloud radii
+REACH = 1.06  # half the height of the view, in cloud radii; more where rebuilt points lie beyond
+FARTHEST = 1.6
 
 
 def view(points: NDArray[Any]) -> NDArray[np.float64]:
@@ -63,6 +64,7 @@ class Panel(NamedTuple):
     points: NDArray[np.float64]  # (P, 3), projected
     colors: NDArray[np.float64]  # (P, 3)
     fog: float
+    reach: float  # half the height of the view, the same in all panels of a cloud
 
 
 def titles(data: ex.Explained) -> list[str]:
@@ -84,11 +86,17 @@ def panels(data: ex.Explained, cloud: int, palette: Palette) -> list[Panel]:
     built = view((rebuilt - middle) / radius)
     mixed = np.concatenate([whole[seen], built])
     tints = np.concatenate([state_colors[state[seen]], state_colors[rebuilt_state]])
-    found = [Panel(MASKED, whole, state_colors[state], 0.55), Panel(REBUILT, mixed, tints, 0.55)]
+    # all but strays fit: a panel that cuts points off looks like an error
+    beyond = 1.04 * float(np.quantile(np.abs(mixed[:, 1]), 0.998))
+    reach = min(max(REACH, beyond), FARTHEST)
+    found = [
+        Panel(MASKED, whole, state_colors[state], 0.55, reach),
+        Panel(REBUILT, mixed, tints, 0.55, reach),
+    ]
     if data.gc is not None:
         tint = complexity_map(palette)(ex.point_complexity(data, cloud))[:, :3]
         # little fog: here the tint itself is the message
-        found.insert(0, Panel(COMPLEXITY, whole, tint, 0.25))
+        found.insert(0, Panel(COMPLEXITY, whole, tint, 0.25, reach))
     return found
 
 
@@ -115,7 +123,7 @@ def draw(
     paper = np.array(to_rgb(palette.paper))
     tint = colors + (paper - colors) * panel.fog * (1.0 - nearness)
     box = axes.get_window_extent()
-    unit = min(box.width, box.height) * 72 / axes.figure.dpi / (2 * REACH)  # pt a radius
+    unit = min(box.width, box.height) * 72 / axes.figure.dpi / (2 * panel.reach)  # pt a radius
     diameter = unit * 1.75 / np.sqrt(reference)
     size = (diameter * (0.62 + 0.5 * nearness[:, 0])) ** 2
     axes.scatter(
@@ -124,8 +132,8 @@ def draw(
     )  # fmt: skip
     axes.set_axis_off()
     short = min(box.width, box.height)  # equal scale on both axes, whatever the box's shape
-    axes.set_xlim(-REACH * box.width / short, REACH * box.width / short)
-    axes.set_ylim(-REACH * box.height / short, REACH * box.height / short)
+    axes.set_xlim(-panel.reach * box.width / short, panel.reach * box.width / short)
+    axes.set_ylim(-panel.reach * box.height / short, panel.reach * box.height / short)
 
 
 def panel_images(
