@@ -34,7 +34,7 @@ from pydantic import Field
 from flows import artifacts
 from flows.board import DONE, Board, Step
 from flows.outcome import write_results
-from flows.plan import CHILD, RESULT, Node, Settings, command, finished, nodes_of, settle
+from flows.plan import CHILD, Node, Settings, command, finished, nodes_of, settle
 from flows.slots import Lease, Slots
 from flows.supervise import ChildFailed, Children, ChildStopped, last_lines
 from sa3d import lineage, metric_keys, mlstore, paths, tracking
@@ -260,7 +260,7 @@ def _collect(running: _Running, name: str) -> None:
 
 
 def _no_result(run_dir: Path) -> str:
-    if (run_dir / RESULT).is_file():
+    if (run_dir / paths.RESULT).is_file():
         return f"the result in {run_dir} is another run's; did code or data change meanwhile?"
     return f"ended well but left no result in {run_dir}"
 

@@ -18,7 +18,6 @@ from sa3d.files import write_whole
 from sa3d.fingerprint import data_digest
 
 Kind = Literal["pretrain", "register", "task"]
-RESULT = paths.RESULT
 CHILD = [sys.executable, "-m", "sa3d.cli"]
 
 
@@ -133,7 +132,7 @@ def finished(run_dir: Path, fingerprint: str) -> dict[str, Any] | None:
 
     ``result.json`` is written last, by rename: where it stands, the run is whole.
     """
-    path = run_dir / RESULT
+    path = run_dir / paths.RESULT
     if not path.is_file():
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
