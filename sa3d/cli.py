@@ -136,10 +136,14 @@ def pretrain(
             f"--knowledge-teacher is for sa3df; {arm} of '{config.name}' is "
             f"{config.stage(arm).method}"
         )
-    if wanted and knowledge_teacher is None:
-        _say(quiet, "sa3df distils a plain model: the baseline comes first")
-        knowledge_teacher = _launch("pretrain", config, replace(options, out=None), "baseline")
-    _launch("pretrain", config, options, arm, knowledge_teacher=knowledge_teacher)
+    with contextlib.ExitStack() as stack:
+        if wanted and knowledge_teacher is None:
+            from sa3d.engine.distributed import choose_device, processes
+
+            stack.enter_context(processes(choose_device(device)))  # one group for both runs
+            _say(quiet, "sa3df distils a plain model: the baseline comes first")
+            knowledge_teacher = _launch("pretrain", config, replace(options, out=None), "baseline")
+        _launch("pretrain", config, options, arm, knowledge_teacher=knowledge_teacher)
 
 
 def add_task(name: str) -> None:

@@ -66,10 +66,18 @@ ALONE = Processes()
 
 @contextlib.contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started; a single one where it did not."""
+    """Join the processes that ``torchrun`` started; a single one where it did not.
+
+    Inside another ``processes`` that one's group serves on, and is left by the outer one: a second
+    group would meet at the same store, where a fast process reads what the first group left there
+    and waits for ever.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
+        return
+    if dist.is_initialized():
+        yield Processes(dist.get_rank(), world)
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

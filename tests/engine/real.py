@@ -66,6 +66,9 @@ def main() -> None:
                 if parameter.requires_grad:
                     whole.update(parameter.detach().numpy().tobytes())
             Path(sys.argv[1], f"{name}-{group.rank}").write_text(whole.hexdigest())
+        with processes(torch.device("cpu")) as again:
+            assert again == group
+        assert group.any(group.rank == 1) == (True,), "an inner use must not leave the group"
 
 
 if __name__ == "__main__":
