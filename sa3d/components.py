@@ -31,8 +31,24 @@ class Task(NamedTuple):
     reads: tuple[str, ...] = ()
 
 
-BACKBONES: dict[str, str] = {
-    "point-mae": "sa3d.models.point_mae:PointMAE",
+class Architecture(NamedTuple):
+    """A backbone and its settings.
+
+    Attributes:
+        where: ``module:attribute`` of the :class:`~sa3d.models.backbone.Backbone`.
+        settings: ``module:attribute`` of its :class:`~sa3d.model_config.BackboneConfig`, in a
+            module that does not import torch: every ``--help`` reads it.
+    """
+
+    where: str
+    settings: str
+
+
+BACKBONES: dict[str, Architecture] = {
+    "point-mae": Architecture("sa3d.models.point_mae:PointMAE", "sa3d.model_config:PointMAEConfig"),
+    "point-m2ae": Architecture(
+        "sa3d.models.point_m2ae:PointM2AE", "sa3d.model_config:PointM2AEConfig"
+    ),
 }
 
 MASKS: dict[str, str] = {
@@ -97,13 +113,21 @@ def require(table: Mapping[str, object], kind: str, name: str) -> str:
     return name
 
 
-def load(table: Mapping[str, str | Task], kind: str, name: str) -> Any:
+def place(entry: str | Task | Architecture) -> str:
+    """``module:attribute`` of a registry's entry."""
+    return entry if isinstance(entry, str) else entry.where
+
+
+def load(table: Mapping[str, str | Task | Architecture], kind: str, name: str) -> Any:
     """The object registered under ``name``, imported on this first use.
 
     Raises:
         ConfigError: for a name that is not registered.
     """
-    entry = table[require(table, kind, name)]
-    where = entry.where if isinstance(entry, Task) else entry
+    return load_at(place(table[require(table, kind, name)]))
+
+
+def load_at(where: str) -> Any:
+    """The object at ``module:attribute``."""
     module, _, attribute = where.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from sa3d import components
 from sa3d.errors import ConfigError
+from sa3d.model_config import BackboneConfig, Frozen, PointMAEConfig, Positive
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Positive = Annotated[int, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["fp32", "bf16"]
 
@@ -36,12 +36,6 @@ def _known(table: Callable[[], Mapping[str, object]], kind: str) -> AfterValidat
 MaskName = Annotated[str, _known(lambda: components.MASKS, "mask strategy")]
 Augmentation = Annotated[str, _known(lambda: components.AUGMENTATIONS, "augmentation")]
 TaskName = Annotated[str, _known(components.downstream, "task")]
-
-
-class Frozen(BaseModel):
-    """Base of all settings: immutable, unknown keys and numbers that are not finite refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # --- data sources ------------------------------------------------------------------------
@@ -90,41 +84,30 @@ class DataConfig(Frozen):
     )
 
 
-class PointMAEConfig(Frozen):
-    """Point-MAE: one scale of patches, a plain transformer. Defaults are the published ones."""
-
-    backbone: Literal["point-mae"] = Field("point-mae", description="this architecture")
-    groups: Positive = Field(64, description="patches G a cloud")
-    group_size: Positive = Field(32, description="points K a patch")
-    embed_width: Positive = Field(
-        128, description="first width W of the patch embedding: W, 2W, 4W, then C"
-    )
-    dim: Positive = Field(384, description="token width C")
-    depth: Positive = Field(12, description="encoder blocks")
-    heads: Positive = Field(6, description="attention heads")
-    decoder_depth: Positive = Field(4, description="decoder blocks")
-    drop_path: float = Field(0.1, ge=0.0, lt=1.0, description="largest stochastic-depth rate")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> PointMAEConfig:
-        if self.dim % self.heads:
-            raise ValueError(f"dim={self.dim} is not a multiple of heads={self.heads}")
-        return self
-
-    @property
-    def num_tokens(self) -> int:
-        """Patches a cloud at the scale where masking is decided."""
-        return self.groups
-
-    @property
-    def least_points(self) -> int:
-        """Points that a cloud needs for its patches."""
-        return max(self.groups, self.group_size)
+def _of_its_backbone(values: object) -> object:
+    """A `model` section read as the settings of the backbone that it names."""
+    if not isinstance(values, Mapping):
+        return values
+    return settings_class(values).model_validate(values)
 
 
-# Becomes a union discriminated by `backbone` with the second one. Whatever is not that backbone's
-# own code reads `backbone`, `num_tokens` and `least_points` alone.
-ModelConfig = PointMAEConfig
+def settings_class(model: Mapping[str, Any]) -> type[BackboneConfig]:
+    """The settings of the backbone that a `model` section names; Point-MAE's where it names none.
+
+    Raises:
+        ValueError: it is not registered.
+    """
+    name = str(model.get("backbone", "point-mae"))
+    try:
+        components.require(components.BACKBONES, "backbone", name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    found: type[BackboneConfig] = components.load_at(components.BACKBONES[name].settings)
+    return found
+
+
+# Whatever is not a backbone's own code reads what BackboneConfig names, and no more.
+ModelConfig = Annotated[SerializeAsAny[BackboneConfig], BeforeValidator(_of_its_backbone)]
 
 PointTerm = Literal["teacher_decoded_nograd", "teacher_decoded_grad", "ground_truth_grad"]
 
@@ -190,7 +173,9 @@ class PretrainConfig(OptimConfig):
         False, description="the GC predictor uses the decoder's mask token"
     )
     point_term: PointTerm | None = Field(
-        None, description="null: teacher_decoded_nograd for sa3df, else ground_truth_grad"
+        None,
+        description="null: teacher_decoded_nograd for sa3df on a backbone that can decode "
+        "features alone, else ground_truth_grad",
     )
     feature_weight: float = Field(13.889, ge=0.0, description="from `switch_epoch` on; 1 before")
     point_weight: float = Field(1000.0, ge=0.0, description="from `switch_epoch` on; 1 before")
@@ -232,13 +217,6 @@ class PretrainConfig(OptimConfig):
             )
         return count
 
-    @property
-    def point_mode(self) -> PointTerm:
-        """`point_term`, or the method's own."""
-        if self.point_term is not None:
-            return self.point_term
-        return "teacher_decoded_nograd" if self.method == "sa3df" else "ground_truth_grad"
-
 
 class SvmConfig(Frozen):
     """Linear SVM on frozen features. Test is read once, with C chosen on the training split."""
@@ -261,6 +239,11 @@ class ClassifyConfig(OptimConfig):
         0.0, ge=0.0, lt=1.0, description="share of each label spread over all classes"
     )
     dropout: float = Field(0.5, ge=0.0, lt=1.0, description="in the classification head")
+    pooling: str | None = Field(
+        None,
+        description="tokens to one feature; null: the backbone's own (point-mae: cls_max; "
+        "point-m2ae: sum of mean and maximum, or concat)",
+    )
     test_every_epoch: bool = Field(
         False, description="also read test each epoch, for the labelled `best-on-test` extra"
     )
@@ -298,6 +281,18 @@ class ExperimentConfig(Frozen):
                     f"{key} masks {stage.masked_of(patches)} of {patches} patches; at least one "
                     "must stay visible and one masked"
                 )
+        for key, stage in (("pretrain", self.pretrain), ("baseline", self.baseline)):
+            term = stage and stage.point_term
+            if term not in (None, "ground_truth_grad") and not self.model.decodes_features:
+                raise ValueError(
+                    f"{key}.point_term={term} needs a decoder that reads features alone, which "
+                    f"model.backbone={self.model.backbone} has not; use ground_truth_grad"
+                )
+        if self.classify.pooling not in (None, *self.model.poolings):
+            raise ValueError(
+                f"classify.pooling={self.classify.pooling}: model.backbone="
+                f"{self.model.backbone} pools by {', '.join(self.model.poolings)}"
+            )
         if self.model.least_points > self.data.points:
             raise ValueError(
                 f"the patches of `model` need clouds of {self.model.least_points} points, "
@@ -306,11 +301,17 @@ class ExperimentConfig(Frozen):
         return self
 
     def stage(self, arm: str) -> PretrainConfig:
-        """The pre-training settings of ``arm``: ``"baseline"``, else the method's own."""
+        """The pre-training settings of ``arm``, ``"baseline"``, else the method's own, with
+        `point_term` resolved."""
+        found = self.pretrain
         if arm == "baseline":
             assert self.baseline is not None
-            return self.baseline
-        return self.pretrain
+            found = self.baseline
+        if found.point_term is not None:
+            return found
+        decoded = found.method == "sa3df" and self.model.decodes_features
+        term: PointTerm = "teacher_decoded_nograd" if decoded else "ground_truth_grad"
+        return found.model_copy(update={"point_term": term})
 
     def dotted(self) -> dict[str, Any]:
         """Flat ``section.key`` view, for logging."""

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sa3d.components import AUGMENTATIONS, BACKBONES, MASKS, PRETRAIN, TASKS, require
+from sa3d.components import AUGMENTATIONS, BACKBONES, MASKS, PRETRAIN, TASKS, place, require
 from sa3d.config import ExperimentConfig
 from sa3d.errors import CheckpointError, ConfigError, DataError, UserError, remake
 from sa3d.paths import RESULT
@@ -39,12 +39,17 @@ _NEUTRAL = (
     "sa3d.fingerprint",
     "sa3d.journal",
     "sa3d.metric_keys",
+    "sa3d.model_config",
     "sa3d.paths",
     "sa3d.quiet",
     "sa3d.viz",
 )
 # settings that name a component, whose module then counts
-_NAMING = {"backbone": BACKBONES, "mask": MASKS, "augment": AUGMENTATIONS}
+_NAMING: dict[str, Mapping[str, Any]] = {
+    "backbone": BACKBONES,
+    "mask": MASKS,
+    "augment": AUGMENTATIONS,
+}
 
 
 # settings that a plain masked autoencoder does not read: changing one does not change a baseline
@@ -114,7 +119,7 @@ def stage_settings(task: str, config: ExperimentConfig, arm: str) -> dict[str, A
             mode="json", exclude={"mask_ratio", "masked", "point_term"} | unread
         )
         section["masked"] = stage.masked_of(config.model.num_tokens)
-        section["point_term"] = stage.point_mode
+        section["point_term"] = stage.point_term
         return found | {task: section}
     require(TASKS, "task", task)
     for key in TASKS[task].reads:
@@ -234,7 +239,7 @@ def _roots(task: str, settings: Mapping[str, Any]) -> list[str]:
     found = {TASKS[task].where}
     for section in settings.values():
         for key in _NAMING.keys() & (section if isinstance(section, dict) else {}):
-            found.add(_NAMING[key][require(_NAMING[key], key, section[key])])
+            found.add(place(_NAMING[key][require(_NAMING[key], key, section[key])]))
     return sorted({where.partition(":")[0] for where in found})
 
 

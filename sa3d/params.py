@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sa3d.components import nearest
-from sa3d.config import ExperimentConfig, Source
+from sa3d.config import ExperimentConfig, Source, settings_class
 from sa3d.errors import ConfigError
 from sa3d.paths import params_file, processed
 
@@ -134,11 +134,20 @@ def _inherited(tree: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+        if key == "model" and _another_backbone(merged.get(key), value):
+            merged[key] = value  # the settings of one backbone mean nothing to another
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] = _merge(merged[key], value)
         else:
             merged[key] = value
     return merged
+
+
+def _another_backbone(before: Any, after: Any) -> bool:
+    """Whether ``after`` names a backbone that ``before`` is not of."""
+    if not (isinstance(before, dict) and isinstance(after, dict) and "backbone" in after):
+        return False
+    return bool(after["backbone"] != before.get("backbone", "point-mae"))
 
 
 def _shared(pretrain: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +160,8 @@ def _shared(pretrain: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[st
 
 
 def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    for item in overrides:
+    # another backbone clears the settings of the one before: it must not clear overrides
+    for item in sorted(overrides, key=lambda item: not item.startswith("model.backbone=")):
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {item}: expected section.key=value, as in pretrain.lr=0.001")
@@ -184,13 +194,17 @@ def _validate(kind: Any, values: Any, where: str, path: Path, overrides: Sequenc
     ]
     keys = {item.partition("=")[0].strip() for item in overrides}
     given = all(".".join(map(str, item["loc"])) in keys for item in own)
-    lines = [_explain(kind, item, where) for item in own]
+    lines = [_explain(kind, item, where, values) for item in own]
     raise ConfigError(f"{'--set' if given else path}: " + "; ".join(lines[:3])) from None
 
 
-def _explain(kind: Any, item: Any, where: str) -> str:
+def _explain(kind: Any, item: Any, where: str, values: Mapping[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
-    model = _model_at(kind, location[:-1])
+    if location[:1] == ["model"] and len(location) > 1:
+        kind, inner = settings_class(values["model"]), location[1:]
+    else:
+        inner = location
+    model = _model_at(kind, inner[:-1])
     key = ".".join([where, *location])
     if item["type"] == "extra_forbidden" and model is not None:
         known = list(model.model_fields)

@@ -50,13 +50,13 @@ def test_ratios_that_divide_are_not_off_by_one(ratio: float, masked: int) -> Non
 
 
 def test_published_recipe() -> None:
-    stage = load("point-mae-sa3df").pretrain
+    stage = load("point-mae-sa3df").stage("method")
     assert (stage.epochs, stage.warmup_epochs, stage.lr) == (400, 40, 1e-3)
     assert (stage.betas, stage.clip, stage.gc_depth) == ((0.9, 0.95), 5.0, 12)
     assert (stage.feature_weight, stage.point_weight, stage.switch_epoch) == (13.889, 1000.0, 15)
-    assert stage.point_mode == "teacher_decoded_nograd"
-    sa3d = load("point-mae-sa3d").pretrain
-    assert (sa3d.gc_depth, sa3d.point_mode) == (4, "ground_truth_grad")
+    assert stage.point_term == "teacher_decoded_nograd"
+    sa3d = load("point-mae-sa3d").stage("method")
+    assert (sa3d.gc_depth, sa3d.point_term) == (4, "ground_truth_grad")
 
 
 def test_extends_and_the_baselines_inheritance() -> None:
@@ -194,9 +194,12 @@ def settings_below(kind: type[BaseModel]) -> set[type[BaseModel]]:
 
 
 def test_every_setting_says_what_it_is() -> None:
-    kinds = settings_below(ExperimentConfig).union(*map(settings_below, params._models(Source)))
+    backbones = [components.load_at(entry.settings) for entry in components.BACKBONES.values()]
+    roots = [ExperimentConfig, *params._models(Source), *backbones]
+    kinds = set().union(*map(settings_below, roots))
     names = {kind.__name__ for kind in kinds}
-    assert {"EmaConfig", "ClassifyConfig", "PointMAEConfig", "KicadSource"} <= names
+    assert {"EmaConfig", "ClassifyConfig", "PointMAEConfig", "PointM2AEConfig"} <= names
+    assert "KicadSource" in names
     silent = [
         f"{kind.__name__}.{name}"
         for kind in kinds

@@ -150,7 +150,7 @@ def test_imports_for_types_do_not_count_and_those_in_functions_do(tmp_path: Path
 
 def test_every_module_that_is_named_exists() -> None:
     for table in (components.BACKBONES, components.MASKS, components.AUGMENTATIONS):
-        assert all(fp._file(where.partition(":")[0]) for where in table.values())
+        assert all(fp._file(components.place(e).partition(":")[0]) for e in table.values())
     assert all(fp._file(task.where.partition(":")[0]) for task in components.TASKS.values())
     assert all(fp._file(module) for module in fp._NEUTRAL)
 

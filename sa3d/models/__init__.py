@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sa3d.models.backbone import Backbone
     from sa3d.models.classifier import Classifier
     from sa3d.models.method import Method
+    from sa3d.models.segmentation import Segmenter
 
 
 def _backbone_class(model: Any) -> type[Backbone]:
@@ -77,6 +78,19 @@ def build_method(
 
 def build_classifier(config: ExperimentConfig, num_classes: int) -> Classifier:
     """A classifier with random weights; ``load_encoder`` gives it a pre-trained encoder."""
+    pooling = config.classify.pooling or config.model.poolings[0]
     return _backbone_class(config.model).classifier(
-        config.model, num_classes, config.classify.dropout
+        config.model, num_classes, config.classify.dropout, pooling
     )
+
+
+def build_segmenter(
+    model: Any, num_parts: int, num_categories: int, dropout: float = 0.5
+) -> Segmenter:
+    """A part segmentation model with random weights, from the ``model`` section of an experiment;
+    ``load_encoder`` gives it a pre-trained encoder.
+
+    Raises:
+        ConfigError: an encoder that this model cannot read.
+    """
+    return _backbone_class(model).segmenter(model, num_parts, num_categories, dropout)

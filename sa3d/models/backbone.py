@@ -22,15 +22,18 @@ from sa3d.masking import Mask
 
 if TYPE_CHECKING:
     from sa3d.models.classifier import Classifier
+    from sa3d.models.segmentation import Segmenter
 
 
 @dataclass(frozen=True)
 class Groups:
-    """A cloud cut into patches at the scale of the mask: made once a batch, shared by all."""
+    """One scale of patches: made once a batch, shared by all. A backbone hands out those of the
+    scale of the mask; its finer scales hang on a subclass."""
 
     centers: Tensor  # (B, G, 3) float32
     patches: Tensor  # (B, G, K, 3) float32, relative to their centre
-    index: Tensor  # (B, G, K) int64 into the cloud, nearest first
+    # (B, G, K) int64, nearest first: into the cloud, or into the patches of the scale below
+    index: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Encoded:
 class Decoded:
     """Decoder features of every patch at the scale of the mask."""
 
-    tokens: Tensor  # (B, G, C) after the decoder's LayerNorm, visible first
+    tokens: Tensor  # (B, G, C), visible first
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,32 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def classifier(cls, config: Any, num_classes: int, dropout: float) -> Classifier:
-        """A classifier whose encoder takes this backbone's pre-trained weights."""
+    def classifier(cls, config: Any, num_classes: int, dropout: float, pooling: str) -> Classifier:
+        """A classifier whose encoder takes this backbone's pre-trained weights.
+
+        Args:
+            config: the backbone's own settings.
+            num_classes: outputs.
+            dropout: in the head.
+            pooling: one of the ``poolings`` of its settings.
+        """
+
+    @classmethod
+    @abstractmethod
+    def segmenter(
+        cls, config: Any, num_parts: int, num_categories: int, dropout: float
+    ) -> Segmenter:
+        """A part segmentation model whose encoder takes this backbone's pre-trained weights.
+
+        Args:
+            config: the backbone's own settings.
+            num_parts: outputs a point, over all categories.
+            num_categories: kinds of object; the model is told which one a cloud is.
+            dropout: in the head.
+
+        Raises:
+            ConfigError: an encoder that this model cannot read.
+        """
 
     @abstractmethod
     def group(self, points: Tensor) -> Groups:
@@ -121,12 +148,12 @@ class Backbone(nn.Module, ABC):
             P predicted points.
         """
 
-    @abstractmethod
     def decode_features(self, tokens: Tensor, centers: Tensor) -> Tensor:
         """Points that the decoder reads out of features alone, no mask token among them.
 
         Source: the point-space half of SA3DF's distillation (GM3D code), where the knowledge
-        teacher decodes the student's features and its own.
+        teacher decodes the student's features and its own. A backbone that offers it says so in
+        its settings (``decodes_features``); no other is asked.
 
         Args:
             tokens: (B, n, C).
@@ -134,10 +161,17 @@ class Backbone(nn.Module, ABC):
 
         Returns:
             (B, n, P, 3) float32, relative to the centres.
-
-        Raises:
-            ConfigError: this backbone cannot; use ``point_term: ground_truth_grad``.
         """
+        raise NotImplementedError(f"{type(self).__name__} cannot decode features alone")
+
+    def feature_norm(self) -> nn.Module:
+        """What must follow the decoder's tokens before they are compared with the encoder's
+        normalised ones: nothing where the decoder normalises itself."""
+        return nn.Identity()
+
+    def members(self, groups: Groups) -> Tensor:
+        """(B, G, K') int64: the points of the cloud that each patch is made of, for pictures."""
+        return groups.index
 
     def encode(self, groups: Groups, mask: Mask | None) -> Encoded:
         """Encode what ``mask`` leaves visible, or with None every patch."""

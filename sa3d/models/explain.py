@@ -20,8 +20,9 @@ class Explanation:
     masked: Tensor  # (B, M) int64, the masked patches, ascending
     centers: Tensor  # (B, G, 3)
     index: Tensor  # (B, G, K) int64, points of each patch as indices into the cloud
-    patches: Tensor  # (B, G, K, 3) the same points, in the cloud's coordinates
-    rebuilt: Tensor  # (B, M, P, 3) predicted points of each masked patch, likewise
+    # (B, M, P, 3) predicted points of each masked patch, in the cloud's coordinates; NaN where
+    # it has fewer than P
+    rebuilt: Tensor
 
 
 @torch.no_grad()
@@ -45,7 +46,6 @@ def explain(method: Method, points: Tensor, progress: Progress) -> Explanation:
         mask.flags,
         mask.masked,
         groups.centers,
-        groups.index,
-        groups.patches + groups.centers.unsqueeze(2),
+        method.backbone.members(groups),
         rebuilt,
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa3d.models.transformer import Stack, token
+from sa3d.models.transformer import Stack, drop_rates, token
 
 
 class GCPredictor(nn.Module):
@@ -29,7 +29,7 @@ class GCPredictor(nn.Module):
     ) -> None:
         super().__init__()
         self.mask_token = token(dim) if own_token else None
-        self.stack = Stack(dim, depth, heads, drop_path, init="xavier")
+        self.stack = Stack(dim, drop_rates(drop_path, depth), heads, init="xavier")
         self.norm = nn.LayerNorm(dim)
         self.hidden = nn.Linear(dim, 1024)
         self.hidden_norm = nn.BatchNorm1d(1024)

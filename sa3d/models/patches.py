@@ -34,40 +34,52 @@ def group_points(points: Tensor, groups: int, size: int) -> Groups:
 
 
 class PatchEmbed(nn.Module):
-    """Mini-PointNet: the points of a patch to one token (Point-MAE, section 3.1).
+    """Mini-PointNet: the members of a patch to one token (Point-MAE, section 3.1).
 
-    3 -> W -> 2W, maximum over the patch, concat [maximum, point] -> 4W -> C, maximum; W is 128
-    as published, and less in a narrow model, where it would cost most of a step. Rows are points
-    and layers are Linear: the same arithmetic as kernel-1 convolutions on (B G, channels, K),
-    without their transpositions. BatchNorm runs over all B G K points, of masked patches too, so
-    that its statistics do not depend on the mask.
+    I -> W -> W', maximum over the patch, concat [maximum, member] 2W' -> H -> C, maximum. Rows
+    are members and layers are Linear: the same arithmetic as kernel-1 convolutions on (B G,
+    channels, K), without their transpositions. BatchNorm runs over all B G K members, of masked
+    patches too, so that its statistics do not depend on the mask.
+
+    Args:
+        inputs: I, channels of a member: 3 for points, else the width of finer tokens.
+        lift: (W, W'), widths of the two layers before the first maximum.
+        hidden: H.
+        dim: C.
     """
 
-    def __init__(self, dim: int, width: int = 128) -> None:
+    def __init__(self, inputs: int, lift: tuple[int, int], hidden: int, dim: int) -> None:
         super().__init__()
-        self.point1 = nn.Linear(3, width)
-        self.norm1 = nn.BatchNorm1d(width)
-        self.point2 = nn.Linear(width, 2 * width)
-        self.patch1 = nn.Linear(4 * width, 4 * width)  # of [maximum over the patch, point]
-        self.norm2 = nn.BatchNorm1d(4 * width)
-        self.patch2 = nn.Linear(4 * width, dim)
+        first, second = lift
+        self.point1 = nn.Linear(inputs, first)
+        self.norm1 = nn.BatchNorm1d(first)
+        self.point2 = nn.Linear(first, second)
+        self.patch1 = nn.Linear(2 * second, hidden)  # of [maximum over the patch, member]
+        self.norm2 = nn.BatchNorm1d(hidden)
+        self.patch2 = nn.Linear(hidden, dim)
+
+    @classmethod
+    def of_points(cls, dim: int, width: int) -> PatchEmbed:
+        """Of points: W, 2W, 4W, then C; W is 128 as published, and less in a narrow model, where
+        it would cost most of a step."""
+        return cls(3, (width, 2 * width), 4 * width, dim)
 
     def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
         """Tokens of all patches, or of the visible ones alone.
 
         Args:
-            patches: (B, G, K, 3).
+            patches: (B, G, K, I).
             visible: (B, V) int64 or None; masked patches are left out of the last layer only,
                 after the last statistics that they take part in.
 
         Returns:
             (B, G, C) or (B, V, C).
         """
-        batch, groups, size, _ = patches.shape
-        lifted = functional.relu(self.norm1(self.point1(patches.reshape(-1, 3))))
+        batch, groups, size, inputs = patches.shape
+        lifted = functional.relu(self.norm1(self.point1(patches.reshape(-1, inputs))))
         point = self.point2(lifted).view(batch * groups, size, -1)
         whole = point.max(1, keepdim=True).values
-        # W [g; f] = Wg g + Wf f: g is the same for the K points of a patch, so do it once
+        # W [g; f] = Wg g + Wf f: g is the same for all members of a patch, so do it once
         weight_whole, weight_point = self.patch1.weight.chunk(2, dim=1)
         mixed = functional.linear(point, weight_point) + functional.linear(
             whole, weight_whole, self.patch1.bias
@@ -80,7 +92,7 @@ class PatchEmbed(nn.Module):
 
 
 class PositionMLP(nn.Sequential):
-    """Patch centres (B, n, 3) to position embeddings (B, n, C): 3 -> 128 -> GELU -> C."""
+    """Patch centres (B, n, 3) to position embeddings (B, n, C): 3 -> hidden -> GELU -> C."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, dim))
+    def __init__(self, dim: int, hidden: int = 128) -> None:
+        super().__init__(nn.Linear(3, hidden), nn.GELU(), nn.Linear(hidden, dim))

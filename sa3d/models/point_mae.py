@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sa3d.config import PointMAEConfig
 from sa3d.losses import patch_chamfer
 from sa3d.masking import Mask, take
+from sa3d.model_config import PointMAEConfig
 from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, Groups, PointLoss
 from sa3d.models.classifier import Classifier, PlainClassifier
 from sa3d.models.patches import PatchEmbed, PositionMLP, group_points
-from sa3d.models.transformer import Stack, init_weights, token
+from sa3d.models.segmentation import PlainSegmenter, Segmenter
+from sa3d.models.transformer import Stack, drop_rates, init_weights, token
 
 
 class PointMAEEncoder(Encoder):
@@ -23,11 +24,12 @@ class PointMAEEncoder(Encoder):
     def __init__(self, config: PointMAEConfig) -> None:
         super().__init__()
         dim = config.dim
-        self.embed = PatchEmbed(dim, config.embed_width)
+        self.embed = PatchEmbed.of_points(dim, config.embed_width)
         self.pos = PositionMLP(dim)
         init_weights(self.embed, "trunc_normal")
         init_weights(self.pos, "trunc_normal")
-        self.stack = Stack(dim, config.depth, config.heads, config.drop_path, init="trunc_normal")
+        rates = drop_rates(config.drop_path, config.depth)
+        self.stack = Stack(dim, rates, config.heads, init="trunc_normal")
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, groups: Groups, mask: Mask | None) -> Encoded:
@@ -47,7 +49,7 @@ class PointMAEDecoder(Decoder):
         super().__init__()
         self.mask_token = token(dim)
         self.pos = PositionMLP(dim)
-        self.stack = Stack(dim, depth, heads, drop_path, init="xavier")
+        self.stack = Stack(dim, drop_rates(drop_path, depth), heads, init="xavier")
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, 3 * size)
 
@@ -83,11 +85,29 @@ class PointMAE(Backbone):
         return cls(config)
 
     @classmethod
-    def classifier(cls, config: PointMAEConfig, num_classes: int, dropout: float) -> Classifier:
+    def classifier(
+        cls, config: PointMAEConfig, num_classes: int, dropout: float, pooling: str
+    ) -> Classifier:
         """See the base class."""
         encoder = PointMAEEncoder(config)
         return PlainClassifier(
             encoder, config.dim, config.groups, config.group_size, num_classes, dropout
+        )
+
+    @classmethod
+    def segmenter(
+        cls, config: PointMAEConfig, num_parts: int, num_categories: int, dropout: float
+    ) -> Segmenter:
+        """See the base class; the encoder must have at least three blocks."""
+        encoder = PointMAEEncoder(config)
+        return PlainSegmenter(
+            encoder,
+            config.dim,
+            config.groups,
+            config.group_size,
+            num_parts,
+            num_categories,
+            dropout,
         )
 
     def group(self, points: Tensor) -> Groups:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sa3d import metric_keys as keys
 from sa3d.config import PretrainConfig
@@ -54,14 +54,16 @@ class SA3D(Method):
         )
         self.teacher = EmaTeacher(self._scorer(), config.ema)
         self.knowledge_teacher = knowledge_teacher
+        self.feature_norm: nn.Module = nn.Identity()
         if knowledge_teacher is not None:
             knowledge_teacher.requires_grad_(False)
+            self.feature_norm = backbone.feature_norm()
         if self._decoded_by_teacher:
             backbone.decoder.head.requires_grad_(False)
 
     @property
     def _decoded_by_teacher(self) -> bool:
-        return self.config.point_mode != "ground_truth_grad"
+        return self.config.point_term != "ground_truth_grad"
 
     def _scorer(self) -> Scorer:
         return Scorer(self.backbone.encoder, self.backbone.decoder.pos, self.gc)
@@ -137,14 +139,15 @@ class SA3D(Method):
             everywhere = self.knowledge_teacher.decode_features(known, groups.centers)
             target = take(everywhere, mask.masked)
         features = self._masked_features(decoded, mask)
-        if self.config.point_mode == "teacher_decoded_nograd":
+        if self.config.point_term == "teacher_decoded_nograd":
             features = features.detach()
         per_patch = patch_chamfer(self._teacher_decoded(features, groups, mask), target)
         return PointLoss(per_patch.mean(), per_patch)
 
     def _masked_features(self, decoded: Decoded, mask: Mask) -> Tensor:
-        """(B, M, C) decoder features of the masked patches."""
-        return decoded.tokens[:, mask.visible.shape[1] :]
+        """(B, M, C) decoder features of the masked patches, as the knowledge teacher's are."""
+        features: Tensor = self.feature_norm(decoded.tokens[:, mask.visible.shape[1] :])
+        return features
 
     def _teacher_decoded(self, features: Tensor, groups: Groups, mask: Mask) -> Tensor:
         """(B, M, P, 3) relative points that the knowledge teacher reads in student features."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,14 +44,25 @@ def init_weights(module: nn.Module, how: Init) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def drop_rates(largest: float, depth: int) -> list[float]:
+    """Stochastic-depth rates of ``depth`` blocks, rising linearly from 0."""
+    rates: list[float] = torch.linspace(0.0, largest, depth, device="cpu").tolist()
+    return rates
+
+
 class Stack(nn.Module):
     """Pre-norm blocks; ``x <- block(x + pos)`` for each (Point-MAE code).
 
-    qkv without bias, MLP ratio 4, GELU, LayerNorm eps 1e-5; stochastic depth rises linearly
-    from 0 to ``drop_path`` within the stack.
+    qkv without bias, MLP ratio 4, GELU, LayerNorm eps 1e-5.
+
+    Args:
+        dim: C.
+        rates: stochastic-depth rate of each block (:func:`drop_rates`).
+        heads: attention heads.
+        init: see :func:`init_weights`.
     """
 
-    def __init__(self, dim: int, depth: int, heads: int, drop_path: float, init: Init) -> None:
+    def __init__(self, dim: int, rates: Sequence[float], heads: int, init: Init) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             Block(
@@ -60,14 +72,27 @@ class Stack(nn.Module):
                 norm_layer=nn.LayerNorm,  # timm's own default has eps 1e-6
                 attn_layer=DeviceAttention,
             )
-            for rate in torch.linspace(0.0, drop_path, depth, device="cpu").tolist()
+            for rate in rates
         )
         init_weights(self, init)
 
-    def forward(self, x: Tensor, pos: Tensor) -> Tensor:
-        """x, pos: (B, n, C) -> (B, n, C), not normalised."""
+    def forward(self, x: Tensor, pos: Tensor, attend: Tensor | None = None) -> Tensor:
+        """Run the blocks; the result is not normalised.
+
+        Args:
+            x, pos: (B, n, C).
+            attend: bool, broadcast to (B, n, n): True where a token (row) sees another
+                (column); at least one in every row. None: all see all.
+
+        Returns:
+            (B, n, C).
+        """
+        if attend is not None:
+            attend = attend.unsqueeze(1)
+            if x.device.type == "cpu":  # the explicit form adds; made once for all blocks
+                attend = torch.zeros(attend.shape).masked_fill_(~attend, float("-inf"))
         for block in self.blocks:
-            x = block(x + pos)
+            x = block(x + pos, attn_mask=attend)
         return x
 
 

@@ -110,9 +110,7 @@ def training_charts(experiment: Experiment) -> list[Drawn]:
 
 def _point_caption(experiment: Experiment) -> str:
     text = "Chamfer distance (squared) of masked patches, before weighting."
-    if experiment.setting("pretrain.method") == "sa3df" and experiment.setting(
-        "pretrain.point_term"
-    ) in (None, "teacher_decoded_nograd", "teacher_decoded_grad"):
+    if experiment.decoded_by_teacher:
         text += (
             " The two lines are not comparable in height: the method's target is what the "
             "knowledge teacher decodes, the baseline's is the cloud itself."

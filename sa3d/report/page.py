@@ -88,7 +88,6 @@ def _context(
     drawn: dict[str, figures.Drawn],
     pictures: list[Picture],
 ) -> dict[str, Any]:
-    method = experiment.setting("pretrain.method", "")
     curves = ("ranking_loss", "curriculum", "feature_loss", "point_loss", "learning_rate",
               "validation")  # fmt: skip
     return {
@@ -105,8 +104,7 @@ def _context(
         "pictures": pictures,
         "method": rows.arm_label(experiment, "method"),
         "guided": experiment.setting("pretrain.mask") == "gc",
-        "rebuilt_by_teacher": method == "sa3df"
-        and str(experiment.setting("pretrain.point_term", "teacher")).startswith("teacher"),
+        "rebuilt_by_teacher": experiment.decoded_by_teacher,
         "data_facts": facts.data_facts(experiment),
         "data_note": facts.data_note(experiment),
         "protocol": facts.protocol(experiment, table),

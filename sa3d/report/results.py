@@ -108,6 +108,13 @@ class Experiment:
         return default if value is None else value
 
     @property
+    def decoded_by_teacher(self) -> bool:
+        """Whether the method's points are what its knowledge teacher decodes, not the cloud's."""
+        node = self.nodes.get("pretrain-method")
+        protocol: Any = node.result.get("protocol") if node is not None else None
+        return _mapping(protocol) and str(protocol.get("point_term")).startswith("teacher_decoded")
+
+    @property
     def data(self) -> dict[str, Any]:
         """Facts on the data set: those of every finished run together."""
         facts: dict[str, Any] = {"name": self.setting("data.name", "")}

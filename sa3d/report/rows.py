@@ -20,7 +20,7 @@ from sa3d.report.stats import (
     wilson,
 )
 
-METHOD_NAMES = {"sa3d": "SA3D", "sa3df": "SA3DF", "mae": "Point-MAE"}
+METHOD_NAMES = {"sa3d": "SA3D", "sa3df": "SA3DF", "mae": "MAE"}
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,7 @@ def _result(
         data={"train": len(clouds.indices(TRAIN))},
         protocol={
             "method": stage.method,
+            "point_term": stage.point_term,
             "mask": stage.mask,
             "masked": stage.masked_of(config.model.num_tokens),
             "epochs": stage.epochs,

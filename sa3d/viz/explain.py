@@ -28,7 +28,8 @@ GC: Final = "gc"  # (E, G) float32: EMA teacher's scores, the whole cloud visibl
 # absent or all zero where the method predicts none (a plain masked autoencoder)
 MASK: Final = "mask"  # (E, G) bool, True = masked
 HARD: Final = "hard"  # (E, G) bool, masked because hard; a subset of `mask`
-REBUILT: Final = "rebuilt"  # (E, M, Kr, 3) float32, absolute; masked patches by ascending index
+# (E, M, Kr, 3) float32, absolute; masked patches by ascending index; NaN: fewer than Kr points
+REBUILT: Final = "rebuilt"
 LABELS: Final = "labels"  # (E,) integer
 CLASS_NAMES: Final = "class_names"  # 0-d string: JSON list
 PART_LABELS: Final = "part_labels"  # (E, N) integer; may be absent
@@ -143,7 +144,8 @@ def _check(data: Explained, path: Path) -> None:
         )
         raise DataError(f"arrays of {path} do not fit together: {shapes}")
     scores = np.zeros(0) if data.gc is None else data.gc
-    if not all(np.isfinite(a).all() for a in (data.points, scores, data.rebuilt)):
+    rebuilt = data.rebuilt[~np.isnan(data.rebuilt)]
+    if not all(np.isfinite(values).all() for values in (data.points, scores, rebuilt)):
         raise DataError(f"{path} holds values that are not finite")
 
 
@@ -191,10 +193,12 @@ def patch_state(data: Explained, cloud: int) -> NDArray[np.uint8]:
 
 
 def rebuilt_points(data: Explained, cloud: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Rebuilt points (M*Kr, 3) and the state of the patch each belongs to (M*Kr,)."""
+    """The R rebuilt points (R, 3) and the state of the patch each belongs to (R,)."""
     patches = data.rebuilt[cloud]
-    states = patch_state(data, cloud)[data.mask[cloud]]
-    return patches.reshape(-1, 3), np.repeat(states, patches.shape[1])
+    states = np.repeat(patch_state(data, cloud)[data.mask[cloud]], patches.shape[1])
+    points = patches.reshape(-1, 3)
+    there = ~np.isnan(points).any(axis=1)
+    return points[there], states[there]
 
 
 def _nearest(data: Explained, cloud: int) -> NDArray[np.int64]:

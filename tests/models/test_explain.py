@@ -22,8 +22,8 @@ def test_shapes_and_coordinates(changes, arm):
     assert torch.equal(found.masked, torch.stack([row.nonzero()[:, 0] for row in found.mask]))
     assert found.rebuilt.shape == (3, masked, SIZE, 3)
     assert found.centers.shape == (3, GROUPS, 3)
-    expected = torch.stack([points[b, found.index[b]] for b in range(3)])
-    torch.testing.assert_close(found.patches, expected)
+    nearest = torch.cdist(found.centers, points, compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(found.index, nearest.topk(SIZE, largest=False).indices)
     assert (found.scores is None) == (arm == "baseline")
     assert method.training  # restored
 

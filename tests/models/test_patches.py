@@ -78,7 +78,7 @@ class ConvEmbed(nn.Module):
 @pytest.fixture
 def pair() -> tuple[PatchEmbed, ConvEmbed, torch.Tensor]:
     torch.manual_seed(0)
-    ours, oracle = PatchEmbed(24).double(), ConvEmbed(24).double()
+    ours, oracle = PatchEmbed.of_points(24, 128).double(), ConvEmbed(24).double()
     for norm in (ours.norm1, ours.norm2):
         nn.init.normal_(norm.weight, 1, 0.2)
         nn.init.normal_(norm.bias, 0, 0.2)

@@ -5,7 +5,7 @@ import torch
 from timm.layers.attention import Attention
 from torch.nn import functional as F
 
-from sa3d.models.transformer import DeviceAttention, Stack, init_weights
+from sa3d.models.transformer import DeviceAttention, Stack, drop_rates, init_weights
 
 
 def layer_norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
@@ -30,7 +30,7 @@ def attention(x: torch.Tensor, weights: Attention, heads: int) -> torch.Tensor:
 
 def test_stack_is_pre_norm_blocks_with_positions_added_to_each():
     torch.manual_seed(0)
-    stack = Stack(24, 3, 3, 0.1, init="trunc_normal").double().eval()
+    stack = Stack(24, drop_rates(0.1, 3), 3, init="trunc_normal").double().eval()
     for norm in (m for m in stack.modules() if isinstance(m, torch.nn.LayerNorm)):
         torch.nn.init.normal_(norm.weight, 1, 0.2)
         torch.nn.init.normal_(norm.bias, 0, 0.2)
@@ -77,7 +77,7 @@ def test_other_devices_take_the_fused_form():
 
 @pytest.mark.parametrize("depth", [4, 12])
 def test_stochastic_depth_rises_linearly_from_zero_in_each_stack(depth):
-    stack = Stack(24, depth, 3, 0.1, init="xavier")
+    stack = Stack(24, drop_rates(0.1, depth), 3, init="xavier")
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in stack.blocks]
     assert rates == pytest.approx([0.1 * i / (depth - 1) for i in range(depth)])
     assert rates == [getattr(block.drop_path2, "drop_prob", 0.0) for block in stack.blocks]

@@ -21,21 +21,34 @@ def clouds(batch: int = 4, seed: int = 0, points: int = POINTS) -> Clouds:
     return Clouds(torch.randn(batch, points, 3, generator=torch.Generator().manual_seed(seed)))
 
 
+PLAIN = {
+    "groups": GROUPS,
+    "group_size": SIZE,
+    "dim": DIM,
+    "depth": 2,
+    "heads": 3,
+    "decoder_depth": 1,
+}
+SCALES = {
+    "backbone": "point-m2ae",
+    "groups": [48, 24, 16],
+    "group_sizes": [6, 5, 3],
+    "dims": [12, 18, 24],
+    "depths": [1, 2, 1],
+    "heads": 3,
+    "embed_width": 8,
+}
+
+
 def experiment(model: dict | None = None, **pretrain: object) -> ExperimentConfig:
-    """A narrow SA3DF experiment; ``pretrain`` overrides its settings."""
+    """A narrow SA3DF experiment; ``pretrain`` overrides its settings, ``model`` those of
+    Point-MAE, or is a whole section that names its backbone."""
+    model = model or {}
     recipe = {"mask_ratio": 0.6, "epochs": 10, "batch_size": 4, "lr": 1e-3}
     return ExperimentConfig(
         name="test",
         data={"name": "none", "points": POINTS},
-        model={
-            "groups": GROUPS,
-            "group_size": SIZE,
-            "dim": DIM,
-            "depth": 2,
-            "heads": 3,
-            "decoder_depth": 1,
-            **(model or {}),
-        },
+        model=model if "backbone" in model else PLAIN | model,
         pretrain={**recipe, "method": "sa3df", "mask": "gc", "gc_depth": 2, **pretrain},
         baseline={**recipe, "method": "mae", "mask": "random"},
         classify={"epochs": 2, "batch_size": 4, "lr": 1e-3},

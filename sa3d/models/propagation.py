@@ -1,0 +1,70 @@
+"""Features carried from coarse centres to finer ones (PointNet++, arXiv 1706.02413)."""
+
+from __future__ import annotations
+
+import point_ops
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class RowNorm(nn.BatchNorm1d):
+    """BatchNorm over all rows: (B, n, C) -> (B, n, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise every channel over B n rows."""
+        return super().forward(x.flatten(0, 1)).view_as(x)
+
+
+class Propagation(nn.Module):
+    """Point-M2AE's token propagation: coarse tokens, interpolated from the three nearest with
+    weights 1 / d^2, beside the skip connection.
+
+    Concat -> C, then one residual unit C -> C -> C; BatchNorm after every layer, GELU.
+    """
+
+    def __init__(self, skip: int, coarse: int, dim: int) -> None:
+        super().__init__()
+        self.fuse = nn.Linear(skip + coarse, dim)
+        self.fuse_norm = RowNorm(dim)
+        self.unit1 = nn.Linear(dim, dim)
+        self.unit1_norm = RowNorm(dim)
+        self.unit2 = nn.Linear(dim, dim)
+        self.unit2_norm = RowNorm(dim)
+
+    def forward(self, finer: Tensor, skip: Tensor, coarse: Tensor, tokens: Tensor) -> Tensor:
+        """(B, n, dim) at the centres ``finer`` (B, n, 3).
+
+        Args:
+            finer: (B, n, 3).
+            skip: (B, n, skip).
+            coarse: (B, m, 3).
+            tokens: (B, m, coarse).
+        """
+        carried = point_ops.interpolate(finer, coarse, tokens, k=min(3, coarse.shape[1]))
+        both = torch.cat([skip, carried.to(skip.dtype)], dim=2)
+        x = functional.gelu(self.fuse_norm(self.fuse(both)))
+        hidden = functional.gelu(self.unit1_norm(self.unit1(x)))
+        return functional.gelu(self.unit2_norm(self.unit2(hidden)) + x)
+
+
+class FeaturePropagation(nn.Module):
+    """PointNet++'s: a point, beside the features of its three nearest centres weighted by
+    1 / d^2, then two layers with BatchNorm and ReLU (section 3.4)."""
+
+    def __init__(self, coarse: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.lift = nn.Linear(3 + coarse, hidden)  # of [point, interpolated]
+        self.lift_norm = RowNorm(hidden)
+        self.out = nn.Linear(hidden, dim)
+        self.out_norm = RowNorm(dim)
+
+    def forward(self, points: Tensor, centers: Tensor, tokens: Tensor) -> Tensor:
+        """(B, N, dim) at ``points`` (B, N, 3), from tokens (B, m, coarse) at centers (B, m, 3)."""
+        weight_point, weight_token = self.lift.weight.tensor_split([3], dim=1)
+        # interpolation is linear too, so it may come second: the m tokens are lifted, not N points
+        lifted = functional.linear(tokens, weight_token)
+        carried = point_ops.interpolate(points, centers, lifted, k=min(3, centers.shape[1]))
+        x = functional.linear(points, weight_point, self.lift.bias) + carried
+        x = functional.relu(self.lift_norm(x))
+        return functional.relu(self.out_norm(self.out(x)))
