@@ -15,17 +15,18 @@ from typer.testing import CliRunner
 import sa3d.masking
 import sa3d.tasks
 from flows import plan
-from sa3d import cli, components, models
+from sa3d import cli, components, model_config, models
 from sa3d.engine.types import Progress
 from sa3d.errors import ConfigError
 from sa3d.fingerprint import fingerprint
 from sa3d.params import load_experiment
-from sa3d.paths import processed
+from sa3d.paths import processed, work
 from sa3d.report.results import read_experiment
 from sa3d.report.rows import task_rows
+from sa3d.viz.explain import load_explain
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-MASK, TASK = re.findall(r"## A new .*?(?=\n## )", TEXT, re.DOTALL)
+MASK, BACKBONE, TASK = re.findall(r"## A new .*?(?=\n## )", TEXT, re.DOTALL)
 SMALL = ["model.dim=24", "model.heads=3", "model.depth=1", "model.decoder_depth=1"]
 
 
@@ -68,6 +69,74 @@ def test_the_documents_own_test_passes():
     tests = [value for name, value in scope.items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0]()
+
+
+@pytest.fixture
+def backbone(tiny, tmp_path, monkeypatch):
+    """The document's backbone and its settings where they belong, its line; its name."""
+    path = re.search(r"\*\*The file\*\*, `sa3d/models/(\w+\.py)`", BACKBONE)
+    assert path
+    folder = tmp_path / "written"
+    folder.mkdir()
+    (folder / path[1]).write_text(block_after("The file", BACKBONE))
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+    written: dict = {}
+    exec(block_after("The settings", BACKBONE), vars(model_config), written)
+    for name, value in written.items():
+        value.model_rebuild(_types_namespace=vars(model_config))
+        monkeypatch.setattr(model_config, name, value, raising=False)
+    line = "{" + block_after("The line", BACKBONE) + "}"
+    ((name, entry),) = eval(line, {"Architecture": components.Architecture}).items()
+    monkeypatch.setitem(components.BACKBONES, name, entry)
+    yield name
+    sys.modules.pop(entry.where.partition(":")[0], None)
+
+
+SMALL_BAG = ["model.groups=8", "model.group_size=8", "model.dim=16", "model.heads=2"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_file_one_class_and_one_line_make_a_backbone(backbone, tiny, tmp_path, monkeypatch):
+    """The method, its baseline, every task and the report's pictures, by the command line."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (override,) = re.findall(r"--set (model\.backbone=\S+)", block_after("A run", BACKBONE))
+    words = ["-e", "tiny", "--device", "cpu", "--set", override]
+    for setting in SMALL_BAG:
+        words += ["--set", setting]
+    done = CliRunner().invoke(cli.app, ["pretrain", *words])
+    assert done.exit_code == 0, done.output
+    (method,) = work().glob("pretrain-method-*")
+    protocol = json.loads((method / "result.json").read_text())["protocol"]
+    assert (protocol["method"], protocol["point_term"]) == ("sa3df", "ground_truth_grad")
+    assert load_explain(method / "explain.npz").rebuilt.shape[2:] == (8, 3)
+    for task in components.downstream():
+        done = CliRunner().invoke(cli.app, [task, *words, "--from", str(method)])
+        assert done.exit_code == 0, done.output
+        result = json.loads(next(work().glob(f"{task}-method-*/result.json")).read_text())
+        assert 0 <= result["metrics"]["test/acc"] <= 1
+
+
+def test_every_parameter_of_the_backbone_trains(backbone):
+    overrides = [f"model.backbone={backbone}", *SMALL_BAG]
+    config = load_experiment("tiny", overrides=overrides)
+    method = models.build_method(config, "method", models.build_backbone(config.model)).train()
+    points = torch.randn(4, 128, 3, generator=torch.Generator().manual_seed(0))
+    progress = Progress(39, 40, 0, 1, torch.Generator().manual_seed(0))
+    method.training_step(SimpleNamespace(points=points), progress)["loss"].backward()
+    assert [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
+    with pytest.raises(ConfigError, match="backbone=bag has no head for part segmentation"):
+        models.build_segmenter(config.model, 5, 2)
+
+
+def test_its_settings_are_held_to_their_types(backbone):
+    with pytest.raises(
+        ConfigError, match=r"unknown key experiments\.tiny\.model\.group_sise \(did"
+    ):
+        load_experiment("tiny", overrides=["model.backbone=bag", "model.group_sise=3"])
+    with pytest.raises(ConfigError, match="greater than 0"):
+        load_experiment("tiny", overrides=["model.groups=0", "model.backbone=bag"])
+    with pytest.raises(ConfigError, match=r"unknown backbone 'bagg' \(did you mean 'bag'\?\)"):
+        load_experiment("tiny", overrides=["model.backbone=bagg"])
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sa3d.errors import ConfigError
 from sa3d.masking import Mask
 
 if TYPE_CHECKING:
@@ -107,11 +108,11 @@ class Backbone(nn.Module, ABC):
         """
 
     @classmethod
-    @abstractmethod
     def segmenter(
         cls, config: Any, num_parts: int, num_categories: int, dropout: float
     ) -> Segmenter:
-        """A part segmentation model whose encoder takes this backbone's pre-trained weights.
+        """A part segmentation model whose encoder takes this backbone's pre-trained weights;
+        a backbone may have none.
 
         Args:
             config: the backbone's own settings.
@@ -120,8 +121,9 @@ class Backbone(nn.Module, ABC):
             dropout: in the head.
 
         Raises:
-            ConfigError: an encoder that this model cannot read.
+            ConfigError: there is none, or none for such an encoder.
         """
+        raise ConfigError(f"model.backbone={config.backbone} has no head for part segmentation")
 
     @abstractmethod
     def group(self, points: Tensor) -> Groups:

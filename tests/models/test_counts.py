@@ -23,6 +23,21 @@ def test_point_mae_pretraining():
     assert count(backbone.state_dict(), list(backbone.parameters())) == (209, 29_006_432)
 
 
+def test_point_m2ae_pretraining():
+    backbone = models.build_backbone(load_experiment("point-m2ae").model)
+    assert count(backbone.state_dict(), list(backbone.parameters())) == (293, 15_255_856)
+
+
+@pytest.mark.parametrize(
+    ("classes", "pooling", "parameters"), [(40, None, 12_830_056), (15, "concat", 12_921_935)]
+)
+def test_point_m2ae_classifiers(classes, pooling, parameters):
+    """As published for ModelNet40 and for ScanObjectNN."""
+    config = load_experiment("point-m2ae", overrides=[f"classify.pooling={pooling or 'null'}"])
+    classifier = models.build_classifier(config, classes)
+    assert count(classifier.state_dict(), list(classifier.parameters())) == (249, parameters)
+
+
 @pytest.mark.parametrize(
     ("name", "tensors", "parameters"),
     [("point-mae-sa3df", 355, 51_077_984), ("point-mae-sa3d", 267, 36_891_488)],
