@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sa3d import components, params
 from sa3d.config import ExperimentConfig, Source
 from sa3d.errors import ConfigError
+from sa3d.model_config import PointM2AEConfig
 from sa3d.params import load_experiment, load_source, require_data
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,35 @@ def test_published_recipe() -> None:
     assert stage.point_term == "teacher_decoded_nograd"
     sa3d = load("point-mae-sa3d").stage("method")
     assert (sa3d.gc_depth, sa3d.point_term) == (4, "ground_truth_grad")
+
+
+def test_another_backbone_brings_its_own_settings() -> None:
+    small, demo = load("kicad-m2ae"), load("kicad")
+    assert isinstance(small.model, PointM2AEConfig)
+    assert small.model.radii == PointM2AEConfig().radii  # not of the experiment it extends
+    assert small.pretrain.lr == demo.pretrain.lr
+    assert small.stage("method").masked_of(64) == small.stage("baseline").masked_of(64) == 51
+    given = load("demo", "model.groups=[128, 64, 32]", "model.backbone=point-m2ae").model
+    assert given == PointM2AEConfig(groups=(128, 64, 32)), "in whatever order they are given"
+    again = TypeAdapter(ExperimentConfig).validate_python(small.model_dump(mode="json"))
+    assert again == small
+
+
+def test_published_recipe_of_point_m2ae() -> None:
+    config = load("point-m2ae-sa3df")
+    method, baseline = config.stage("method"), config.stage("baseline")
+    assert (method.batch_size, method.lr, method.epochs) == (128, 1e-3, 300)
+    assert (method.clip, method.precision, method.gc_depth) == (5.0, "bf16", 12)
+    assert (baseline.clip, baseline.precision, baseline.epochs) == (None, "fp32", 300)
+    assert method.point_term == "ground_truth_grad"
+    assert config.data.points == 2048
+    assert load("point-m2ae-sa3d").stage("method").gc_depth == 4
+    plain = load("point-m2ae")
+    assert (plain.pretrain.method, plain.baseline, plain.pretrain.masked_of(64)) == (
+        "mae",
+        None,
+        51,
+    )
 
 
 def test_extends_and_the_baselines_inheritance() -> None:
@@ -118,6 +148,18 @@ def test_set_null() -> None:
         (["baseline=null"], "method=sa3df needs `baseline`"),
         (["pretrain.method=mae"], "mask=gc needs a GC predictor"),
         (["pretrain.method=sa3d", "pretrain.point_term=teacher_decoded_grad"], "needs method=sa3"),
+        (["classify.pooling=concat"], "model.backbone=point-mae pools by cls_max"),
+        (["model.backbone=point-mea"], "unknown backbone 'point-mea' (did you mean 'point-mae'?)"),
+        (["model.backbone=point-m2ae", "model.group_size=3"], "(did you mean 'group_sizes'?)"),
+        (["model.backbone=point-m2ae", "model.heads=5"], "96 is no multiple of 5"),
+        (
+            ["model.backbone=point-m2ae", "model.groups=[64, 96, 32]"],
+            "a scale of 64 patches cannot give 96 patches of 8",
+        ),
+        (
+            ["model.backbone=point-m2ae", "pretrain.point_term=teacher_decoded_nograd"],
+            "which model.backbone=point-m2ae has not; use ground_truth_grad",
+        ),
         (["tasks=[svn]"], "tasks.0 = 'svn': unknown task 'svn' (did you mean 'svm'?)"),
         (["tasks=[pretrain]"], "unknown task 'pretrain'"),
         (["pretrain.lr"], "expected section.key=value"),

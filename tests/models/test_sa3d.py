@@ -5,12 +5,11 @@ import math
 
 import pytest
 import torch
-from tiny import GROUPS, build, clouds, experiment, progress
+from tiny import GROUPS, PLAIN, SCALES, build, clouds, experiment, progress
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3d import metric_keys as keys
 from sa3d import models
-from sa3d.config import EmaConfig
 from sa3d.errors import ConfigError
 from sa3d.masking import Mask
 from sa3d.models.ema import EmaTeacher
@@ -171,87 +170,6 @@ def test_patches_without_points_are_left_out_of_the_ranking(monkeypatch):
     assert hardness.max() < garbage
 
 
-# --- the EMA teacher -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("epoch", "expected"), [(0, 0.999), (50, 0.99945), (99, 0.999891), (100, 0.9999), (399, 0.9999)]
-)
-def test_decay_of_the_published_run(epoch, expected):
-    teacher = build(experiment(ema=EmaConfig())).teacher
-    assert teacher.decay(epoch) == pytest.approx(expected, abs=1e-12)
-
-
-def test_update_averages_parameters_and_statistics_and_copies_counters():
-    method = build(experiment(ema={"start": 0.9, "end": 0.5, "ramp_epochs": 4}))
-    source = method._scorer()
-    before = copy.deepcopy(source.state_dict())
-    step(method)["loss"].backward()  # moves the BatchNorm statistics
-    with torch.no_grad():
-        for parameter in student(method).values():
-            parameter.add_(1.0)
-    method.after_step(progress(epoch=1))
-    decay = 0.8
-    averaged = method.teacher.average.module.state_dict()
-    now = method._scorer().state_dict()
-    assert set(averaged) == set(now)
-    counters = [name for name in now if name.endswith("num_batches_tracked")]
-    assert len(counters) == 3
-    for name, value in averaged.items():
-        if name in counters:
-            assert value.item() == now[name].item() == 1
-        else:
-            expected = decay * before[name].double() + (1 - decay) * now[name].double()
-            torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
-    assert not torch.equal(
-        averaged["encoder.embed.norm1.running_mean"], now["encoder.embed.norm1.running_mean"]
-    )
-
-
-def test_teacher_has_no_decoder_but_its_positions():
-    names = {n.split(".")[2] for n, _ in build(experiment()).teacher.named_parameters()}
-    assert names == {"encoder", "pos", "gc"}
-
-
-def test_both_teachers_stay_in_eval():
-    method = build(experiment())
-    assert method.training
-    assert method.backbone.training
-    frozen = [*method.teacher.modules(), *method.knowledge_teacher.modules()]
-    assert not any(module.training for module in frozen)
-
-
-@pytest.mark.parametrize(
-    ("mask", "epochs_run"), [("gc", range(1, 10)), ("random", []), ("block", [])]
-)
-def test_teacher_runs_just_in_epochs_whose_budget_is_not_zero(mask, epochs_run):
-    method = build(experiment(mask=mask, end_ratio=0.1 * 10 / 2))  # floor(10 * 0.5 * (e+1)/10)
-    runs = []
-    method.teacher.register_forward_hook(lambda *_: runs.append(epoch))
-    for epoch in range(10):
-        out = step(method, epoch)
-        assert out[keys.HARD].item() == ((epoch + 1) // 2 if mask == "gc" else 0)
-    assert runs == list(epochs_run)
-
-
-def test_hardest_patches_of_the_teacher_are_masked_in_the_step():
-    method = build(experiment(end_ratio=1.0))
-    flags = []
-    real = method.draw_mask
-    method.draw_mask = lambda *args: (flags.append(real(*args)), flags[-1])[1]
-    step(method, epoch=9)
-    expected = method.teacher(method.backbone.group(clouds().points)).topk(M, 1).indices
-    assert flags[0].flags.gather(1, expected).all()
-
-
-def test_scores_of_a_cloud_do_not_depend_on_its_batch():
-    method = build(experiment())
-    points = clouds(4).points
-    together = method.score(method.backbone.group(points))
-    alone = method.score(method.backbone.group(points[2:3]))
-    torch.testing.assert_close(alone[0], together[2], rtol=1e-4, atol=1e-6)
-
-
 # --- the GC predictor ----------------------------------------------------------------------
 
 
@@ -340,15 +258,26 @@ class Ops(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("changes", [{}, {"method": "sa3d"}])
-def test_a_step_never_waits_for_the_device_and_grows_not_with_the_batch(changes):
-    counts = []
+@pytest.mark.parametrize(
+    # how many patches are visible on the finer scales is read once, of all scales together
+    ("model", "reads"),
+    [(PLAIN, 0), (SCALES, 1)],
+)
+def test_a_step_waits_not_for_the_device_and_grows_not_with_the_batch(
+    model, reads, changes, monkeypatch
+):
+    counts, read = [], []
+    real = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (read.append(1), real(self))[1])
     for batch in (2, 6):
-        method = build(experiment(**changes))
+        method = build(experiment(model, **changes))
+        read.clear()
         with Ops() as ops:
             method.training_step(clouds(batch), progress())["loss"].backward()
             method.after_step(progress())
         waits = [n for n in ops.names if "local_scalar" in n or "nonzero" in n or "item" in n]
         assert waits == []
+        assert len(read) == reads
         counts.append(len(ops.names))
     assert counts[0] == counts[1]
 
@@ -363,8 +292,11 @@ def test_logged_values_are_detached_scalars_named_in_metric_keys():
 
 
 @pytest.mark.parametrize("changes", [{}, {"method": "sa3d"}])
-def test_training_learns_and_leaves_the_knowledge_teacher_alone(changes):
-    method = build(experiment({"drop_path": 0.0}, switch_epoch=0, **changes))
+@pytest.mark.parametrize("model", [PLAIN, SCALES])
+def test_training_learns_and_leaves_the_knowledge_teacher_alone(model, changes):
+    # the point term of the hierarchical backbone trains: not so heavy that features wait
+    weights = {"switch_epoch": 0, "point_weight": 10.0}
+    method = build(experiment(model | {"drop_path": 0.0}, **weights, **changes))
     teacher = method.knowledge_teacher
     before = copy.deepcopy(teacher.state_dict()) if teacher else {}
     trained = [p for p in method.parameters() if p.requires_grad]
