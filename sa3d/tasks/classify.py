@@ -16,16 +16,13 @@ from torch import Tensor, nn
 
 from sa3d import metric_keys as keys
 from sa3d.config import ClassifyConfig, ExperimentConfig
-from sa3d.data import transforms
-from sa3d.data.loader import Batch, Batches
+from sa3d.data.loader import Batch
 from sa3d.data.split import train_val_test
 from sa3d.data.store import CloudSet, open_clouds
-from sa3d.engine.checkpoint import Checkpoint
-from sa3d.engine.loop import Fitted, Trainer
+from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
 from sa3d.errors import TrainingError
-from sa3d.line import ProgressLine
 from sa3d.models import build_classifier
 from sa3d.models.classifier import Classifier
 from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, save_predictions, scores
@@ -39,8 +36,9 @@ from sa3d.tasks.run import (
     result_of,
     split_counts,
 )
+from sa3d.tasks.training import trainer_of
 
-MODEL, CHECKPOINT = "model", "last.pt"
+MODEL = "model"
 
 
 class Classification(nn.Module):
@@ -213,40 +211,18 @@ def _fit(
     selection: Selection,
 ) -> Fitted:
     settings = config.classify
-    batches = Batches(
-        clouds,
-        rows,
-        batch_size=settings.batch_size,
-        points=config.data.points,
-        seed=config.seed,
-        shuffle=True,
-        drop_last=True,
-        sampling="fps_subset",
-        rank=run.processes.rank,
-        world=run.processes.world,
-    )
-    augment = transforms.get(settings.augment)
-
-    def prepare(batch: Batch, progress: Progress) -> Batch:
-        points = batch.points.to(run.device, non_blocking=True)
-        return batch._replace(
-            points=augment(points, progress.generator), labels=batch.labels.to(run.device)
-        )
-
     layers: Mapping[str, int] = {
         f"classifier.{name}": layer for name, layer in classifier.layer_ids().items()
     }
-    return Trainer(
+    return trainer_of(
+        "classify",
         Classification(classifier, settings.label_smoothing),
-        batches,
+        config,
         settings,
-        seed=config.seed,
-        device=run.device,
-        prepare=prepare,
-        tracker=run.tracker,
-        checkpoint=Checkpoint(run.run_dir / CHECKPOINT, run.fingerprint),
-        line=ProgressLine(f"classify {run.arm}", run.quiet),
-        processes=run.processes,
+        run,
+        clouds,
+        rows,
+        "fps_subset",
         layers=layers,
         layer_decay=_layer_decay(config, run),
         epoch_end=selection,

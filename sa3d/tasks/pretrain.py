@@ -5,23 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from sa3d.config import ExperimentConfig, PretrainConfig
-from sa3d.data import transforms
-from sa3d.data.loader import Batch, Batches
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
-from sa3d.engine.checkpoint import Checkpoint
-from sa3d.engine.loop import Fitted, Trainer
+from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
-from sa3d.engine.types import Progress
-from sa3d.line import ProgressLine
 from sa3d.models import build_backbone, build_method
 from sa3d.models.backbone import Backbone
 from sa3d.models.method import Method
 from sa3d.tasks.explaining import save_explanation
 from sa3d.tasks.exported import export_model, load_pretrained
 from sa3d.tasks.run import Result, RunContext, describe, finish, result_of
+from sa3d.tasks.training import trainer_of
 from sa3d.viz.explain import FILE as EXPLAIN
 
-MODEL, CHECKPOINT = "model", "last.pt"
+MODEL = "model"
 
 
 def run(config: ExperimentConfig, run: RunContext) -> Result | None:
@@ -39,37 +35,9 @@ def run(config: ExperimentConfig, run: RunContext) -> Result | None:
     teacher = _knowledge_teacher(config, run)
     seed_all(config.seed)
     method = build_method(config, run.arm, teacher).to(run.device)
-    batches = Batches(
-        clouds,
-        clouds.indices(TRAIN),
-        batch_size=stage.batch_size,
-        points=config.data.points,
-        seed=config.seed,
-        shuffle=True,
-        drop_last=True,
-        sampling="random",
-        rank=run.processes.rank,
-        world=run.processes.world,
-    )
-    augment = transforms.get(stage.augment)
     describe(run, config)
-
-    def prepare(batch: Batch, progress: Progress) -> Batch:
-        points = batch.points.to(run.device, non_blocking=True)
-        return batch._replace(points=augment(points, progress.generator))
-
-    trainer = Trainer(
-        method,
-        batches,
-        stage,
-        seed=config.seed,
-        device=run.device,
-        prepare=prepare,
-        tracker=run.tracker,
-        checkpoint=Checkpoint(run.run_dir / CHECKPOINT, run.fingerprint),
-        line=ProgressLine(f"pretrain {run.arm}", run.quiet),
-        processes=run.processes,
-    )
+    rows = clouds.indices(TRAIN)
+    trainer = trainer_of("pretrain", method, config, stage, run, clouds, rows, "random")
     fitted = trainer.fit()
     if not run.processes.main:
         return None

@@ -1,0 +1,83 @@
+"""The trainer of a task: batches of the training rows, augmented on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from sa3d.config import ExperimentConfig, OptimConfig
+from sa3d.data import transforms
+from sa3d.data.loader import Batch, Batches, Sampling
+from sa3d.data.store import CloudSet
+from sa3d.engine.checkpoint import Checkpoint
+from sa3d.engine.loop import Trainer
+from sa3d.engine.types import Progress
+from sa3d.line import ProgressLine
+from sa3d.tasks.evaluation import Ints
+from sa3d.tasks.run import RunContext
+
+CHECKPOINT = "last.pt"
+
+
+def trainer_of(
+    task: str,
+    method: nn.Module,
+    config: ExperimentConfig,
+    settings: OptimConfig,
+    run: RunContext,
+    clouds: CloudSet,
+    rows: Ints,
+    sampling: Sampling,
+    **more: Any,
+) -> Trainer:
+    """A trainer of ``method`` on ``rows``, which resumes the run's checkpoint.
+
+    Args:
+        task: its name, for the progress line.
+        method: what is trained, on the run's device.
+        config: the experiment.
+        settings: its section for this training.
+        run: where and how.
+        clouds: the data.
+        rows: those that are trained on.
+        sampling: see :class:`~sa3d.data.loader.Batches`.
+        more: further fields of :class:`~sa3d.engine.loop.Trainer`.
+
+    Raises:
+        DataError: see :class:`~sa3d.data.loader.Batches`.
+    """
+    batches = Batches(
+        clouds,
+        rows,
+        batch_size=settings.batch_size,
+        points=config.data.points,
+        seed=config.seed,
+        shuffle=True,
+        drop_last=True,
+        sampling=sampling,
+        rank=run.processes.rank,
+        world=run.processes.world,
+    )
+    augment = transforms.get(settings.augment)
+
+    def prepare(batch: Batch, progress: Progress) -> Batch:
+        points = batch.points.to(run.device, non_blocking=True)
+        return batch._replace(
+            points=augment(points, progress.generator),
+            labels=batch.labels.to(run.device, non_blocking=True),
+        )
+
+    return Trainer(
+        method,
+        batches,
+        settings,
+        seed=config.seed,
+        device=run.device,
+        prepare=prepare,
+        tracker=run.tracker,
+        checkpoint=Checkpoint(run.run_dir / CHECKPOINT, run.fingerprint),
+        line=ProgressLine(f"{task} {run.arm}", run.quiet),
+        processes=run.processes,
+        **more,
+    )
