@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sa3d import __version__
 from sa3d.errors import UserError
+from sa3d.lineage import kernels
 
 PACKAGES = ("torch", "timm", "numpy", "scikit-learn", "h5py", "mlflow", "prefect", "dvc")
 
@@ -71,7 +72,7 @@ def _kernels() -> Finding:
         import point_ops
     except ImportError as error:
         return Finding("point_ops", f"cannot be imported ({error}); run `make setup`", ok=False)
-    return Finding("point_ops", str(point_ops.backends()))
+    return Finding("point_ops", kernels(point_ops.backends()))
 
 
 def _compiler() -> Finding:

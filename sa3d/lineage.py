@@ -93,8 +93,19 @@ def compute() -> dict[str, str]:
     if torch is not None and torch.cuda.is_available():
         found["gpu.name"] = str(torch.cuda.get_device_name())
     if point_ops is not None:
-        found["point_ops"] = str(point_ops.backends())
+        found["point_ops"] = kernels(point_ops.backends())
     return found
+
+
+def kernels(backends: Mapping[str, str]) -> str:
+    """``cpp``, or where operators differ each backend with its operators:
+    ``cpp: fps, knn; torch: interpolate``."""
+    by_name: dict[str, list[str]] = {}
+    for operator, name in sorted(backends.items()):
+        by_name.setdefault(name, []).append(operator)
+    if len(by_name) == 1:
+        return next(iter(by_name))
+    return "; ".join(f"{name}: {', '.join(ops)}" for name, ops in sorted(by_name.items()))
 
 
 def from_parent() -> dict[str, str]:

@@ -261,3 +261,9 @@ def server(folder: Path, port: int) -> Iterator[Callable[[], None]]:
     finally:
         kill()
         log.close()
+
+
+def test_kernels_are_told_by_backend_and_only_where_they_differ_by_operator() -> None:
+    assert lineage.kernels({"knn": "cpp", "fps": "cpp"}) == "cpp"
+    mixed = lineage.kernels({"knn": "cpp", "gather": "torch", "fps": "cpp"})
+    assert mixed == "cpp: fps, knn; torch: gather"
