@@ -123,6 +123,9 @@ class OptimConfig(Frozen):
     warmup_epochs: float = Field(
         0.0, ge=0.0, description="linear warm-up from 0, per iteration, in epochs"
     )
+    cosine_epochs: int | None = Field(
+        None, gt=0, description="epoch at which the cosine reaches `min_lr`; null: the last one"
+    )
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's betas")
     weight_decay: float = Field(0.05, ge=0.0, description="none on 1-D parameters and tokens")
     clip: float | None = Field(None, gt=0.0, description="largest global gradient norm")
@@ -137,6 +140,11 @@ class OptimConfig(Frozen):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of epochs={self.epochs}"
+            )
+        if self.cosine_epochs is not None and self.cosine_epochs < self.epochs:
+            raise ValueError(
+                f"cosine_epochs={self.cosine_epochs} ends before epochs={self.epochs}; "
+                "give as many or more"
             )
         return self
 

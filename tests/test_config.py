@@ -76,6 +76,7 @@ def test_published_recipe_of_point_m2ae() -> None:
     config = load("point-m2ae-sa3df")
     method, baseline = config.stage("method"), config.stage("baseline")
     assert (method.batch_size, method.lr, method.epochs) == (128, 1e-3, 300)
+    assert method.cosine_epochs == baseline.cosine_epochs == 400
     assert (method.clip, method.precision, method.gc_depth) == (5.0, "bf16", 12)
     assert (baseline.clip, baseline.precision, baseline.epochs) == (None, "fp32", 300)
     assert method.point_term == "ground_truth_grad"
@@ -141,6 +142,7 @@ def test_set_null() -> None:
         (["pretrain.masked=5"], "give exactly one of mask_ratio=0.6 and masked=5"),
         (["pretrain.mask_ratio=0.01"], "at least one must stay visible and one masked"),
         (["pretrain.warmup_epochs=99"], "warmup_epochs=99.0 leaves nothing of epochs="),
+        (["pretrain.cosine_epochs=3"], "cosine_epochs=3 ends before epochs="),
         (["model.heads=5"], "dim=96 is not a multiple of heads=5"),
         (["model.groups=4096"], "`model` need clouds of 4096 points, data.points=512"),
         (["model.group_size=513"], "`model` need clouds of 513 points, data.points=512"),

@@ -136,11 +136,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(const Tensor& a_, const Tenso
                            at + row);
       });
     };
-    if (n >= 256 && m >= 256 && batch >= at::get_num_threads()) {
+    if (batch >= at::get_num_threads()) {
       const T *p = a.const_data_ptr<T>(), *q = b.const_data_ptr<T>();
       T *d = dist_ab.mutable_data_ptr<T>(), *e = dist_ba.mutable_data_ptr<T>();
       int64_t *i = idx_ab.mutable_data_ptr<int64_t>(), *j = idx_ba.mutable_data_ptr<int64_t>();
-      at::parallel_for(0, batch, 1, [&](int64_t from, int64_t to) {
+      at::parallel_for(0, batch, std::max<int64_t>(1, 65536 / (n * m)),
+                       [&](int64_t from, int64_t to) {
         for (int64_t c = from; c < to; ++c)
           table<T>().nearest_both(p + c * n * 3, n, q + c * m * 3, m, d + c * n, i + c * n,
                                   e + c * m, j + c * m);

@@ -1,35 +1,8 @@
-// Nearest point of another cloud, one way, and its gradient. Lanes are queries: no reduction
-// across lanes, and the points of b are broadcast once for a block of four vectors of queries.
+// Nearest point of another cloud, one way or both, and its gradient. Lanes are queries: no
+// reduction across lanes, and the points of b are broadcast once for a block of vectors of queries.
 
-template <class T, int V>
-static inline void nearest_block(const T* const* q, const T* bx, const T* by, const T* bz,
-                                 int64_t m, T* sqdist, typename Lanes<T>::Index* at) {
-  constexpr int L = Lanes<T>::count;
-  using Index = typename Lanes<T>::Index;
-  Vec<T> x[V], y[V], z[V], best[V];
-  IVec<T> where[V];
-  for (int v = 0; v < V; ++v) {
-    x[v] = load(q[0] + v * L), y[v] = load(q[1] + v * L), z[v] = load(q[2] + v * L);
-    best[v] = splat<T>(infinity<T>);
-    where[v] = isplat<T>(0);
-  }
-  for (int64_t j = 0; j < m; ++j) {
-    const Vec<T> px = splat<T>(bx[j]), py = splat<T>(by[j]), pz = splat<T>(bz[j]);
-    const IVec<T> here = isplat<T>(Index(j));
-    for (int v = 0; v < V; ++v) {
-      const Vec<T> d = squared<T>(x[v], y[v], z[v], px, py, pz);
-      const auto closer = d < best[v];  // false for NaN
-      best[v] = closer ? d : best[v];
-      where[v] = closer ? here : where[v];
-    }
-  }
-  for (int v = 0; v < V; ++v) {
-    store(sqdist + v * L, best[v]);
-    std::memcpy(at + v * L, &where[v], sizeof where[v]);
-  }
-}
-
-// Coordinates of `count` points in three planes of `padded` values; the padding is zero.
+// Coordinates of `count` points in three planes of `padded` values; the padding is NaN, which is
+// nearest to nothing.
 template <class T>
 static inline void split(const T* cloud, int64_t count, int64_t padded, T* out) {
   for (int64_t i = 0; i < count; ++i) {
@@ -38,119 +11,190 @@ static inline void split(const T* cloud, int64_t count, int64_t padded, T* out) 
     out[2 * padded + i] = cloud[3 * i + 2];
   }
   for (int a = 0; a < 3; ++a)
-    for (int64_t i = count; i < padded; ++i) out[a * padded + i] = 0;
+    for (int64_t i = count; i < padded; ++i)
+      out[a * padded + i] = std::numeric_limits<T>::quiet_NaN();
 }
+
+// `count` queries, at most V vectors, from planes of stride n, against m points from planes of
+// stride `other`.
+template <class T, int V>
+static inline void nearest_block(const T* q, int64_t n, const T* b, int64_t m, int64_t other,
+                                 int64_t count, T* sqdist, int64_t* idx) {
+  constexpr int L = Lanes<T>::count;
+  using Index = typename Lanes<T>::Index;
+  Vec<T> x[V], y[V], z[V], best[V];
+  IVec<T> where[V], here = isplat<T>(0);
+  for (int v = 0; v < V; ++v) {
+    x[v] = load(q + v * L), y[v] = load(q + n + v * L), z[v] = load(q + 2 * n + v * L);
+    best[v] = splat<T>(infinity<T>);
+    where[v] = isplat<T>(0);
+  }
+  for (int64_t j = 0; j < m; ++j) {
+    const Vec<T> px = splat<T>(b[j]), py = splat<T>(b[other + j]), pz = splat<T>(b[2 * other + j]);
+    for (int v = 0; v < V; ++v) {
+      const Vec<T> d = squared<T>(x[v], y[v], z[v], px, py, pz);
+      where[v] = d < best[v] ? here : where[v];
+      best[v] = lesser_square<T>(d, best[v]);  // not by the comparison: a shorter chain of waits
+    }
+    here += 1;
+  }
+  T dist[V * L];
+  Index at[V * L];
+  for (int v = 0; v < V; ++v) {
+    store(dist + v * L, best[v]);
+    std::memcpy(at + v * L, &where[v], sizeof where[v]);
+  }
+  for (int64_t i = 0; i < count; ++i) sqdist[i] = dist[i], idx[i] = int64_t(at[i]);
+}
+
+constexpr int query_vectors = 4;
+template <class T>
+constexpr int64_t query_block = query_vectors * Lanes<T>::count;
+
+template <class T>
+static inline int64_t whole_blocks(int64_t n) {
+  return (n + query_block<T> - 1) / query_block<T> * query_block<T>;
+}
+
+// Planes of stride n, padded to whole blocks, against planes of stride m.
+template <class T>
+static inline void nearest_planes(const T* a, int64_t n, int64_t count_a, const T* b, int64_t m,
+                                  int64_t count_b, T* sqdist, int64_t* idx) {
+  constexpr int L = Lanes<T>::count;
+  for (int64_t i = 0; i < count_a; i += query_block<T>) {
+    const int64_t count = std::min<int64_t>(query_block<T>, count_a - i);
+    auto* block = count <= L       ? nearest_block<T, 1>
+                  : count <= 2 * L ? nearest_block<T, 2>
+                                   : nearest_block<T, query_vectors>;
+    block(a + i, n, b, count_b, m, count, sqdist + i, idx + i);
+  }
+}
+
+// Room for the planes of two clouds: on the stack when they are patches.
+template <class T>
+class TwoClouds {
+ public:
+  TwoClouds(const T* a, int64_t n, const T* b, int64_t m)
+      : rows(whole_blocks<T>(n)), columns(whole_blocks<T>(m)) {
+    if (rows + columns > small_room) large_.reset(new T[3 * (rows + columns)]);
+    first = large_ ? large_.get() : small_;
+    second = first + 3 * rows;
+    split(a, n, rows, first);
+    split(b, m, columns, second);
+  }
+  const int64_t rows, columns;  // strides
+  T *first, *second;
+
+ private:
+  static constexpr int64_t small_room = 512;
+  T small_[3 * small_room];
+  std::unique_ptr<T[]> large_;
+};
 
 template <class T>
 static void nearest(const T* a, int64_t n, const T* b, int64_t m, T* sqdist, int64_t* idx) {
-  constexpr int L = Lanes<T>::count;
-  constexpr int V = 4;
-  using Index = typename Lanes<T>::Index;
-  T small[3 * 256];
-  std::unique_ptr<T[]> large;
-  T* other = small;
-  if (m > 256) {
-    large.reset(new T[3 * m]);
-    other = large.get();
-  }
-  split(b, m, m, other);
-  T mine[3 * V * L], dist[V * L];
-  Index at[V * L];
-  const T* const q[3] = {mine, mine + V * L, mine + 2 * V * L};
-  for (int64_t i = 0; i < n; i += V * L) {
-    const int64_t count = std::min<int64_t>(V * L, n - i);
-    split(a + 3 * i, count, V * L, mine);
-    const T *x = other, *y = x + m, *z = y + m;
-    if (count <= L)
-      nearest_block<T, 1>(q, x, y, z, m, dist, at);
-    else if (count <= 2 * L)
-      nearest_block<T, 2>(q, x, y, z, m, dist, at);
-    else
-      nearest_block<T, 4>(q, x, y, z, m, dist, at);
-    for (int64_t j = 0; j < count; ++j) sqdist[i + j] = dist[j], idx[i + j] = int64_t(at[j]);
-  }
+  const TwoClouds<T> two(a, n, b, m);
+  nearest_planes<T>(two.first, two.rows, n, two.second, two.columns, m, sqdist, idx);
 }
 
+// Both ways in one pass over the distances, for clouds worth the bookkeeping. Only minima are kept
+// in the loop; which point gave one is found afterwards, in the short run where it fell: for a
+// point of a, a run of b; for a point of b, a lane and block of a. Tiles of b outside, so that the
+// minima kept for them, a vector a point, stay in the first cache.
 template <class T>
-static inline T squared1(const T* p, const T* q) {
-  const T dx = p[0] - q[0], dy = p[1] - q[1], dz = p[2] - q[2];
-  return dx * dx + dy * dy + dz * dz;
+static void nearest_in_one_pass(const T* a, int64_t n, const T* b, int64_t m, T* dist_a,
+                                int64_t* idx_a, T* dist_b, int64_t* idx_b) {
+  constexpr int L = Lanes<T>::count, V = query_vectors, block = V * L, run = 16, tile = 64;
+  using Index = typename Lanes<T>::Index;
+  const TwoClouds<T> two(a, n, b, m);
+  const int64_t rows = two.rows;
+  const T *bx = two.second, *by = bx + two.columns, *bz = by + two.columns;
+  std::vector<T> best_of(rows, infinity<T>);
+  std::vector<Index> run_of(rows, 0);
+  T low[tile * L];
+  Index from[tile * L] = {};
+  for (int64_t first = 0; first < m; first += tile) {
+    const int64_t last = std::min<int64_t>(m, first + tile);
+    std::fill_n(low, tile * L, infinity<T>);
+    for (int64_t i = 0; i < rows; i += block) {
+      const T* q = two.first + i;
+      Vec<T> x[V], y[V], z[V], best[V];
+      for (int v = 0; v < V; ++v) {
+        x[v] = load(q + v * L), y[v] = load(q + rows + v * L);
+        z[v] = load(q + 2 * rows + v * L), best[v] = load(&best_of[i + v * L]);
+      }
+      const IVec<T> number = isplat<T>(Index(i / block));
+      for (int64_t start = first; start < last; start += run) {
+        const int64_t stop = std::min<int64_t>(last, start + run);
+        for (int64_t j = start; j < stop; ++j) {
+          const Vec<T> px = splat<T>(bx[j]), py = splat<T>(by[j]), pz = splat<T>(bz[j]);
+          T* const lanes = low + (j - first) * L;
+          Vec<T> least = load(lanes);
+          for (int v = 0; v < V; ++v) {
+            const Vec<T> d = squared<T>(x[v], y[v], z[v], px, py, pz);
+            best[v] = lesser_square<T>(d, best[v]);
+            least = lesser_square<T>(d, least);
+          }
+          IVec<T> who;
+          std::memcpy(&who, from + (j - first) * L, sizeof who);
+          who = least < load(lanes) ? number : who;
+          std::memcpy(from + (j - first) * L, &who, sizeof who);
+          store(lanes, least);
+        }
+        for (int v = 0; v < V; ++v) {
+          IVec<T> where;
+          std::memcpy(&where, &run_of[i + v * L], sizeof where);
+          where = best[v] < load(&best_of[i + v * L]) ? isplat<T>(Index(start / run)) : where;
+          std::memcpy(&run_of[i + v * L], &where, sizeof where);
+          store(&best_of[i + v * L], best[v]);
+        }
+      }
+    }
+    for (int64_t j = first; j < last; ++j) {
+      const Vec<T> lanes = load(low + (j - first) * L);
+      const T value = least_lane<T>(lanes);
+      dist_b[j] = value, idx_b[j] = value < infinity<T> ? n : 0;
+      if (!(value < infinity<T>)) continue;
+      const Vec<T> px = splat<T>(bx[j]), py = splat<T>(by[j]), pz = splat<T>(bz[j]);
+      for (unsigned at = equal_bits<T>(lanes, splat<T>(value)); at; at &= at - 1) {
+        const int lane = __builtin_ctz(at);
+        const int64_t i = int64_t(from[(j - first) * L + lane]) * block;
+        unsigned hits = 0;  // without a branch, which would be guessed wrong
+        for (int v = 0; v < V; ++v) {
+          const T* q = two.first + i + v * L;
+          const Vec<T> d = squared<T>(load(q), load(q + rows), load(q + 2 * rows), px, py, pz);
+          hits |= (equal_bits<T>(d, splat<T>(value)) >> lane & 1) << v;
+        }
+        idx_b[j] = std::min(idx_b[j], i + lane + L * __builtin_ctz(hits));
+      }
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const T value = best_of[i];
+    int64_t j = int64_t(run_of[i]) * run;
+    if (value < infinity<T>) {
+      const T* q = two.first + i;
+      const Vec<T> x = splat<T>(q[0]), y = splat<T>(q[rows]), z = splat<T>(q[2 * rows]);
+      unsigned hit = 0;
+      for (;; j += L) {
+        const Vec<T> d = squared<T>(load(bx + j), load(by + j), load(bz + j), x, y, z);
+        hit = equal_bits<T>(d, splat<T>(value));
+        if (hit) break;
+      }
+      j += __builtin_ctz(hit);
+    }
+    dist_a[i] = value, idx_a[i] = j;
+  }
 }
 
-// Both directions in one pass over the distances, for clouds worth the bookkeeping. Only minima
-// are kept in the loop; which point gave one is found afterwards, in the short run where it fell:
-// for a point of a, a run of b; for a point of b, a lane and block of a.
 template <class T>
 static void nearest_both(const T* a, int64_t n, const T* b, int64_t m, T* dist_a, int64_t* idx_a,
                          T* dist_b, int64_t* idx_b) {
-  constexpr int L = Lanes<T>::count, V = 4, block = V * L, run = 16;
-  using Index = typename Lanes<T>::Index;
-  std::vector<T> planes(3 * m), low(m * L, infinity<T>);
-  std::vector<Index> from(m * L, 0);
-  split(b, m, m, planes.data());
-  const T *bx = planes.data(), *by = bx + m, *bz = by + m;
-  const Vec<T> inf = splat<T>(infinity<T>);
-  for (int64_t first = 0; first < n; first += block) {
-    const int64_t count = std::min<int64_t>(block, n - first);
-    T mine[3 * block], best_of[block];
-    Index run_of[block];
-    split(a + 3 * first, count, block, mine);
-    for (int64_t i = count; i < block; ++i) mine[i] = std::numeric_limits<T>::quiet_NaN();
-    Vec<T> x[V], y[V], z[V], best[V];
-    IVec<T> where[V];
-    for (int v = 0; v < V; ++v) {
-      x[v] = load(mine + v * L), y[v] = load(mine + block + v * L);
-      z[v] = load(mine + 2 * block + v * L);
-      best[v] = inf, where[v] = isplat<T>(0);
-    }
-    const IVec<T> number = isplat<T>(Index(first / block));
-    for (int64_t start = 0; start < m; start += run) {
-      Vec<T> before[V];
-      for (int v = 0; v < V; ++v) before[v] = best[v];
-      const int64_t stop = std::min<int64_t>(m, start + run);
-      for (int64_t j = start; j < stop; ++j) {
-        const Vec<T> px = splat<T>(bx[j]), py = splat<T>(by[j]), pz = splat<T>(bz[j]);
-        Vec<T> least = inf;
-        for (int v = 0; v < V; ++v) {
-          const Vec<T> d = squared<T>(x[v], y[v], z[v], px, py, pz);
-          best[v] = lesser<T>(d, best[v]);  // a NaN changes neither
-          least = lesser<T>(d, least);
-        }
-        const Vec<T> old = load(&low[j * L]);
-        IVec<T> who;
-        std::memcpy(&who, &from[j * L], sizeof who);
-        const auto closer = least < old;
-        store(&low[j * L], closer ? least : old);
-        who = closer ? number : who;
-        std::memcpy(&from[j * L], &who, sizeof who);
-      }
-      for (int v = 0; v < V; ++v)
-        where[v] = best[v] < before[v] ? isplat<T>(Index(start / run)) : where[v];
-    }
-    for (int v = 0; v < V; ++v) {
-      store(best_of + v * L, best[v]);
-      std::memcpy(run_of + v * L, &where[v], sizeof where[v]);
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      int64_t j = int64_t(run_of[i]) * run;
-      if (best_of[i] < infinity<T>)
-        while (squared1(a + 3 * (first + i), b + 3 * j) != best_of[i]) ++j;
-      dist_a[first + i] = best_of[i], idx_a[first + i] = j;
-    }
-  }
-  for (int64_t j = 0; j < m; ++j) {
-    const T* lane_low = &low[j * L];
-    T value = lane_low[0];
-    for (int lane = 1; lane < L; ++lane) value = std::min(value, lane_low[lane]);
-    int64_t index = value < infinity<T> ? n : 0;
-    for (int lane = 0; lane < L && value < infinity<T>; ++lane) {
-      if (lane_low[lane] != value) continue;
-      int64_t i = int64_t(from[j * L + lane]) * block + lane;
-      while (squared1(a + 3 * i, b + 3 * j) != value) i += L;
-      index = std::min(index, i);
-    }
-    dist_b[j] = value, idx_b[j] = index;
-  }
+  if (n >= 256 && m >= 256)
+    return nearest_in_one_pass<T>(a, n, b, m, dist_a, idx_a, dist_b, idx_b);
+  const TwoClouds<T> two(a, n, b, m);
+  nearest_planes<T>(two.first, two.rows, n, two.second, two.columns, m, dist_a, idx_a);
+  nearest_planes<T>(two.second, two.columns, m, two.first, two.rows, n, dist_b, idx_b);
 }
 
 template <class T>

@@ -83,6 +83,30 @@ static inline Vec<T> greater(Vec<T> a, Vec<T> b) {
 }
 #endif
 
+// The lesser of two squared distances, b never NaN: a NaN in a yields b, as with `lesser`. Bits of
+// floats that are not negative order like the floats, those of any NaN come last, and processors
+// whose float minimum shares a unit with the additions have the integer one elsewhere.
+template <class T>
+static inline Vec<T> lesser_square(Vec<T> a, Vec<T> b) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_min_epu32((__m512i)a, (__m512i)b);
+#elif VECTOR_BYTES == 32
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_min_epu32((__m256i)a, (__m256i)b);
+#endif
+  return lesser<T>(a, b);
+}
+
+// Smallest lane; none is NaN.
+template <class T>
+static inline T least_lane(Vec<T> v) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return _mm512_reduce_min_ps((__m512)v);
+#endif
+  T value = v[0];
+  for (int i = 1; i < Lanes<T>::count; ++i) value = std::min<T>(value, v[i]);
+  return value;
+}
+
 // One bit a lane of a comparison's result.
 template <class T>
 static inline unsigned bits_of(IVec<T> mask) {
@@ -137,8 +161,8 @@ inline Best<float> best_lane<float>(Vec<float> value, IVec<float> index) {
 }
 #endif
 
-// One bit a lane of a < b and a <= b. With AVX-512 a comparison has a mask at once, which the
-// compiler otherwise spreads over a vector and collects again.
+// One bit a lane of a < b, a == b and a <= b. With AVX-512 a comparison has a mask at once, which
+// the compiler otherwise spreads over a vector and collects again.
 template <class T>
 static inline unsigned less_bits(Vec<T> a, Vec<T> b) {
 #if VECTOR_BYTES == 64
@@ -148,6 +172,17 @@ static inline unsigned less_bits(Vec<T> a, Vec<T> b) {
     return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
 #else
   return bits_of<T>(a < b);
+#endif
+}
+template <class T>
+static inline unsigned equal_bits(Vec<T> a, Vec<T> b) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ);
+  else
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ);
+#else
+  return bits_of<T>(a == b);
 #endif
 }
 static inline unsigned at_most_bits(Vec<float> a, Vec<float> b) {

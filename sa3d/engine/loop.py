@@ -192,7 +192,11 @@ class Trainer:
     def _rate(self, fraction: float) -> float:
         s = self.settings
         return learning_rate(
-            fraction, peak=s.lr, epochs=s.epochs, warmup=s.warmup_epochs, floor=s.min_lr
+            fraction,
+            peak=s.lr,
+            epochs=s.cosine_epochs or s.epochs,
+            warmup=s.warmup_epochs,
+            floor=s.min_lr,
         )
 
     def _progress(self, epoch: int, step: int, number: int) -> Progress:

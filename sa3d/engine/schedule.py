@@ -17,7 +17,7 @@ def learning_rate(
     Args:
         epoch: in [0, epochs].
         peak: rate at the end of the warm-up.
-        epochs: length of the whole run.
+        epochs: where the cosine ends: the length of the run, or more.
         warmup: epochs of linear rise from 0; there ``floor`` plays no part.
         floor: rate at the end of the cosine.
     """

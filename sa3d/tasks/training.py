@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from sa3d.config import ExperimentConfig, OptimConfig
@@ -14,7 +16,6 @@ from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.loop import Trainer
 from sa3d.engine.types import Progress
 from sa3d.line import ProgressLine
-from sa3d.tasks.evaluation import Ints
 from sa3d.tasks.run import RunContext
 
 CHECKPOINT = "last.pt"
@@ -27,7 +28,7 @@ def trainer_of(
     settings: OptimConfig,
     run: RunContext,
     clouds: CloudSet,
-    rows: Ints,
+    rows: NDArray[np.int64],
     sampling: Sampling,
     **more: Any,
 ) -> Trainer:

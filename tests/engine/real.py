@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "sa3d": {"method": "sa3d"},
     "mae": {"method": "mae", "mask": "random"},
 }
+VARIANTS |= {f"{name}-scales": {**VARIANTS[name], "scales": True} for name in ("sa3df", "mae")}
 
 
 class Clouds:
@@ -47,7 +48,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with processes(torch.device("cpu")) as group:
         for name, changes in VARIANTS.items():
-            config = tiny.experiment({"drop_path": 0.2}, **changes, epochs=1)
+            changes = dict(changes)
+            model = tiny.SCALES if changes.pop("scales", False) else tiny.PLAIN
+            config = tiny.experiment(model | {"drop_path": 0.2}, **changes, epochs=1)
             method = tiny.build(config)
             Trainer(
                 method,

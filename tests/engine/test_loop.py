@@ -42,6 +42,14 @@ def test_rate_ends_at_the_floor_and_peaks_after_the_warm_up() -> None:
     assert learning_rate(0.0, peak=2.0, epochs=10) == 2.0
 
 
+def test_a_cosine_longer_than_the_run_ends_above_its_floor(tmp_path: Path) -> None:
+    rates = {}
+    for name, longer in (("own", None), ("longer", 4)):
+        values = {"epochs": 3, "cosine_epochs": longer, "lr": 1.0, "clip": None}
+        rates[name] = trainer(tmp_path / name, settings=values)._rate(3.0)
+    assert rates == {"own": 0.0, "longer": pytest.approx(0.5 * (1 + math.cos(math.pi * 0.75)))}
+
+
 def test_groups_decay_only_matrices_and_scale_by_layer() -> None:
     method = ToyMethod()
     method.unused.requires_grad_(False)

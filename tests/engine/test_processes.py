@@ -141,6 +141,6 @@ def test_two_gloo_processes_train_every_parameter_of_the_real_methods(tmp_path: 
     would drift apart, as each process has clouds of its own."""
     torchrun(str(TOY.with_name("real.py")), str(tmp_path))
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert len(found) == 8
-    for name in ("sa3df", "sa3df-own-head", "sa3d", "mae"):
+    assert len(found) == 12
+    for name in ("sa3df", "sa3df-own-head", "sa3d", "mae", "sa3df-scales", "mae-scales"):
         assert found[f"{name}-0"] == found[f"{name}-1"], name
