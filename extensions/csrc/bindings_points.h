@@ -154,18 +154,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(const Tensor& a_, const Tenso
   return {dist_ab, dist_ba, idx_ab, idx_ba};
 }
 
+// A gradient of the given shape. That of a mean or a sum is one value expanded: it is passed on as
+// that value, whose step is 0, instead of being written out.
+Tensor incoming(const Tensor& t, const char* name, const Tensor& other, int64_t batch, int64_t n,
+                int64_t& step) {
+  step = t.dim() == 2 && t.numel() > 0 && t.stride(0) == 0 && t.stride(1) == 0 ? 0 : 1;
+  if (step) return like(t, name, other, {batch, n});
+  TORCH_CHECK_VALUE(t.sizes() == Shape({batch, n}), name, ": expected shape ", Shape({batch, n}),
+                    ", got ", t.sizes());
+  return like(t.as_strided({1, 1}, {1, 1}), name, other, {1, 1});
+}
+
 std::tuple<Tensor, Tensor> chamfer_backward(const Tensor& grad_ab_, const Tensor& grad_ba_,
                                             const Tensor& a_, const Tensor& b_,
-                                            const Tensor& idx_ab_, const Tensor& idx_ba_) {
+                                            const Tensor& idx_ab_, const Tensor& idx_ba_,
+                                            bool need_a, bool need_b) {
   const Tensor a = checked(a_, "a", 3, a_.scalar_type());
   const int64_t batch = a.size(0), n = a.size(1), m = b_.dim() == 3 ? b_.size(1) : 0;
   TORCH_CHECK_VALUE(a.size(2) == 3, "a: expected shape (B, N, 3), got ", a.sizes());
+  TORCH_CHECK_VALUE(need_a || need_b, "need_a, need_b: expected one of them at least");
   const Tensor b = like(b_, "b", a, {batch, m, 3});
-  const Tensor grad_ab = like(grad_ab_, "grad_ab", a, {batch, n});
-  const Tensor grad_ba = like(grad_ba_, "grad_ba", a, {batch, m});
+  int64_t step_ab = 1, step_ba = 1;
+  const Tensor grad_ab = incoming(grad_ab_, "grad_ab", a, batch, n, step_ab);
+  const Tensor grad_ba = incoming(grad_ba_, "grad_ba", a, batch, m, step_ba);
   const Tensor idx_ab = indices(idx_ab_, "idx_ab", {batch, n});
   const Tensor idx_ba = indices(idx_ba_, "idx_ba", {batch, m});
-  Tensor to_a = at::zeros({batch, n, 3}, a.options()), to_b = at::zeros({batch, m, 3}, a.options());
+  Tensor to_a = at::empty({need_a ? batch : 0, n, 3}, a.options());
+  Tensor to_b = at::empty({need_b ? batch : 0, m, 3}, a.options());
   std::atomic<bool> ok{true};
   by_dtype(a, "a", [&](auto zero) {
     using T = decltype(zero);
@@ -177,11 +192,10 @@ std::tuple<Tensor, Tensor> chamfer_backward(const Tensor& grad_ab_, const Tensor
                      [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
         const int64_t ra = i * n, rb = i * m;
-        const auto& use = table<T>();
-        if (!use.nearest_backward(ga + ra, pa + 3 * ra, n, pb + 3 * rb, m, ia + ra, ta + 3 * ra,
-                                  tb + 3 * rb) ||
-            !use.nearest_backward(gb + rb, pb + 3 * rb, m, pa + 3 * ra, n, ib + rb, tb + 3 * rb,
-                                  ta + 3 * ra))
+        if (!table<T>().nearest_backward(ga + ra * step_ab, gb + rb * step_ba, step_ab, step_ba,
+                                         pa + 3 * ra, n, pb + 3 * rb, m, ia + ra, ib + rb,
+                                         need_a ? ta + 3 * ra : nullptr,
+                                         need_b ? tb + 3 * rb : nullptr))
           ok = false;
       }
     });

@@ -197,18 +197,60 @@ static void nearest_both(const T* a, int64_t n, const T* b, int64_t m, T* dist_a
   nearest_planes<T>(two.second, two.columns, m, two.first, two.rows, n, dist_b, idx_b);
 }
 
+// A point as one vector of four, so that its axes go through one instruction.
 template <class T>
-static bool nearest_backward(const T* grad, const T* a, int64_t n, const T* b, int64_t m,
-                             const int64_t* idx, T* grad_a, T* grad_b) {
+struct Four {
+  typedef T Row __attribute__((vector_size(4 * sizeof(T))));
+  static Row load3(const T* p) { return Row{p[0], p[1], p[2], 0}; }
+  static Row load(const T* p) {
+    Row row;
+    std::memcpy(&row, p, sizeof row);
+    return row;
+  }
+  static void store(T* p, Row row) { std::memcpy(p, &row, sizeof row); }
+};
+
+// One way of the gradient: each point of a pulls on its pair. The sums are rows of four; those of
+// a are written (they are first), or added to, as those of b are; either may be null.
+template <class T, bool write_a, bool to_a, bool to_b>
+static bool pull(const T* grad, int64_t step, const T* a, int64_t n, const T* b, int64_t m,
+                 const int64_t* idx, T* sum_a, T* sum_b) {
+  using F = Four<T>;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t j = idx[i];
-    if (j < 0 || j >= m) return false;
-    const T g = 2 * grad[i];
-    for (int axis = 0; axis < 3; ++axis) {
-      const T flow = g * (a[3 * i + axis] - b[3 * j + axis]);
-      grad_a[3 * i + axis] += flow;
-      grad_b[3 * j + axis] -= flow;
-    }
+    if (uint64_t(j) >= uint64_t(m)) return false;
+    const auto flow = 2 * grad[i * step] * (F::load3(a + 3 * i) - F::load3(b + 3 * j));
+    T *row_a = sum_a + 4 * i, *row_b = sum_b + 4 * j;
+    if constexpr (to_a) F::store(row_a, write_a ? flow : F::load(row_a) + flow);
+    if constexpr (to_b) F::store(row_b, F::load(row_b) - flow);
   }
   return true;
+}
+
+template <class T, bool need_a, bool need_b>
+static bool both_pull(const T* grad_ab, const T* grad_ba, int64_t step_ab, int64_t step_ba,
+                      const T* a, int64_t n, const T* b, int64_t m, const int64_t* idx_ab,
+                      const int64_t* idx_ba, T* to_a, T* to_b) {
+  constexpr int64_t small_room = 512;
+  T small[4 * small_room];
+  std::unique_ptr<T[]> large;
+  if (n + m > small_room) large.reset(new T[4 * (n + m)]);
+  T* const sum_a = large ? large.get() : small;
+  T* const sum_b = sum_a + 4 * n;
+  if (need_b) std::fill_n(sum_b, 4 * m, T(0));
+  if (!pull<T, true, need_a, need_b>(grad_ab, step_ab, a, n, b, m, idx_ab, sum_a, sum_b) ||
+      !pull<T, false, need_b, need_a>(grad_ba, step_ba, b, m, a, n, idx_ba, sum_b, sum_a))
+    return false;
+  for (int64_t i = 0; need_a && i < n; ++i) std::copy_n(sum_a + 4 * i, 3, to_a + 3 * i);
+  for (int64_t j = 0; need_b && j < m; ++j) std::copy_n(sum_b + 4 * j, 3, to_b + 3 * j);
+  return true;
+}
+
+template <class T>
+static bool nearest_backward(const T* grad_ab, const T* grad_ba, int64_t step_ab, int64_t step_ba,
+                             const T* a, int64_t n, const T* b, int64_t m, const int64_t* idx_ab,
+                             const int64_t* idx_ba, T* to_a, T* to_b) {
+  auto* kernel = to_a ? to_b ? both_pull<T, true, true> : both_pull<T, true, false>
+                      : both_pull<T, false, true>;
+  return kernel(grad_ab, grad_ba, step_ab, step_ba, a, n, b, m, idx_ab, idx_ba, to_a, to_b);
 }

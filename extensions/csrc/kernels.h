@@ -21,9 +21,11 @@ struct Kernels {
   // The same both ways at once; n, m >= 1.
   void (*nearest_both)(const T* a, int64_t n, const T* b, int64_t m, T* dist_a, int64_t* idx_a,
                        T* dist_b, int64_t* idx_b);
-  // Adds the gradient of `nearest` to grad_a (n, 3) and grad_b (m, 3). False: index out of range.
-  bool (*nearest_backward)(const T* grad, const T* a, int64_t n, const T* b, int64_t m,
-                           const int64_t* idx, T* grad_a, T* grad_b);
+  // Gradient of `nearest_both` in a and b; one target may be null. A step is 1, or 0 for one
+  // value that stands for all. False: index out of range.
+  bool (*nearest_backward)(const T* grad_ab, const T* grad_ba, int64_t step_ab, int64_t step_ba,
+                           const T* a, int64_t n, const T* b, int64_t m, const int64_t* idx_ab,
+                           const int64_t* idx_ba, T* to_a, T* to_b);
   // out (m, c) = sum over k of weight * features (n, c)[idx]. False: index out of range.
   bool (*interpolate)(const T* features, int64_t n, int64_t c, const int64_t* idx,
                       const T* weight, int64_t m, int64_t k, T* out);

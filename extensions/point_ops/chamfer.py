@@ -48,14 +48,24 @@ def reference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def reference_backward(
-    grad_ab: Tensor, grad_ba: Tensor, a: Tensor, b: Tensor, idx_ab: Tensor, idx_ba: Tensor
+    grad_ab: Tensor,
+    grad_ba: Tensor,
+    a: Tensor,
+    b: Tensor,
+    idx_ab: Tensor,
+    idx_ba: Tensor,
+    need_a: bool = True,
+    need_b: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients in a (B, N, 3) and b (B, M, 3): 2 (a - b) along each pair, both ways."""
+    """Gradients in a (B, N, 3) and b (B, M, 3): 2 (a - b) along each pair, both ways.
+
+    One that is not needed comes back with an empty batch.
+    """
     wide_ab, wide_ba = idx_ab.unsqueeze(-1).expand_as(a), idx_ba.unsqueeze(-1).expand_as(b)
     flow_ab = 2 * grad_ab.unsqueeze(-1) * (a - b.gather(1, wide_ab))
     flow_ba = 2 * grad_ba.unsqueeze(-1) * (b - a.gather(1, wide_ba))
-    to_a = flow_ab.scatter_add(1, wide_ba, -flow_ba)
-    to_b = flow_ba.scatter_add(1, wide_ab, -flow_ab)
+    to_a = flow_ab.scatter_add(1, wide_ba, -flow_ba) if need_a else a.new_empty(0, *a.shape[1:])
+    to_b = flow_ba.scatter_add(1, wide_ab, -flow_ab) if need_b else b.new_empty(0, *b.shape[1:])
     return to_a, to_b
 
 
@@ -70,9 +80,17 @@ def _fake(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _fake_backward(
-    grad_ab: Tensor, grad_ba: Tensor, a: Tensor, b: Tensor, idx_ab: Tensor, idx_ba: Tensor
+    grad_ab: Tensor,
+    grad_ba: Tensor,
+    a: Tensor,
+    b: Tensor,
+    idx_ab: Tensor,
+    idx_ba: Tensor,
+    need_a: bool = True,
+    need_b: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    return a.new_empty(a.shape), b.new_empty(b.shape)
+    to_a = a.new_empty((a.shape[0] if need_a else 0, *a.shape[1:]))
+    return to_a, b.new_empty((b.shape[0] if need_b else 0, *b.shape[1:]))
 
 
 def _cuda(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -90,8 +108,8 @@ _op = register(
 )
 _op_backward = register(
     "chamfer_backward",
-    "(Tensor grad_ab, Tensor grad_ba, Tensor a, Tensor b, Tensor idx_ab, Tensor idx_ba)"
-    " -> (Tensor, Tensor)",
+    "(Tensor grad_ab, Tensor grad_ba, Tensor a, Tensor b, Tensor idx_ab, Tensor idx_ba,"
+    " bool need_a=True, bool need_b=True) -> (Tensor, Tensor)",
     reference=reference_backward,
     fake=_fake_backward,
 )
@@ -100,12 +118,19 @@ _op_backward = register(
 def _setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs, output[2], output[3])
     ctx.mark_non_differentiable(output[2], output[3])
+    ctx.set_materialize_grads(False)  # or both index outputs would get zeros, written out
 
 
-def _backward(ctx: Any, grad_ab: Tensor, grad_ba: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _backward(
+    ctx: Any, grad_ab: Tensor | None, grad_ba: Tensor | None, *_: Any
+) -> tuple[Tensor | None, ...]:
     a, b, idx_ab, idx_ba = ctx.saved_tensors
-    to_a, to_b = _op_backward(grad_ab, grad_ba, a, b, idx_ab, idx_ba)
+    if grad_ab is None:
+        grad_ab = a.new_zeros(()).expand(idx_ab.shape)
+    if grad_ba is None:
+        grad_ba = a.new_zeros(()).expand(idx_ba.shape)
     need = ctx.needs_input_grad
+    to_a, to_b = _op_backward(grad_ab, grad_ba, a, b, idx_ab, idx_ba, need[0], need[1])
     return (to_a if need[0] else None), (to_b if need[1] else None)
 
 
@@ -166,7 +191,9 @@ def chamfer_l2(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
     """
     found, leading = _folded(a, b, reduction)
     if reduction == "mean":  # all patches have the same size: one mean over everything
-        return found.sqdist_ab.mean() + found.sqdist_ba.mean()
+        # sum / count, since the gradient of `mean` is written out for every point
+        ab, ba = found.sqdist_ab, found.sqdist_ba
+        return ab.sum() / ab.numel() + ba.sum() / ba.numel()
     return (found.sqdist_ab.mean(-1) + found.sqdist_ba.mean(-1)).view(leading)
 
 
