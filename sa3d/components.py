@@ -1,15 +1,15 @@
 """The registry: what can be named in ``params.yaml``, and where it lives.
 
-One line here and one new file make a new backbone, mask strategy, data set or task
-(``docs/extending.md``). Where something lives is ``module:attribute``, imported on first use, so
-that validating a name costs no import of torch.
+One line here and one new file make a new backbone (and a class for its settings), mask strategy,
+data set or task (``docs/extending.md``). Where something lives is ``module:attribute``, imported on
+first use, so that validating a name costs no import of torch.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sa3d.errors import ConfigError
 
@@ -23,31 +23,45 @@ class Task(NamedTuple):
         help: its line in ``sa3d --help``.
         reads: sections or keys of an experiment that decide its result beside ``seed``,
             ``model`` and ``data.points``, which decide every task's.
+        trains: which model of the backbone's :class:`Architecture` it trains, if one.
     """
 
     where: str
     title: str
     help: str
     reads: tuple[str, ...] = ()
+    trains: Literal["classifier", "segmenter"] | None = None
 
 
 class Architecture(NamedTuple):
-    """A backbone and its settings.
+    """A backbone, its settings and its models for downstream tasks, each ``module:attribute``.
 
     Attributes:
-        where: ``module:attribute`` of the :class:`~sa3d.models.backbone.Backbone`.
-        settings: ``module:attribute`` of its :class:`~sa3d.model_config.BackboneConfig`, in a
-            module that does not import torch: every ``--help`` reads it.
+        where: the :class:`~sa3d.models.backbone.Backbone`.
+        settings: its :class:`~sa3d.model_config.BackboneConfig`, in a module that does not
+            import torch: every ``--help`` reads it.
+        classifier: its :class:`~sa3d.models.heads.Classifier`.
+        segmenter: its :class:`~sa3d.models.heads.Segmenter`; None: it has none.
     """
 
     where: str
     settings: str
+    classifier: str
+    segmenter: str | None = None
 
 
 BACKBONES: dict[str, Architecture] = {
-    "point-mae": Architecture("sa3d.models.point_mae:PointMAE", "sa3d.model_config:PointMAEConfig"),
+    "point-mae": Architecture(
+        "sa3d.models.point_mae:PointMAE",
+        "sa3d.model_config:PointMAEConfig",
+        "sa3d.models.point_mae_heads:PlainClassifier",
+        "sa3d.models.point_mae_heads:PlainSegmenter",
+    ),
     "point-m2ae": Architecture(
-        "sa3d.models.point_m2ae:PointM2AE", "sa3d.model_config:PointM2AEConfig"
+        "sa3d.models.point_m2ae:PointM2AE",
+        "sa3d.model_config:PointM2AEConfig",
+        "sa3d.models.point_m2ae_heads:ScaleClassifier",
+        "sa3d.models.point_m2ae_heads:ScaleSegmenter",
     ),
 }
 
@@ -83,6 +97,7 @@ TASKS: dict[str, Task] = {
         "Fine-tuned classifier",
         "Fine-tune for classification, or train it from scratch.",
         reads=("classify", "data.val_fraction"),
+        trains="classifier",
     ),
 }
 

@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sa3d import components
 from sa3d.errors import ConfigError
-from sa3d.model_config import BackboneConfig, Frozen, PointMAEConfig, Positive
+from sa3d.model_config import DEFAULT, BackboneConfig, Frozen, PointMAEConfig, Positive
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -88,20 +96,23 @@ def _of_its_backbone(values: object) -> object:
     """A `model` section read as the settings of the backbone that it names."""
     if not isinstance(values, Mapping):
         return values
-    return settings_class(values).model_validate(values)
+    try:
+        kind = settings_class(values)
+    except ConfigError as error:
+        wrong = PydanticCustomError("backbone", "{said}", {"said": str(error)})
+        line = InitErrorDetails(type=wrong, loc=("backbone",), input=values["backbone"])
+        raise ValidationError.from_exception_data("model", [line]) from None
+    return kind.model_validate(values)
 
 
 def settings_class(model: Mapping[str, Any]) -> type[BackboneConfig]:
     """The settings of the backbone that a `model` section names; Point-MAE's where it names none.
 
     Raises:
-        ValueError: it is not registered.
+        ConfigError: it is not registered.
     """
-    name = str(model.get("backbone", "point-mae"))
-    try:
-        components.require(components.BACKBONES, "backbone", name)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
+    name = str(model.get("backbone", DEFAULT))
+    components.require(components.BACKBONES, "backbone", name)
     found: type[BackboneConfig] = components.load_at(components.BACKBONES[name].settings)
     return found
 
@@ -249,8 +260,7 @@ class ClassifyConfig(OptimConfig):
     dropout: float = Field(0.5, ge=0.0, lt=1.0, description="in the classification head")
     pooling: str | None = Field(
         None,
-        description="tokens to one feature; null: the backbone's own (point-mae: cls_max; "
-        "point-m2ae: sum of mean and maximum, or concat)",
+        description="tokens to one feature: one of the backbone's `poolings`; null: its first",
     )
     test_every_epoch: bool = Field(
         False, description="also read test each epoch, for the labelled `best-on-test` extra"
@@ -320,6 +330,11 @@ class ExperimentConfig(Frozen):
         decoded = found.method == "sa3df" and self.model.decodes_features
         term: PointTerm = "teacher_decoded_nograd" if decoded else "ground_truth_grad"
         return found.model_copy(update={"point_term": term})
+
+    @property
+    def pooling(self) -> str:
+        """`classify.pooling`, or the backbone's own."""
+        return self.classify.pooling or self.model.poolings[0]
 
     def dotted(self) -> dict[str, Any]:
         """Flat ``section.key`` view, for logging."""

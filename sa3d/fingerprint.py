@@ -111,6 +111,11 @@ def stage_settings(task: str, config: ExperimentConfig, arm: str) -> dict[str, A
         "model": tree["model"],
         "data.points": config.data.points,
     }
+    # what a field of the program resolves stands resolved, so that saying it changes nothing
+    tree["classify"]["pooling"] = config.pooling
+    if task == PRETRAIN or TASKS[require(TASKS, "task", task)].trains is None:
+        for key in config.model.fine_tuning:
+            del found["model"][key]
     if task == PRETRAIN:
         # no validation split here: no label is read and nothing is selected
         stage = config.stage(arm)
@@ -121,7 +126,6 @@ def stage_settings(task: str, config: ExperimentConfig, arm: str) -> dict[str, A
         section["masked"] = stage.masked_of(config.model.num_tokens)
         section["point_term"] = stage.point_term
         return found | {task: section}
-    require(TASKS, "task", task)
     for key in TASKS[task].reads:
         value: Any = tree
         for part in key.split("."):
@@ -237,6 +241,9 @@ def code_of(roots: Iterable[str]) -> dict[str, Path]:
 def _roots(task: str, settings: Mapping[str, Any]) -> list[str]:
     """Modules of the task and of the components that its settings name."""
     found = {TASKS[task].where}
+    trains = TASKS[task].trains
+    if trains is not None:
+        found.add(getattr(BACKBONES[settings["model"]["backbone"]], trains))
     for section in settings.values():
         for key in _NAMING.keys() & (section if isinstance(section, dict) else {}):
             found.add(place(_NAMING[key][require(_NAMING[key], key, section[key])]))

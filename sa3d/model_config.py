@@ -17,11 +17,19 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+DEFAULT = "point-mae"  # the backbone of a `model` section that names none
+
+
 class BackboneConfig(Frozen):
     """What every other part of the program may know of a backbone's settings."""
 
     #: ways in which its classifier makes one feature of its tokens; the first is the default
     poolings: ClassVar[tuple[str, ...]]
+    #: settings that no weight knows of: a model may be fine-tuned with others than it was
+    #: pre-trained with (Point-MAE: 64 patches, then 128 for ScanObjectNN)
+    regrouping: ClassVar[frozenset[str]] = frozenset()
+    #: settings that pre-training and frozen features do not read
+    fine_tuning: ClassVar[frozenset[str]] = frozenset()
     #: whether its decoder reads points out of features alone (sa3df's teacher-decoded term)
     decodes_features: ClassVar[bool] = False
 
@@ -42,6 +50,7 @@ class PointMAEConfig(BackboneConfig):
     """Point-MAE: one scale of patches, a plain transformer. Defaults are the published ones."""
 
     poolings: ClassVar = ("cls_max",)
+    regrouping: ClassVar = frozenset({"groups", "group_size"})
     decodes_features: ClassVar = True
 
     backbone: Literal["point-mae"] = Field("point-mae", description="this architecture")
@@ -77,6 +86,8 @@ class PointM2AEConfig(BackboneConfig):
     """Point-M2AE: three scales of patches, fine to coarse. Defaults are the published ones."""
 
     poolings: ClassVar = ("sum", "concat")
+    regrouping: ClassVar = frozenset({"groups", "group_sizes"})
+    fine_tuning: ClassVar = frozenset({"radii"})
 
     backbone: Literal["point-m2ae"] = Field("point-m2ae", description="this architecture")
     groups: Scales = Field((512, 256, 64), description="patches of each scale, fine to coarse")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sa3d.components import nearest
 from sa3d.config import ExperimentConfig, Source, settings_class
 from sa3d.errors import ConfigError
+from sa3d.model_config import DEFAULT
 from sa3d.paths import params_file, processed
 
 
@@ -147,7 +148,7 @@ def _another_backbone(before: Any, after: Any) -> bool:
     """Whether ``after`` names a backbone that ``before`` is not of."""
     if not (isinstance(before, dict) and isinstance(after, dict) and "backbone" in after):
         return False
-    return bool(after["backbone"] != before.get("backbone", "point-mae"))
+    return bool(after["backbone"] != before.get("backbone", DEFAULT))
 
 
 def _shared(pretrain: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +161,8 @@ def _shared(pretrain: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[st
 
 
 def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    # another backbone clears the settings of the one before: it must not clear overrides
-    for item in sorted(overrides, key=lambda item: not item.startswith("model.backbone=")):
+    layers: list[dict[str, Any]] = []
+    for item in overrides:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {item}: expected section.key=value, as in pretrain.lr=0.001")
@@ -176,8 +177,16 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
                 value = text
         for part in reversed(key.strip().split(".")):
             value = {part: value}
-        values = _merge(values, value)
+        layers.append(value)
+    # another backbone clears the settings of the one before: it must not clear overrides
+    layers.sort(key=lambda layer: "backbone" not in (_mapping(layer.get("model")) or ()))
+    for layer in layers:
+        values = _merge(values, layer)
     return values
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 def _validate(kind: Any, values: Any, where: str, path: Path, overrides: Sequence[str] = ()) -> Any:
@@ -199,11 +208,9 @@ def _validate(kind: Any, values: Any, where: str, path: Path, overrides: Sequenc
 
 
 def _explain(kind: Any, item: Any, where: str, values: Mapping[str, Any]) -> str:
-    location = [str(part) for part in item["loc"]]
-    if location[:1] == ["model"] and len(location) > 1:
+    location = inner = [str(part) for part in item["loc"]]
+    if location[:1] == ["model"] and location[1:] not in ([], ["backbone"]):
         kind, inner = settings_class(values["model"]), location[1:]
-    else:
-        inner = location
     model = _model_at(kind, inner[:-1])
     key = ".".join([where, *location])
     if item["type"] == "extra_forbidden" and model is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.store import check_cloud, unit_sphere
-from sa3d.errors import DataError
+from sa3d.errors import CheckpointError, DataError
 
 BATCH = 64  # clouds a forward pass
 
@@ -31,7 +31,7 @@ class FeatureModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        from pydantic import TypeAdapter
+        from pydantic import TypeAdapter, ValidationError
 
         from sa3d.config import ModelConfig
         from sa3d.fingerprint import model_card
@@ -39,7 +39,11 @@ class FeatureModel:
         from sa3d.tasks.exported import load_pretrained
 
         self.card = model_card(folder)
-        settings = TypeAdapter(ModelConfig).validate_python(self.card["model"])
+        try:
+            settings = TypeAdapter(ModelConfig).validate_python(self.card["model"])
+        except ValidationError as error:
+            said = str(error.errors()[0]["msg"])
+            raise CheckpointError(f"{folder} is of a model unknown here: {said}") from None
         self._least = settings.least_points
         self._backbone = build_backbone(settings)
         self._backbone.load_student(load_pretrained(folder, settings))

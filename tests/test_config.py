@@ -68,6 +68,9 @@ def test_another_backbone_brings_its_own_settings() -> None:
     assert small.stage("method").masked_of(64) == small.stage("baseline").masked_of(64) == 51
     given = load("demo", "model.groups=[128, 64, 32]", "model.backbone=point-m2ae").model
     assert given == PointM2AEConfig(groups=(128, 64, 32)), "in whatever order they are given"
+    whole = load("demo", "model.groups=[128, 64, 32]", "model={backbone: point-m2ae}").model
+    spaced = load("demo", "model.groups=[128, 64, 32]", " model.backbone =point-m2ae").model
+    assert whole == spaced == given
     again = TypeAdapter(ExperimentConfig).validate_python(small.model_dump(mode="json"))
     assert again == small
 
@@ -82,7 +85,10 @@ def test_published_recipe_of_point_m2ae() -> None:
     assert method.point_term == "ground_truth_grad"
     assert config.data.points == 2048
     assert load("point-m2ae-sa3d").stage("method").gc_depth == 4
+    assert config.svm.official_c == 0.012
     plain = load("point-m2ae")
+    share = plain.classify.label_smoothing / 40  # of each class, the true one's included
+    assert (1 - 39 * share, share) == pytest.approx((0.7, 0.3 / 39), abs=1e-6)
     assert (plain.pretrain.method, plain.baseline, plain.pretrain.masked_of(64)) == (
         "mae",
         None,
@@ -151,7 +157,12 @@ def test_set_null() -> None:
         (["pretrain.method=mae"], "mask=gc needs a GC predictor"),
         (["pretrain.method=sa3d", "pretrain.point_term=teacher_decoded_grad"], "needs method=sa3"),
         (["classify.pooling=concat"], "model.backbone=point-mae pools by cls_max"),
-        (["model.backbone=point-mea"], "unknown backbone 'point-mea' (did you mean 'point-mae'?)"),
+        (
+            ["model.backbone=point-mea"],
+            "--set: experiments.demo.model.backbone = 'point-mea': unknown backbone 'point-mea' "
+            "(did you mean 'point-mae'?)",
+        ),
+        (["model.backbone=null"], "experiments.demo.model.backbone = None: unknown backbone"),
         (["model.backbone=point-m2ae", "model.group_size=3"], "(did you mean 'group_sizes'?)"),
         (["model.backbone=point-m2ae", "model.heads=5"], "96 is no multiple of 5"),
         (

@@ -124,7 +124,7 @@ def test_every_parameter_of_the_backbone_trains(backbone):
     progress = Progress(39, 40, 0, 1, torch.Generator().manual_seed(0))
     method.training_step(SimpleNamespace(points=points), progress)["loss"].backward()
     assert [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
-    with pytest.raises(ConfigError, match="backbone=bag has no head for part segmentation"):
+    with pytest.raises(ConfigError, match="backbone=bag has no model for part segmentation"):
         models.build_segmenter(config.model, 5, 2)
 
 

@@ -219,3 +219,32 @@ def test_importing_it_costs_no_torch() -> None:
     code = "import sys, sa3d.fingerprint; print([m for m in ('torch', 'h5py') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+SCALES = ("model.backbone=point-m2ae", "model.groups=[24, 12, 8]", "model.group_sizes=[4, 4, 4]")
+
+
+def test_pooling_said_or_left_to_the_backbone_is_the_same_run(tiny: Path) -> None:
+    assert mark(tiny, "classify", "classify.pooling=cls_max") == mark(tiny, "classify")
+    plain = mark(tiny, "classify", *SCALES)
+    assert mark(tiny, "classify", *SCALES, "classify.pooling=sum") == plain
+    assert mark(tiny, "classify", *SCALES, "classify.pooling=concat") != plain
+
+
+def test_what_only_fine_tuning_reads_does_not_repeat_pre_training(tiny: Path) -> None:
+    near = (*SCALES, "model.radii=[0.1, 0.2, 0.3]")
+    for task in ("pretrain", "svm"):
+        assert mark(tiny, task, *SCALES) == mark(tiny, task, *near)
+    assert mark(tiny, "classify", *SCALES) != mark(tiny, "classify", *near)
+
+
+def test_heads_count_for_the_task_that_trains_them_alone() -> None:
+    whole = {
+        name: fp.code_of(fp._roots(name, SECTIONS)) for name in ("pretrain", "svm", "classify")
+    }
+    head = "sa3d.models.point_mae_heads"
+    assert {name for name, found in whole.items() if head in found} == {"classify"}
+    assert not any("m2ae" in module for found in whole.values() for module in found)
+
+
+SECTIONS = {"model": {"backbone": "point-mae"}, "pretrain": {"mask": "gc", "augment": "none"}}

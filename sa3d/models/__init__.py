@@ -12,27 +12,28 @@ Tensors are channel-last. Boolean masks: True = masked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sa3d import components
 from sa3d.errors import ConfigError
 
 if TYPE_CHECKING:
     from sa3d.config import ExperimentConfig
+    from sa3d.model_config import BackboneConfig
     from sa3d.models.backbone import Backbone
-    from sa3d.models.classifier import Classifier
+    from sa3d.models.heads import Classifier, Segmenter
     from sa3d.models.method import Method
-    from sa3d.models.segmentation import Segmenter
 
 
-def _backbone_class(model: Any) -> type[Backbone]:
-    found: type[Backbone] = components.load(components.BACKBONES, "backbone", model.backbone)
-    return found
+def _architecture(model: BackboneConfig) -> components.Architecture:
+    name = components.require(components.BACKBONES, "backbone", model.backbone)
+    return components.BACKBONES[name]
 
 
-def build_backbone(model: Any) -> Backbone:
+def build_backbone(model: BackboneConfig) -> Backbone:
     """A backbone with random weights from the ``model`` section of an experiment."""
-    return _backbone_class(model).from_config(model)
+    kind: type[Backbone] = components.load_at(_architecture(model).where)
+    return kind.from_config(model)
 
 
 def build_method(
@@ -78,19 +79,24 @@ def build_method(
 
 def build_classifier(config: ExperimentConfig, num_classes: int) -> Classifier:
     """A classifier with random weights; ``load_encoder`` gives it a pre-trained encoder."""
-    pooling = config.classify.pooling or config.model.poolings[0]
-    return _backbone_class(config.model).classifier(
-        config.model, num_classes, config.classify.dropout, pooling
-    )
+    kind = components.load_at(_architecture(config.model).classifier)
+    found: Classifier = kind(config.model, num_classes, config.classify.dropout, config.pooling)
+    return found
 
 
 def build_segmenter(
-    model: Any, num_parts: int, num_categories: int, dropout: float = 0.5
+    model: BackboneConfig, num_parts: int, num_categories: int, dropout: float = 0.5
 ) -> Segmenter:
     """A part segmentation model with random weights, from the ``model`` section of an experiment;
     ``load_encoder`` gives it a pre-trained encoder.
 
     Raises:
-        ConfigError: an encoder that this model cannot read.
+        ConfigError: the backbone has none, or none for such an encoder.
     """
-    return _backbone_class(model).segmenter(model, num_parts, num_categories, dropout)
+    where = _architecture(model).segmenter
+    if where is None:
+        raise ConfigError(
+            f"model.backbone={model.backbone} has no model for part segmentation; use another"
+        )
+    found: Segmenter = components.load_at(where)(model, num_parts, num_categories, dropout)
+    return found

@@ -13,17 +13,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sa3d.errors import ConfigError
 from sa3d.masking import Mask
-
-if TYPE_CHECKING:
-    from sa3d.models.classifier import Classifier
-    from sa3d.models.segmentation import Segmenter
 
 
 @dataclass(frozen=True)
@@ -94,36 +89,6 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def from_config(cls, config: Any) -> Backbone:
         """The backbone of its own section of ``params.yaml``."""
-
-    @classmethod
-    @abstractmethod
-    def classifier(cls, config: Any, num_classes: int, dropout: float, pooling: str) -> Classifier:
-        """A classifier whose encoder takes this backbone's pre-trained weights.
-
-        Args:
-            config: the backbone's own settings.
-            num_classes: outputs.
-            dropout: in the head.
-            pooling: one of the ``poolings`` of its settings.
-        """
-
-    @classmethod
-    def segmenter(
-        cls, config: Any, num_parts: int, num_categories: int, dropout: float
-    ) -> Segmenter:
-        """A part segmentation model whose encoder takes this backbone's pre-trained weights;
-        a backbone may have none.
-
-        Args:
-            config: the backbone's own settings.
-            num_parts: outputs a point, over all categories.
-            num_categories: kinds of object; the model is told which one a cloud is.
-            dropout: in the head.
-
-        Raises:
-            ConfigError: there is none, or none for such an encoder.
-        """
-        raise ConfigError(f"model.backbone={config.backbone} has no head for part segmentation")
 
     @abstractmethod
     def group(self, points: Tensor) -> Groups:

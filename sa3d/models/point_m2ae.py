@@ -19,11 +19,9 @@ from sa3d.losses import patch_chamfer
 from sa3d.masking import Mask, take
 from sa3d.model_config import PointM2AEConfig
 from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, Groups, PointLoss
-from sa3d.models.classifier import Classifier, ScaleClassifier
 from sa3d.models.patches import PatchEmbed, PositionMLP
 from sa3d.models.propagation import Propagation
 from sa3d.models.scales import Ragged, ScaleGroups, cloud_members, group_scales, project_mask
-from sa3d.models.segmentation import ScaleSegmenter, Segmenter
 from sa3d.models.transformer import Stack, drop_rates, init_weights, token
 
 
@@ -74,8 +72,10 @@ class ScaleTrunk(nn.Module):
             visible: patches of each scale that are encoded, None for all. The others keep
                 their embedding: it enters the coarser scale's batch statistics and masked
                 patches, and nothing that is visible.
-            local: tokens attend within the radius of their scale.
+            local: tokens attend within the radius of their scale; of whole clouds only, as a
+                padding token would see nothing.
         """
+        assert visible is None or not local
         found: list[Tensor] = []
         for number, scale in enumerate(groups.scales):
             below = point_ops.group(found[-1], scale.index) if found else scale.patches
@@ -87,20 +87,21 @@ class ScaleTrunk(nn.Module):
             encoded = stack(
                 tokens if rows is None else take(tokens, rows.slots),
                 self.pos[number](centers),
-                self._attend(centers, rows, self.radii[number] if local else None),
+                _within(centers, self.radii[number]) if local else _unpadded(rows),
             )
             found.append(encoded if rows is None else rows.put(encoded, tokens))
         return found
 
-    @staticmethod
-    def _attend(centers: Tensor, rows: Ragged | None, radius: float | None) -> Tensor | None:
-        """(B, 1 or n, n) bool: which tokens each one sees; None: all."""
-        attend = None if rows is None else rows.valid.unsqueeze(1)
-        if radius is not None:
-            gap = (centers.unsqueeze(2) - centers.unsqueeze(1)).square().sum(-1)
-            near = gap < radius * radius  # direct differences: a token is at 0 from itself
-            attend = near if attend is None else near & attend
-        return attend
+
+def _within(centers: Tensor, radius: float) -> Tensor:
+    """(B, n, n) bool: which tokens are nearer than ``radius``, a token itself among them."""
+    gap = (centers.unsqueeze(2) - centers.unsqueeze(1)).square().sum(-1)
+    return gap < radius * radius
+
+
+def _unpadded(rows: Ragged | None) -> Tensor | None:
+    """(B, 1, n) bool: which tokens are no padding; None: none is."""
+    return None if rows is None or rows.valid is None else rows.valid.unsqueeze(1)
 
 
 class PointM2AEEncoder(Encoder):
@@ -118,8 +119,9 @@ class PointM2AEEncoder(Encoder):
             _, middle, top = self.trunk(groups)
             masked = torch.zeros(middle.shape[:2], dtype=torch.bool, device=middle.device)
             return ScaleEncoded(self.norms[2](top), self.norms[1](middle), masked)
-        fine, masked, coarse = project_mask(groups, mask)
-        _, middle, top = self.trunk(groups, Ragged.of(~fine, ~masked, ~coarse))
+        fine, masked, _ = project_mask(groups, mask)
+        visible = [*Ragged.of(~fine, ~masked), Ragged(mask.visible, None)]
+        _, middle, top = self.trunk(groups, visible)
         middle = self.norms[1](middle).masked_fill(masked.unsqueeze(2), 0.0)
         return ScaleEncoded(self.norms[2](take(top, mask.visible)), middle, masked)
 
@@ -181,25 +183,6 @@ class PointM2AE(Backbone):
     def from_config(cls, config: PointM2AEConfig) -> PointM2AE:
         """See the base class."""
         return cls(config)
-
-    @classmethod
-    def classifier(
-        cls, config: PointM2AEConfig, num_classes: int, dropout: float, pooling: str
-    ) -> Classifier:
-        """See the base class."""
-        return ScaleClassifier(
-            ScaleTrunk(config), config.groups, config.group_sizes, num_classes, dropout, pooling
-        )
-
-    @classmethod
-    def segmenter(
-        cls, config: PointM2AEConfig, num_parts: int, num_categories: int, dropout: float
-    ) -> Segmenter:
-        """See the base class."""
-        encoder = PointM2AEEncoder(config)
-        return ScaleSegmenter(
-            encoder, config.groups, config.group_sizes, num_parts, num_categories, dropout
-        )
 
     def group(self, points: Tensor) -> ScaleGroups:
         """See the base class."""

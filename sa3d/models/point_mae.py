@@ -12,9 +12,7 @@ from sa3d.losses import patch_chamfer
 from sa3d.masking import Mask, take
 from sa3d.model_config import PointMAEConfig
 from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, Groups, PointLoss
-from sa3d.models.classifier import Classifier, PlainClassifier
 from sa3d.models.patches import PatchEmbed, PositionMLP, group_points
-from sa3d.models.segmentation import PlainSegmenter, Segmenter
 from sa3d.models.transformer import Stack, drop_rates, init_weights, token
 
 
@@ -83,32 +81,6 @@ class PointMAE(Backbone):
     def from_config(cls, config: PointMAEConfig) -> PointMAE:
         """See the base class."""
         return cls(config)
-
-    @classmethod
-    def classifier(
-        cls, config: PointMAEConfig, num_classes: int, dropout: float, pooling: str
-    ) -> Classifier:
-        """See the base class."""
-        encoder = PointMAEEncoder(config)
-        return PlainClassifier(
-            encoder, config.dim, config.groups, config.group_size, num_classes, dropout
-        )
-
-    @classmethod
-    def segmenter(
-        cls, config: PointMAEConfig, num_parts: int, num_categories: int, dropout: float
-    ) -> Segmenter:
-        """See the base class; the encoder must have at least three blocks."""
-        encoder = PointMAEEncoder(config)
-        return PlainSegmenter(
-            encoder,
-            config.dim,
-            config.groups,
-            config.group_size,
-            num_parts,
-            num_categories,
-            dropout,
-        )
 
     def group(self, points: Tensor) -> Groups:
         """See the base class."""

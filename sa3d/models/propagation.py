@@ -46,25 +46,3 @@ class Propagation(nn.Module):
         x = functional.gelu(self.fuse_norm(self.fuse(both)))
         hidden = functional.gelu(self.unit1_norm(self.unit1(x)))
         return functional.gelu(self.unit2_norm(self.unit2(hidden)) + x)
-
-
-class FeaturePropagation(nn.Module):
-    """PointNet++'s: a point, beside the features of its three nearest centres weighted by
-    1 / d^2, then two layers with BatchNorm and ReLU (section 3.4)."""
-
-    def __init__(self, coarse: int, hidden: int, dim: int) -> None:
-        super().__init__()
-        self.lift = nn.Linear(3 + coarse, hidden)  # of [point, interpolated]
-        self.lift_norm = RowNorm(hidden)
-        self.out = nn.Linear(hidden, dim)
-        self.out_norm = RowNorm(dim)
-
-    def forward(self, points: Tensor, centers: Tensor, tokens: Tensor) -> Tensor:
-        """(B, N, dim) at ``points`` (B, N, 3), from tokens (B, m, coarse) at centers (B, m, 3)."""
-        weight_point, weight_token = self.lift.weight.tensor_split([3], dim=1)
-        # interpolation is linear too, so it may come second: the m tokens are lifted, not N points
-        lifted = functional.linear(tokens, weight_token)
-        carried = point_ops.interpolate(points, centers, lifted, k=min(3, centers.shape[1]))
-        x = functional.linear(points, weight_point, self.lift.bias) + carried
-        x = functional.relu(self.lift_norm(x))
-        return functional.relu(self.out_norm(self.out(x)))

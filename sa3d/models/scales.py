@@ -79,7 +79,7 @@ class Ragged(NamedTuple):
     """Some patches of each sample, another number in each: padded to the longest row."""
 
     slots: Tensor  # (B, n) int64; a row's own patches ascending, then others as padding
-    valid: Tensor  # (B, n) bool, False = padding
+    valid: Tensor | None  # (B, n) bool, False = padding; None: all rows are as long
 
     @classmethod
     def of(cls, *flags: Tensor) -> list[Ragged]:
@@ -98,5 +98,7 @@ class Ragged(NamedTuple):
 
     def put(self, values: Tensor, into: Tensor) -> Tensor:
         """``into`` (B, G, C) with ``values`` (B, n, C) at their patches; padding writes nothing."""
-        rows = torch.where(self.valid.unsqueeze(2), values.to(into.dtype), take(into, self.slots))
+        rows = values.to(into.dtype)
+        if self.valid is not None:
+            rows = torch.where(self.valid.unsqueeze(2), rows, take(into, self.slots))
         return into.scatter(1, self.slots.unsqueeze(2).expand_as(rows), rows)

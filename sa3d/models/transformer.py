@@ -90,7 +90,8 @@ class Stack(nn.Module):
         if attend is not None:
             attend = attend.unsqueeze(1)
             if x.device.type == "cpu":  # the explicit form adds; made once for all blocks
-                attend = torch.zeros(attend.shape).masked_fill_(~attend, float("-inf"))
+                bias = torch.zeros(attend.shape, device=attend.device)
+                attend = bias.masked_fill_(~attend, float("-inf"))
         for block in self.blocks:
             x = block(x + pos, attn_mask=attend)
         return x

@@ -276,7 +276,9 @@ def headline(experiment: Experiment, rows: Sequence[TaskRow]) -> Headline:
     """
     labels = [arm_label(experiment, arm) for arm in experiment.arms]
     data = experiment.data.get("name") or "unnamed data"
-    title = " vs ".join(labels) + f" on {data}" if labels else f"{experiment.name} on {data}"
+    backbone = experiment.setting("model.backbone")
+    where = f" on {data}" + (f", {backbone}" if backbone else "")
+    title = (" vs ".join(labels) or experiment.name) + where
     usable = [row for row in rows if row.finished]
     if not usable:
         return Headline(title, "No run finished: there is no result to report.", "")

@@ -24,7 +24,7 @@ from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
 from sa3d.errors import TrainingError
 from sa3d.models import build_classifier
-from sa3d.models.classifier import Classifier
+from sa3d.models.heads import Classifier
 from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, save_predictions, scores
 from sa3d.tasks.exported import export_model, load_pretrained
 from sa3d.tasks.run import (
@@ -161,7 +161,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result | None:
     classifier = build_classifier(config, clouds.num_classes)
     loaded = ""
     if run.init is not None:
-        loaded = str(classifier.load_encoder(load_pretrained(run.init, config.model)))
+        loaded = str(classifier.load_encoder(load_pretrained(run.init, config.model, regroup=True)))
     classifier.to(run.device)
     describe(run, config)
 
@@ -268,6 +268,8 @@ def _protocol(
         "train_sampling": "random subset of 1.17 times as many farthest points, new each epoch",
         "sampling": SAMPLING,
         "augmentation": settings.augment,
+        "pooling": config.pooling,
+        "label_smoothing": settings.label_smoothing,
         "layer_decay": _layer_decay(config, run),
         "epochs": settings.epochs,
         "steps": fitted.steps,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from pydantic import BaseModel
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -16,10 +15,11 @@ from sa3d import __version__
 from sa3d.errors import CheckpointError
 from sa3d.files import write_whole
 from sa3d.fingerprint import MODEL_FILE, WEIGHTS_FILE, find_model, model_card
+from sa3d.model_config import BackboneConfig
 from sa3d.tasks.run import write_json
 
 FORMAT = 1
-# settings that change training but not the shape of anything
+# settings that change training but no weight's meaning
 _SHAPELESS = {"drop_path"}
 
 
@@ -39,12 +39,15 @@ def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, A
     write_json(folder / MODEL_FILE, {**stamp, **card})
 
 
-def load_pretrained(path: Path, model: BaseModel) -> dict[str, Tensor]:
+def load_pretrained(
+    path: Path, model: BackboneConfig, *, regroup: bool = False
+) -> dict[str, Tensor]:
     """Weights of a pre-trained model for the architecture ``model``.
 
     Args:
         path: a run folder or its ``model`` folder.
         model: the ``model`` section of the experiment that wants them.
+        regroup: the model is trained on: it may cut clouds into other patches.
 
     Raises:
         CheckpointError: no model there, damaged, not a pre-trained one, or of another
@@ -61,9 +64,13 @@ def load_pretrained(path: Path, model: BaseModel) -> dict[str, Tensor]:
             "of `sa3d pretrain`"
         )
     wanted, found = model.model_dump(mode="json"), card.get("model", {})
+    free = _SHAPELESS | model.fine_tuning | (model.regrouping if regroup else set())
+    keys = sorted((wanted.keys() | found.keys()) - free)
+    if wanted["backbone"] != found.get("backbone"):
+        keys = ["backbone"]  # no other setting can be compared
     differing = [
         f"{key}={found.get(key)} there, {key}={wanted.get(key)} here"
-        for key in sorted((wanted.keys() | found.keys()) - _SHAPELESS)
+        for key in keys
         if wanted.get(key) != found.get(key)
     ]
     if differing:

@@ -193,12 +193,18 @@ def patch_state(data: Explained, cloud: int) -> NDArray[np.uint8]:
 
 
 def rebuilt_points(data: Explained, cloud: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The R rebuilt points (R, 3) and the state of the patch each belongs to (R,)."""
+    """The R rebuilt points (R, 3) and the state of the patch each belongs to (R,).
+
+    A point that two patches rebuild together comes once, as hard if one of them is.
+    """
     patches = data.rebuilt[cloud]
     states = np.repeat(patch_state(data, cloud)[data.mask[cloud]], patches.shape[1])
     points = patches.reshape(-1, 3)
     there = ~np.isnan(points).any(axis=1)
-    return points[there], states[there]
+    order = np.argsort(states[there], kind="stable")[::-1]  # hard ones first: the first is kept
+    _, first = np.unique(points[there][order], axis=0, return_index=True)
+    chosen = np.sort(order[first])
+    return points[there][chosen], states[there][chosen]
 
 
 def _nearest(data: Explained, cloud: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from tiny import build, clouds, experiment
 
 from sa3d import models
 from sa3d.errors import CheckpointError
-from sa3d.models.classifier import PlainClassifier
+from sa3d.models.point_mae_heads import PlainClassifier
 from sa3d.params import load_experiment
 
 

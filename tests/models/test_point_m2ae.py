@@ -16,7 +16,8 @@ from sa3d.masking import Mask, take
 from sa3d.masking.random import RandomMask
 from sa3d.models.explain import explain
 from sa3d.models.mae import MAE
-from sa3d.models.point_m2ae import PointM2AE, ScaleTrunk
+from sa3d.models.point_m2ae import PointM2AE, ScaleTrunk, _within
+from sa3d.models.point_m2ae_heads import ScaleClassifier
 from sa3d.models.scales import Ragged, ScaleGroups, group_scales, project_mask
 from sa3d.params import load_experiment
 
@@ -106,6 +107,7 @@ def test_published_sizes():
 def test_ragged_rows_hold_the_flagged_patches_and_write_nothing_else(flags):
     chosen = torch.tensor(flags)
     (rows,) = Ragged.of(chosen)
+    assert rows.valid is not None
     assert rows.slots.shape[1] == int(chosen.sum(1).max())
     for row, slots, valid in zip(chosen, rows.slots, rows.valid, strict=True):
         assert slots[valid].tolist() == row.nonzero()[:, 0].tolist()
@@ -155,17 +157,30 @@ def test_loss_and_gradients_are_those_of_the_looping_form(training):
 
 
 def test_tokens_within_the_radius_are_those_of_the_looping_form():
-    backbone = make(radii=[0.5, 0.8, 1.0])
+    radii = (1.2, 1.6, 2.0)
+    backbone = make(radii=list(radii))
     points = clouds(2, 3).points
     groups = backbone.group(points)
     plain = PlainM2AE(backbone)
     every = [[torch.arange(s.centers.shape[1])] * 2 for s in groups.scales]
-    theirs = plain.encode(plain.groups(points), every, (0.5, 0.8, 1.0))
+    theirs = plain.encode(plain.groups(points), every, radii)
+    for scale, radius in zip(groups.scales, radii, strict=True):
+        seen = _within(scale.centers, radius).float().mean()
+        assert 2 / scale.centers.shape[1] < seen < 0.9, "neighbours, and not all"
     ours = backbone.encoder.trunk(groups, local=True)
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
     everywhere = backbone.encoder.trunk(groups)
     assert not torch.allclose(ours[0], everywhere[0], atol=1e-3), "the radius must matter here"
+
+
+def test_a_token_at_the_radius_is_not_within_it():
+    centers = torch.tensor([[[0.0, 0, 0], [0.5, 0, 0], [0, 0.4375, 0]]])
+    assert _within(centers, 0.5)[0].tolist() == [
+        [True, False, True],
+        [False, True, False],  # 0.664 from the third
+        [True, False, True],
+    ]
 
 
 # --- what must not be seen ---------------------------------------------------------------
@@ -317,7 +332,7 @@ def test_pictures_show_points_of_the_cloud_and_points_of_masked_members():
 def test_a_classifier_takes_the_trunk_and_leaves_the_norms(pooling):
     config = experiment(SCALES)
     student = build(config)
-    classifier = PointM2AE.classifier(config.model, 5, 0.0, pooling)
+    classifier = ScaleClassifier(config.model, 5, 0.0, pooling)
     report = classifier.load_encoder(student.student_state())
     assert {name.partition(".")[0] for name in report.fresh} == {"norm", "head"}
     assert "backbone.encoder.norms.1.weight" in report.unused
@@ -339,7 +354,7 @@ def test_a_classifier_takes_the_trunk_and_leaves_the_norms(pooling):
 
 def test_layers_rise_from_the_finest_embedding_to_the_head():
     config = experiment(SCALES)  # blocks of the scales: 1, 2, 1
-    classifier = PointM2AE.classifier(config.model, 5, 0.0, "sum")
+    classifier = ScaleClassifier(config.model, 5, 0.0)
     ids = classifier.layer_ids()
     assert classifier.num_layers == 4
     assert ids.keys() == {name for name, _ in classifier.named_parameters()}
