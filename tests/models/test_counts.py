@@ -82,3 +82,29 @@ def test_block_and_embedding_layouts():
     }
     assert sum(name.startswith("embed.") for name in shapes) == 18
     assert sum(name.startswith("pos.") for name in shapes) == 4
+
+
+def test_layouts_of_point_m2ae():
+    """Shapes that the converter of published weights will map, one to one (as kernel-1
+    convolutions there)."""
+    backbone = models.build_backbone(load_experiment("point-m2ae").model)
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in backbone.state_dict().items()
+        if name.endswith("weight") and value.dim() == 2
+    }
+
+    def of(prefix: str) -> list[tuple[int, ...]]:
+        return [shape for name, shape in shapes.items() if name.startswith(prefix)]
+
+    trunk = "encoder.trunk."
+    assert of(trunk + "embeds.0.") == [(128, 3), (256, 128), (512, 512), (96, 512)]
+    assert of(trunk + "embeds.1.") == [(96, 96), (96, 96), (192, 192), (192, 192)]
+    assert of(trunk + "embeds.2.") == [(192, 192), (192, 192), (384, 384), (384, 384)]
+    assert [of(f"{trunk}pos.{i}.") for i in range(3)] == [[(c, 3), (c, c)] for c in (96, 192, 384)]
+    block = {name: shape for name, shape in shapes.items() if "stacks.1.blocks.4." in name}
+    assert [*block.values()] == [(576, 192), (192, 192), (768, 192), (192, 768)]
+    assert of("decoder.propagate.") == [(192, 576), (192, 192), (192, 192)]
+    assert [of(f"decoder.{name}.") for name in ("pos", "middle_pos", "head")] == [
+        [(384, 3), (384, 384)], [(192, 3), (192, 192)], [(48, 192)]
+    ]  # fmt: skip
