@@ -334,6 +334,8 @@ def _tracking(
     if not group.main:
         yield Silent()
         return
+    import point_ops  # noqa: F401  (loaded, so that the run's tags name its kernels)
+
     from sa3d.tracking import open_tracker
 
     tags = {

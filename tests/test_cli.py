@@ -194,6 +194,9 @@ def test_the_whole_way(tiny: Path) -> None:
     method = next(work().glob("pretrain-method-*"))
     baseline = next(work().glob("pretrain-baseline-*"))
     assert str(method) in first.stdout
+    told = [json.loads(line) for line in (method / "journal.jsonl").read_text().splitlines()]
+    tags = {k: v for line in told if line["kind"] == "tags" for k, v in line["values"].items()}
+    assert tags["point_ops"] in ("cpp", "torch")
     config = json.loads((method / "config.json").read_text())
     assert config["knowledge_teacher"] == str(baseline / "model")
     before = (method / "result.json").stat().st_mtime_ns
