@@ -1,5 +1,6 @@
 """Says so when a drop-in name stands beside the original it stands in for."""
 
+import importlib.util
 import sys
 import warnings
 from importlib import metadata
@@ -46,7 +47,29 @@ def claim(name: str, here: str) -> None:
     if others:
         warnings.warn(
             f"{name}: this is point-ops-compat, but {', '.join(others)} provides the same name. "
-            "Uninstall one of them: which wins depends on the order of installation.",
+            "Uninstall that one, then reinstall point-ops-compat with --force-reinstall: "
+            "pip removes shared paths whoever wrote them.",
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def check() -> list[str]:
+    """The drop-in names that are not ours, each with what answers for it; empty when all is well.
+
+    Unlike the warning of an import, this also sees an original that is found before our module or
+    was installed over it. Nothing is imported.
+    """
+    return [f"{name}: {found}" for name in ORIGINALS if (found := _stranger(name))]
+
+
+def _stranger(name: str) -> str:
+    """What would answer an import of `name`, or nothing if that is our file."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return "not installed"
+    if spec.origin is None or not spec.has_location:
+        return f"answered by {spec.origin or 'a folder without __init__.py'}"
+    # The call is in every drop-in and nowhere else: an overwritten file has our path, but not it.
+    ours = f'claim("{name}", __file__)'.encode() in Path(spec.origin).read_bytes()
+    return "" if ours else f"answered by {spec.origin}"

@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.metadata
+import shutil
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,3 +169,45 @@ def test_alone_there_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         importlib.reload(chamfer)
+
+
+@pytest.fixture
+def path_only(monkeypatch):
+    """Names are looked up on sys.path, not among the modules of this process."""
+    for name in point_ops_compat.ORIGINALS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("path_only")
+def test_check_is_silent_when_all_names_are_ours():
+    assert point_ops_compat.check() == []
+
+
+def test_check_names_a_package_found_earlier(tmp_path, path_only):
+    (tmp_path / "pointnet2_ops").mkdir()
+    (tmp_path / "pointnet2_ops" / "__init__.py").write_text('__version__ = "3.0.0"\n')
+    (tmp_path / "emd").mkdir()  # without __init__.py a regular package elsewhere comes before it
+    path_only.syspath_prepend(tmp_path)
+    (found,) = point_ops_compat.check()
+    assert found == f"pointnet2_ops: answered by {tmp_path / 'pointnet2_ops' / '__init__.py'}"
+
+
+def test_check_names_a_file_of_ours_that_was_overwritten(tmp_path, path_only):
+    ours = Path(point_ops_compat.__file__).parent
+    shutil.copy(ours / "chamfer.py", tmp_path)
+    shutil.copytree(ours / "emd", tmp_path / "emd")
+    path_only.syspath_prepend(tmp_path)
+    assert point_ops_compat.check() == []
+    (tmp_path / "emd" / "__init__.py").write_text("def earth_mover_distance(): ...\n")
+    (tmp_path / "chamfer.cpython-311-x86_64-linux-gnu.so").touch()  # goes before a .py beside it
+    importlib.invalidate_caches()
+    found = point_ops_compat.check()
+    assert [line.split(": answered by ")[0] for line in found] == ["chamfer", "emd"]
+    assert found[0].endswith(".so")
+
+
+def test_the_advice_puts_our_files_back(monkeypatch):
+    monkeypatch.setattr(point_ops_compat, "rivals", lambda name, here: ["chamfer 2.0"])
+    with pytest.warns(RuntimeWarning, match="Uninstall that one, then .* --force-reinstall"):
+        point_ops_compat.claim("chamfer", chamfer.__file__)
