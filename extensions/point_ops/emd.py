@@ -126,8 +126,10 @@ def assignment(
 def _exact(a: Tensor, b: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
-    cost = squared_distances(a.double(), b.double()).sqrt_().cpu().numpy()
-    rows = [torch.from_numpy(linear_sum_assignment(one)[1]) for one in cost]
+    cost = squared_distances(a.double(), b.double()).sqrt_().cpu()
+    if not bool(torch.isfinite(cost).all()):
+        raise ValueError("a, b: expected finite coordinates")
+    rows = [torch.from_numpy(linear_sum_assignment(one)[1]) for one in cost.numpy()]
     if not rows:
         return torch.empty(a.shape[:2], dtype=torch.int64, device=a.device)
     return torch.stack(rows).to(a.device, torch.int64)

@@ -153,8 +153,14 @@ def interpolate(
         (B, M, C), differentiable in `features` and in both clouds.
 
     Raises:
-        ValueError: as :func:`point_ops.knn` and :func:`three_interpolate`.
+        ValueError: as :func:`point_ops.knn` and :func:`three_interpolate`, or features that are
+            not one row a point.
     """
+    table = _checks.tensor("features", features, "B,N,C")
+    cloud = _checks.cloud("points", points, "B,N,D")
+    if table.shape[:2] != cloud.shape[:2]:
+        expected = f"({', '.join(map(str, cloud.shape[:2]))}, C)"
+        raise ValueError(f"features: expected {expected} as in points, got {tuple(table.shape)}")
     sqdist, idx = knn(queries, points, k)
     weight = 1.0 / (sqdist + eps)
     return three_interpolate(features, idx, weight / weight.sum(-1, keepdim=True))

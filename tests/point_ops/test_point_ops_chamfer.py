@@ -203,6 +203,8 @@ def test_match_cost_gradient():
         (lambda a, b: assignment(a, b, method="fast"), "method"),
         (lambda a, b: assignment(a, b, eps=0), "eps"),
         (lambda a, b: assignment(a, b * torch.nan), "a, b"),
+        (lambda a, b: assignment(a * torch.inf, b, method="exact"), "a, b"),
+        (lambda a, b: assignment(a, b * torch.nan, method="exact"), "a, b"),
         (lambda a, b: earth_movers_distance(a, b, method="best"), "method"),
         (lambda a, b: match_cost(a, b, torch.zeros(2, 4, 3)), "match"),
     ],

@@ -157,6 +157,12 @@ def test_wrong_arguments_are_named(call, word):
         call(torch.zeros(2, 5, 4), torch.zeros(2, 3, 3, dtype=torch.int64), torch.zeros(2, 3, 3))
 
 
+@pytest.mark.parametrize("shape", [(2, 31, 4), (2, 29, 4), (1, 30, 4), (2, 30)])
+def test_interpolation_wants_one_row_a_point(shape):
+    with pytest.raises(ValueError, match=r"^features: expected"):
+        interpolate(cloud(2, 5), cloud(2, 30), torch.zeros(shape))
+
+
 def test_interpolating_at_the_points_returns_the_features():
     points, features = cloud(2, 30), rows(2, 30, 8)
     assert knn(points, points, 1)[0].max() == 0
