@@ -134,7 +134,26 @@ def _backward(
     return (to_a if need[0] else None), (to_b if need[1] else None)
 
 
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.needed = inputs[6:]
+
+
+def _double_backward(ctx: Any, to_a: Tensor, to_b: Tensor) -> tuple[Tensor | None, ...]:
+    grad_ab, grad_ba, a, b, idx_ab, idx_ba = ctx.saved_tensors
+    # An output that was not needed is empty; it depends on nothing, so its flow is zero.
+    u = to_a if ctx.needed[0] else torch.zeros_like(a)
+    v = to_b if ctx.needed[1] else torch.zeros_like(b)
+    wide_ab, wide_ba = idx_ab.unsqueeze(-1).expand_as(a), idx_ba.unsqueeze(-1).expand_as(b)
+    along_ab = 2 * ((u - v.gather(1, wide_ab)) * (a - b.gather(1, wide_ab))).sum(-1)
+    along_ba = 2 * ((v - u.gather(1, wide_ba)) * (b - a.gather(1, wide_ba))).sum(-1)
+    # Linear and symmetric in the clouds: the same operator carries (u, v) to (a, b).
+    on_a, on_b = _op_backward(grad_ab, grad_ba, u, v, idx_ab, idx_ba)
+    return along_ab, along_ba, on_a, on_b, None, None, None, None
+
+
 autograd("chamfer", _backward, _setup)
+autograd("chamfer_backward", _double_backward, _setup_backward)
 
 
 def chamfer(a: Tensor, b: Tensor) -> Chamfer:

@@ -92,7 +92,24 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | Non
     return (to_features if need[0] else None), None, (to_weight if need[2] else None)
 
 
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.need_weight = inputs[4]
+
+
+def _double_backward(ctx: Any, to_features: Tensor, to_weight: Tensor) -> tuple[Tensor | None, ...]:
+    grad, features, idx, weight = ctx.saved_tensors
+    on_grad = _op(to_features, idx, weight)
+    on_weight = _op_backward(grad, to_features, idx, weight, True)[1]
+    on_features = None
+    if ctx.need_weight:  # otherwise that output is empty, and features entered only there
+        on_grad = on_grad + _op(features, idx, to_weight)
+        on_features = _op_backward(grad, features, idx, to_weight, False)[0]
+    return on_grad, on_features, None, on_weight, None
+
+
 autograd("interpolate", _backward, _setup)
+autograd("interpolate_backward", _double_backward, _setup_backward)
 
 
 def three_nn(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

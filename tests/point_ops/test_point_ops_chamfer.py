@@ -72,6 +72,28 @@ def test_gradcheck_in_double():
     assert torch.autograd.gradcheck(lambda a, b: chamfer_l1(a, b, "patch"), (a, b))
 
 
+def test_second_gradients_in_double():
+    a = cloud(2, 5, dtype=torch.float64).requires_grad_()
+    b = cloud(2, 6, dtype=torch.float64, seed=3).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda a, b: chamfer(a, b)[:2], (a, b))
+    assert torch.autograd.gradgradcheck(lambda a, b: chamfer_l1(a, b, "patch"), (a, b))
+    for one, other in ((a, b.detach()), (b, a.detach())):  # one output of the backward is empty
+        assert torch.autograd.gradgradcheck(lambda x, y=other: chamfer(x, y)[:2], one)
+        assert torch.autograd.gradgradcheck(lambda x, y=other: chamfer(y, x)[:2], one)
+
+
+def test_gradient_penalty_equals_that_of_the_distance_matrix():
+    a, b = cloud(2, 9).requires_grad_(), cloud(2, 7, seed=2).requires_grad_()
+    square = (a.unsqueeze(2) - b.unsqueeze(1)).square().sum(-1)
+    plain = square.min(2).values.mean() + square.min(1).values.mean()
+    results = []
+    for loss in (chamfer_l2(a, b), plain):
+        (flow,) = torch.autograd.grad(loss, a, create_graph=True)
+        results.append(torch.autograd.grad(flow.square().sum(), (a, b)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_only_the_asked_gradient():
     a, b = cloud(2, 5).requires_grad_(), cloud(2, 6)
     chamfer_l2(a, b).backward()

@@ -14,40 +14,41 @@ OPS = torch.ops.point_ops
 
 
 def samples():
-    """Name -> arguments of every operator."""
+    """Operator, or operator and case -> arguments."""
     x, y = cloud(2, 12), cloud(2, 7, seed=3)
     xg, yg = x.clone().requires_grad_(), y.clone().requires_grad_()
     idx = torch.randint(0, 12, (2, 5, 3), generator=torch.Generator().manual_seed(0))
     weight = torch.rand(2, 5, 3).requires_grad_()
     features = torch.rand(2, 12, 4).requires_grad_()
+    start = torch.zeros(2, dtype=torch.int64)
     near = OPS.chamfer(x, y)
+    grown = [t.clone().requires_grad_() for t in near[:2]]
+    row_grad = torch.rand(2, 5, 4).requires_grad_()
     return {
-        "fps": (x, torch.zeros(2, dtype=torch.int64), None, 4),
+        "fps": (x, start, None, 4),
+        "fps lengths": (x, start, torch.tensor([12, 5]), 4),
         "knn": (yg, xg, 3),
         "ball_query": (y, x, 0.5, 4),
         "gather": (xg, idx[..., 0]),
-        "gather_backward": (torch.rand(2, 5, 4).requires_grad_(), idx[..., 0], 12),
+        "gather_backward": (row_grad, idx[..., 0], 12),
         "interpolate": (features, idx, weight),
-        "interpolate_backward": (
-            torch.rand(2, 5, 4),
-            features.detach(),
-            idx,
-            weight.detach(),
-            True,
-        ),
+        "interpolate_backward": (row_grad, features, idx, weight, True),
+        "interpolate_backward features": (row_grad, features, idx, weight, False),
         "chamfer": (xg, yg),
-        "chamfer_backward": (near[0], near[1], x, y, near[2], near[3]),
+        "chamfer_backward": (*grown, xg, yg, *near[2:]),
+        "chamfer_backward a": (*grown, xg, yg, *near[2:], True, False),
+        "chamfer_backward b": (*grown, xg, yg, *near[2:], False, True),
         "auction": (x, x.flip(1), 1e-3),
     }
 
 
 def test_every_operator_has_a_sample():
-    assert set(samples()) == set(point_ops.backends())
+    assert {case.split()[0] for case in samples()} == set(point_ops.backends())
 
 
-@pytest.mark.parametrize("name", sorted(samples()))
-def test_opcheck(name):
-    report = torch.library.opcheck(getattr(OPS, name).default, samples()[name])
+@pytest.mark.parametrize("case", sorted(samples()))
+def test_opcheck(case):
+    report = torch.library.opcheck(getattr(OPS, case.split()[0]).default, samples()[case])
     assert set(report.values()) == {"SUCCESS"}
 
 

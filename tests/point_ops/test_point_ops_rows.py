@@ -101,6 +101,19 @@ def test_interpolation_gradients_in_double():
     )
 
 
+def test_second_interpolation_gradients_in_double():
+    features = rows(2, 6, 5, torch.float64).requires_grad_()
+    weight = rows(2, 4, 3, torch.float64, seed=1).requires_grad_()
+    idx = picks(2, 4, 3, below=6)
+    check = torch.autograd.gradgradcheck
+    assert check(lambda f, w: three_interpolate(f, idx, w), (features, weight))
+    assert check(lambda f: three_interpolate(f, idx, weight.detach()), features)
+    assert check(lambda w: three_interpolate(features.detach(), idx, w), weight)
+    queries = cloud(2, 4, dtype=torch.float64, seed=9).requires_grad_()
+    points = cloud(2, 6, dtype=torch.float64).requires_grad_()
+    assert check(lambda *x: interpolate(*x, eps=1e-2), (queries, points, features))
+
+
 def test_gradient_equals_autograd_of_the_reference():
     features, idx = rows(3, 30, 33).requires_grad_(), picks(3, 70, 3, below=30)
     weight = rows(3, 70, 3, seed=4).requires_grad_()
