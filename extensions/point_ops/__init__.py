@@ -3,6 +3,7 @@
 Letters in the shapes: B clouds, N and M points, S samples, K neighbours, C channels, D axes.
 """
 
+from ._native import announce
 from ._registry import backends
 from .ball_query import ball_query
 from .chamfer import Chamfer, chamfer, chamfer_l1, chamfer_l2
@@ -13,6 +14,9 @@ from .interpolate import interpolate, three_interpolate, three_nn
 from .knn import knn
 
 __version__ = "0.1.0"
+
+announce()
+del announce
 
 __all__ = [
     "Chamfer",

@@ -32,12 +32,16 @@ def has_kernel(qualified: str) -> bool:
     return not REASON and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU")
 
 
+def announce() -> None:
+    """Warn of the fallback, unless it was asked for; `point_ops/__init__.py` calls it, once."""
+    if REASON and not FORCED_TORCH:
+        warnings.warn(
+            f"point_ops: no C++ kernels, {REASON}. Plain torch serves on the CPU: correct, slower. "
+            "To build them: install a C++ compiler, then "
+            "`pip install --no-build-isolation --force-reinstall --no-deps ./extensions`.",
+            RuntimeWarning,
+            stacklevel=3,  # the line that imports point_ops
+        )
+
+
 REASON = _load()
-if REASON and not FORCED_TORCH:
-    warnings.warn(
-        f"point_ops: no C++ kernels, {REASON}. Plain torch serves on the CPU: correct, slower. "
-        "To build them: install a C++ compiler, then "
-        "`pip install --no-build-isolation --force-reinstall --no-deps ./extensions`.",
-        RuntimeWarning,
-        stacklevel=2,
-    )

@@ -1,8 +1,10 @@
 """What torch.library promises for every operator, and the backends."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import point_ops
 import pytest
@@ -125,11 +127,11 @@ print(set(point_ops.backends("cpu").values()), [float(t) for t in total])
 """
 
 
-def here():
-    """What the probe prints in this process."""
+def here(code=PROBE):
+    """What `code` prints in this process."""
     printed = []
-    exec(PROBE, {"print": lambda *parts: printed.append(" ".join(map(str, parts)) + "\n")})
-    return printed[0]
+    exec(code, {"print": lambda *parts: printed.append(" ".join(map(str, parts)) + "\n")})
+    return "".join(printed)
 
 
 def test_the_torch_fallback_gives_the_same_numbers():
@@ -138,8 +140,34 @@ def test_the_torch_fallback_gives_the_same_numbers():
     assert here().split("}")[1] == fallback.split("}")[1]
 
 
-@pytest.mark.slow
+def test_without_the_library_the_fallback_says_so_once(tmp_path):
+    skipped = shutil.ignore_patterns("_C*", "__pycache__", "csrc")
+    shutil.copytree(Path(point_ops.__file__).parent, tmp_path / "point_ops", ignore=skipped)
+    (tmp_path / "user.py").write_text("""
+import point_ops
+import point_ops.knn, torch
+point_ops.knn(torch.rand(1, 9, 3), torch.rand(1, 9, 3), 2)
+print(point_ops.__file__, set(point_ops.backends("cpu").values()))
+""")
+    run = in_process("import user", PYTHONPATH=str(tmp_path), POINT_OPS_BACKEND="")
+    assert run.stdout == f"{tmp_path / 'point_ops' / '__init__.py'} {{'torch'}}\n"
+    assert run.stderr.count("RuntimeWarning") == 1
+    assert f"{tmp_path / 'user.py'}:2: RuntimeWarning: point_ops: no C++ kernels" in run.stderr
+
+
+WIDTHS = """
+import hashlib, torch, point_ops
+for n, m in ((300, 20), (300, 1030), (257, 263)):  # the last two fill whole vectors and their tails
+    draw = torch.Generator().manual_seed(n + m)
+    a, b = torch.rand(2, n, 3, generator=draw), torch.rand(2, m, 3, generator=draw)
+    a[0, 5], a[1, 3::17, 1], b[0, ::13, 2], b[1, m - 1] = a[0, 9], torch.nan, torch.nan, torch.nan
+    for one, other in ((a, b), (b, a)):
+        for part in point_ops.chamfer(one, other):
+            print(hashlib.sha256(part.numpy().tobytes()).hexdigest())
+"""
+
+
 @pytest.mark.skipif("cpp" not in point_ops.backends("cpu").values(), reason="no C++ kernels here")
 @pytest.mark.parametrize("width", ["128-bit", "avx2"])
 def test_every_vector_width_gives_the_same_bits(width):
-    assert in_process(PROBE, POINT_OPS_SIMD=width).stdout == here()
+    assert in_process(PROBE + WIDTHS, POINT_OPS_SIMD=width).stdout == here(PROBE + WIDTHS)
