@@ -32,6 +32,7 @@ def examine(device: str = "auto", threads: int | None = None) -> list[Finding]:
         *_packages(),
         *_device(device, threads),
         _kernels(),
+        _drop_ins(),
         _compiler(),
         *_stores(),
     ]
@@ -73,6 +74,17 @@ def _kernels() -> Finding:
     except ImportError as error:
         return Finding("point_ops", f"cannot be imported ({error}); run `make setup`", ok=False)
     return Finding("point_ops", kernels(point_ops.backends()))
+
+
+def _drop_ins() -> Finding:
+    """Whether ``pointnet2_ops`` and its like are ours, where ours are installed."""
+    name = "drop-in names"
+    try:
+        import point_ops_compat
+    except ImportError:
+        return Finding(name, "not installed (extensions/compat)")
+    strangers = point_ops_compat.check()
+    return Finding(name, "; ".join(strangers) or "ours", ok=not strangers)
 
 
 def _compiler() -> Finding:

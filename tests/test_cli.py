@@ -151,7 +151,15 @@ def test_half_downloaded_data(tiny: Path, tmp_path: Path, invoke: Any) -> None:
 def test_doctor(invoke: Any) -> None:
     code, out, _ = invoke("doctor", "--device", "cpu")
     assert code == 0
-    for name in ("torch", "device: cpu", "cpu tuning: ", "point_ops: ", "MLflow: ", "data tiny"):
+    for name in (
+        "torch",
+        "device: cpu",
+        "cpu tuning: ",
+        "point_ops: ",
+        "drop-in names: ours",
+        "MLflow: ",
+        "data tiny",
+    ):
         assert name in out
     code, out, _ = invoke("doctor", "--device", "abacus")
     assert code == 2
