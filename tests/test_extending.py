@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -36,13 +36,21 @@ def block_after(heading: str, text: str = MASK) -> str:
     return found[1]
 
 
+def write_file(text: str, package: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    """The file of a section of the document, where ``package`` finds it as its own."""
+    room = package.__name__.replace(".", "/")
+    path = re.search(rf"\*\*The file\*\*, `{room}/(\w+\.py)`", text)
+    assert path
+    folder = tmp_path / "written"
+    folder.mkdir()
+    (folder / path[1]).write_text(block_after("The file", text))
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+
+
 @pytest.fixture
 def _example_installed(tmp_path, monkeypatch):
     """The document's file where it says it belongs, and its line in the registry."""
-    path = re.search(r"\*\*The file\*\*, `sa3d/masking/(\w+\.py)`", MASK)
-    assert path
-    (tmp_path / path[1]).write_text(block_after("The file"))
-    monkeypatch.setattr(sa3d.masking, "__path__", [*sa3d.masking.__path__, str(tmp_path)])
+    write_file(MASK, sa3d.masking, tmp_path, monkeypatch)
     ((name, where),) = ast.literal_eval("{" + block_after("The line") + "}").items()
     monkeypatch.setitem(components.MASKS, name, where)
     yield
@@ -74,12 +82,7 @@ def test_the_documents_own_test_passes():
 @pytest.fixture
 def backbone(tiny, tmp_path, monkeypatch):
     """The document's backbone and its settings where they belong, its line; its name."""
-    path = re.search(r"\*\*The file\*\*, `sa3d/models/(\w+\.py)`", BACKBONE)
-    assert path
-    folder = tmp_path / "written"
-    folder.mkdir()
-    (folder / path[1]).write_text(block_after("The file", BACKBONE))
-    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+    write_file(BACKBONE, models, tmp_path, monkeypatch)
     written: dict = {}
     exec(block_after("The settings", BACKBONE), vars(model_config), written)
     for name, value in written.items():
@@ -142,12 +145,7 @@ def test_its_settings_are_held_to_their_types(backbone):
 @pytest.fixture
 def task(tiny, tmp_path, monkeypatch):
     """The document's task where it says it belongs, its line in the registry; its name."""
-    path = re.search(r"\*\*The file\*\*, `sa3d/tasks/(\w+\.py)`", TASK)
-    assert path
-    folder = tmp_path / "written"
-    folder.mkdir()
-    (folder / path[1]).write_text(block_after("The file", TASK))
-    monkeypatch.setattr(sa3d.tasks, "__path__", [*sa3d.tasks.__path__, str(folder)])
+    write_file(TASK, sa3d.tasks, tmp_path, monkeypatch)
     line = eval("{" + block_after("The line", TASK) + "}", {"Task": components.Task})
     ((name, entry),) = line.items()
     monkeypatch.setitem(components.TASKS, name, entry)

@@ -32,8 +32,8 @@ def _architecture(model: BackboneConfig) -> components.Architecture:
 
 def build_backbone(model: BackboneConfig) -> Backbone:
     """A backbone with random weights from the ``model`` section of an experiment."""
-    kind: type[Backbone] = components.load_at(_architecture(model).where)
-    return kind.from_config(model)
+    found: Backbone = components.load_at(_architecture(model).where)(model)
+    return found
 
 
 def build_method(

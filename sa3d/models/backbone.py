@@ -13,7 +13,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +75,8 @@ class Decoder(nn.Module, ABC):
 
 
 class Backbone(nn.Module, ABC):
-    """Encoder, decoder and patches of one architecture."""
+    """Encoder, decoder and patches of one architecture, made of its own section of
+    ``params.yaml``: ``Backbone(config)``."""
 
     num_tokens: int  # G, patches at the scale where masking is decided
     dim: int  # C, width of the tokens there
@@ -84,11 +84,6 @@ class Backbone(nn.Module, ABC):
     drop_path: float  # largest stochastic-depth rate of a stack
     encoder: Encoder
     decoder: Decoder
-
-    @classmethod
-    @abstractmethod
-    def from_config(cls, config: Any) -> Backbone:
-        """The backbone of its own section of ``params.yaml``."""
 
     @abstractmethod
     def group(self, points: Tensor) -> Groups:

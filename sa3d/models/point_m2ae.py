@@ -47,7 +47,7 @@ class ScaleTrunk(nn.Module):
     def __init__(self, config: PointM2AEConfig) -> None:
         super().__init__()
         dims = config.dims
-        self.dims, self.depths, self.radii = dims, config.depths, config.radii
+        self.depths, self.radii = config.depths, config.radii
         self.embeds = nn.ModuleList([PatchEmbed.of_points(dims[0], config.embed_width)])
         self.embeds.extend(
             PatchEmbed(below, (below, below), dim, dim) for below, dim in itertools.pairwise(dims)
@@ -178,11 +178,6 @@ class PointM2AE(Backbone):
         # pre-training reads the finest scale through the coarser ones alone; its LayerNorm waits
         # for segmentation, and a parameter without gradient would stall parallel training
         self.encoder.norms[0].requires_grad_(False)
-
-    @classmethod
-    def from_config(cls, config: PointM2AEConfig) -> PointM2AE:
-        """See the base class."""
-        return cls(config)
 
     def group(self, points: Tensor) -> ScaleGroups:
         """See the base class."""

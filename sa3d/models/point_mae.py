@@ -77,11 +77,6 @@ class PointMAE(Backbone):
             config.dim, config.decoder_depth, config.heads, config.drop_path, config.group_size
         )
 
-    @classmethod
-    def from_config(cls, config: PointMAEConfig) -> PointMAE:
-        """See the base class."""
-        return cls(config)
-
     def group(self, points: Tensor) -> Groups:
         """See the base class."""
         return group_points(points, self.num_tokens, self.group_size)
