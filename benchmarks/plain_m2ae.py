@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa3d.models.point_m2ae import PointM2AE
+from sa3d.models.point_m2ae.backbone import PointM2AE
 
 
 def farthest_points(cloud: Tensor, count: int) -> Tensor:

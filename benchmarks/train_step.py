@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import torch
 
 from sa3d import models
+from sa3d.config.loading import load_experiment
 from sa3d.engine import tune
 from sa3d.engine.precision import autocast
 from sa3d.engine.types import Progress
-from sa3d.params import load_experiment
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--batch", type=int, default=16)

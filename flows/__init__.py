@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from sa3d.paths import root
-from sa3d.quiet import quiet
+from sa3d.utils.paths import root
+from sa3d.utils.telemetry import quiet
 
 quiet()
 # Runs of a project are found again with the project, not in the user's home.

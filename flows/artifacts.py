@@ -15,9 +15,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.board import Step
 from flows.outcome import node_entry
-from sa3d import metric_keys
+from flows.status_table import Step
+from sa3d.metrics import names as keys
 
 
 class Progress:
@@ -45,7 +45,7 @@ def publish(steps: Sequence[Step], report: Path | None) -> None:
         {
             "step": name,
             "status": entry["status"],
-            "test accuracy": entry["metrics"].get(metric_keys.TEST_ACC, ""),
+            "test accuracy": entry["metrics"].get(keys.TEST_ACC, ""),
             "seconds": entry["seconds"],
             "fingerprint": entry["fingerprint"] or "",
             "why": entry.get("error", ""),

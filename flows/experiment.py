@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa3d import mlstore, paths
-from sa3d.config import ExperimentConfig
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.config.loading import load_experiment, require_data
 from sa3d.errors import UserError
-from sa3d.params import load_experiment, require_data
+from sa3d.tracking import mlflow_store
+from sa3d.utils import paths
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -87,7 +88,7 @@ def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
 
 def _viewers() -> dict[str, str]:
     """How to open MLflow and Prefect on what was just recorded."""
-    uri = mlstore.tracking_uri()
+    uri = mlflow_store.tracking_uri()
     here = "?workflowType=machine_learning"  # MLflow opens in another mode otherwise
     if uri.startswith("sqlite:"):
         found = {

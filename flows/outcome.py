@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.board import Step
 from flows.plan import Settings
-from sa3d import lineage, mlstore, shipping
-from sa3d.files import write_whole
-from sa3d.paths import root
+from flows.status_table import Step
+from sa3d.tracking import lineage, mlflow_store, mlflow_sync
+from sa3d.utils.files import write_whole
+from sa3d.utils.paths import root
 
 
 def node_entry(step: Step) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def node_entry(step: Step) -> dict[str, Any]:
         entry["error"] = step.error
     if "model_version" in step.result:
         entry["model_version"] = step.result["model_version"]
-    run = shipping.run_of(step.run_dir) if step.run_dir else None
+    run = mlflow_sync.run_of(step.run_dir) if step.run_dir else None
     entry["mlflow_run_id"] = run.run_id if run else None
     entry["mlflow_url"] = run.url if run else None
     return entry
@@ -73,7 +73,7 @@ def _lineage(
         else None,
         "data": {name: {"digest": settings.digest, "md5": lineage.data_md5(name)}},
         "mlflow": {
-            "tracking_uri": _public(mlstore.tracking_uri()),
+            "tracking_uri": _public(mlflow_store.tracking_uri()),
             "runs": {key: entry["mlflow_run_id"] for key, entry in nodes.items()},
             "models": {
                 key: entry["model_version"]

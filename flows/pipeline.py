@@ -32,14 +32,17 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import artifacts
-from flows.board import DONE, Board, Step
 from flows.outcome import write_results
 from flows.plan import CHILD, Node, Settings, command, finished, nodes_of, settle
-from flows.slots import Lease, Slots
+from flows.resources import Lease, Slots
+from flows.status_table import DONE, Board, Step
 from flows.supervise import ChildFailed, Children, ChildStopped, last_lines
-from sa3d import lineage, metric_keys, mlstore, paths, tracking
-from sa3d.config import ExperimentConfig
-from sa3d.fingerprint import fingerprint, model_digest
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.metrics import names as keys
+from sa3d.runs.fingerprint import fingerprint, model_digest
+from sa3d.tracking import lineage, mlflow_store
+from sa3d.tracking.tracker import open_tracker
+from sa3d.utils import paths
 
 Device = Literal["auto", "cpu", "cuda"]
 _TICK = 0.5  # seconds between looks at the queue, and the age of what is shown
@@ -120,7 +123,7 @@ class _Running:
 def plan(config: ExperimentConfig) -> Settings:
     """Everything that can be refused at once, before anything costs time."""
     settings = settle(config)
-    mlstore.init_store()
+    mlflow_store.init_store()
     return settings
 
 
@@ -224,9 +227,11 @@ def _register(running: _Running, step: Step) -> None:
     @task(name="register", task_run_name="{name}", cache_policy=NO_CACHE)
     def register(name: str, run_dir: str) -> None:
         """Make a version of the exported model in the registry."""
-        from sa3d import registry
+        from sa3d.tracking import model_registry
 
-        step.result = {"model_version": registry.register(Path(run_dir), config.name, node.arm)}
+        step.result = {
+            "model_version": model_registry.register(Path(run_dir), config.name, node.arm)
+        }
 
     step.fingerprint = model_digest(source)[:16]
     running.board.change(node.name, "running", where="the flow's process")
@@ -255,7 +260,7 @@ def _collect(running: _Running, name: str) -> None:
     if isinstance(error, ChildStopped):
         running.board.change(name, "stopped", error=str(error))
     else:
-        text = str(error) if isinstance(error, ChildFailed) else mlstore.short(error)
+        text = str(error) if isinstance(error, ChildFailed) else mlflow_store.short(error)
         running.board.change(name, "failed", error=text)
 
 
@@ -310,11 +315,11 @@ def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: b
         "prefect.flow_run_url": str(runtime.flow_run.ui_url),
     }
     found = {
-        f"test/{step.node.name}": step.result["metrics"][metric_keys.TEST_ACC]
+        f"test/{step.node.name}": step.result["metrics"][keys.TEST_ACC]
         for step in running.board.steps.values()
-        if metric_keys.TEST_ACC in step.result.get("metrics", {})
+        if keys.TEST_ACC in step.result.get("metrics", {})
     }
-    tracker = tracking.open_tracker(
+    tracker = open_tracker(
         _summary_folder(running),
         experiment="sa3d/experiments",
         run_name=f"{config.name}-s{config.seed}",

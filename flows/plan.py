@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
-from sa3d import paths
-from sa3d.config import ExperimentConfig
-from sa3d.files import write_whole
-from sa3d.fingerprint import data_digest
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.runs.fingerprint import data_digest
+from sa3d.utils import paths
+from sa3d.utils.files import write_whole
 
 Kind = Literal["pretrain", "register", "task"]
-CHILD = [sys.executable, "-m", "sa3d.cli"]
+CHILD = [sys.executable, "-m", "sa3d"]
 
 
 @dataclass(frozen=True)

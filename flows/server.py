@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.leash import leashed
+from flows.parent_death_signal import leashed
 from sa3d.errors import UserError
 
 _START_SECONDS = 120.0  # a cold disk and a new database have taken 75 s

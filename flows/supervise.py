@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from flows.leash import leashed
+from flows.parent_death_signal import leashed
 
 GRACE_SECONDS = 25.0  # to finish a step and save; a Prefect worker waits 30 s before SIGKILL
 _TAIL_BYTES = 4096

@@ -1,5 +1,5 @@
 """``python -m sa3d``."""
 
-from sa3d.cli import main
+from sa3d.cli.main import main
 
 main()

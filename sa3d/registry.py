@@ -1,183 +1,148 @@
-"""Exported models as versions in MLflow's registry. The only module that registers.
+"""The registry: what can be named in ``params.yaml``, and where it lives.
 
-A version carries everything to load it without this checkout: weights, settings, the code of
-``sa3d`` and ``point_ops``, and the versions of what they import. Registering the same weights
-again finds the version that is there.
+One line here and one new file make a new backbone (and a class for its settings), mask strategy,
+data set or task (``docs/extending.md``). Where something lives is ``module:attribute``, imported on
+first use, so that validating a name costs no import of torch.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sa3d import lineage, mlstore, shipping
-from sa3d.fingerprint import find_model, model_card
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.models import ModelSignature
-
-CANDIDATE = "candidate"
-_FINGERPRINT = "fingerprint"
-_IMPORTED = ("torch", "timm", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
+from sa3d.errors import ConfigError
 
 
-def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
-    """Register the model that a pre-training run exported; it becomes ``@candidate``.
+class Task(NamedTuple):
+    """What can be known of a task without importing it.
 
-    Args:
-        run_dir: the run folder (with ``model/`` and, if it reached MLflow, its run).
-        experiment: experiment of ``params.yaml``.
-        arm: ``method`` or ``baseline``.
+    Attributes:
+        where: ``module:attribute`` of its ``run(config, context)``.
+        title: its heading in reports.
+        help: its line in ``sa3d --help``.
+        reads: sections or keys of an experiment that decide its result beside ``seed``,
+            ``model`` and ``data.points``, which decide every task's.
+        trains: which model of the backbone's :class:`Architecture` it trains, if one.
+    """
 
-    Returns:
-        ``name``, ``version``, ``uri`` and ``model_id`` of the version.
+    where: str
+    title: str
+    help: str
+    reads: tuple[str, ...] = ()
+    trains: Literal["classifier", "segmenter"] | None = None
+
+
+class Architecture(NamedTuple):
+    """A backbone, its settings and its models for downstream tasks, each ``module:attribute``.
+
+    Attributes:
+        where: the :class:`~sa3d.models.backbone.Backbone`.
+        settings: its :class:`~sa3d.models.settings.BackboneConfig`, in a module that does not
+            import torch: every ``--help`` reads it.
+        classifier: its :class:`~sa3d.models.downstream.Classifier`.
+        segmenter: its :class:`~sa3d.models.downstream.Segmenter`; None: it has none.
+    """
+
+    where: str
+    settings: str
+    classifier: str
+    segmenter: str | None = None
+
+
+BACKBONES: dict[str, Architecture] = {
+    "point-mae": Architecture(
+        "sa3d.models.point_mae.backbone:PointMAE",
+        "sa3d.models.settings:PointMAEConfig",
+        "sa3d.models.point_mae.heads:PlainClassifier",
+        "sa3d.models.point_mae.heads:PlainSegmenter",
+    ),
+    "point-m2ae": Architecture(
+        "sa3d.models.point_m2ae.backbone:PointM2AE",
+        "sa3d.models.settings:PointM2AEConfig",
+        "sa3d.models.point_m2ae.heads:ScaleClassifier",
+        "sa3d.models.point_m2ae.heads:ScaleSegmenter",
+    ),
+}
+
+MASKS: dict[str, str] = {
+    "random": "sa3d.masking.random:RandomMask",
+    "block": "sa3d.masking.block:BlockMask",
+    "gc": "sa3d.masking.geometric:GeometricMask",
+}
+
+DATASETS: dict[str, str] = {
+    "shapes": "sa3d.data.sources.shapes.source:prepare",
+    "kicad": "sa3d.data.sources.kicad.source:prepare",
+}
+
+AUGMENTATIONS: dict[str, str] = {
+    "none": "sa3d.data.transforms:none",
+    "scale_translate": "sa3d.data.transforms:scale_translate",
+    "rotate_y": "sa3d.data.transforms:rotate_y",
+}
+
+PRETRAIN = "pretrain"  # the one task that is not downstream of another
+TASKS: dict[str, Task] = {
+    # reads the section of its arm: `pretrain` or `baseline`
+    PRETRAIN: Task("sa3d.tasks.pretrain:run", "Pre-training", "Pre-train without labels."),
+    "svm": Task(
+        "sa3d.tasks.linear_svm:run",
+        "Linear SVM on frozen features",
+        "Linear SVM on frozen features.",
+        reads=("svm",),
+    ),
+    "classify": Task(
+        "sa3d.tasks.classify:run",
+        "Fine-tuned classifier",
+        "Fine-tune for classification, or train it from scratch.",
+        reads=("classify", "data.val_fraction"),
+        trains="classifier",
+    ),
+}
+
+
+def downstream() -> dict[str, Task]:
+    """The tasks that start from a pre-trained model, or from random weights."""
+    return {name: task for name, task in TASKS.items() if name != PRETRAIN}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the known word closest to ``word``, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def require(table: Mapping[str, object], kind: str, name: str) -> str:
+    """``name`` itself if the table has it.
 
     Raises:
-        CheckpointError: no exported model there.
-        mlflow.exceptions.MlflowException: the store refuses or does not answer.
+        ConfigError: naming the kind, the value and what is known.
     """
-    folder = find_model(run_dir)
-    card = model_card(folder)
-    opened = mlstore.client()
-    from mlflow import tracking as mlflow_tracking
-
-    # the registry resolves models:/ID by the process's URI, not by that of the client
-    mlflow_tracking.set_tracking_uri(mlstore.tracking_uri())
-    name = f"sa3d-{experiment}-{arm}"
-    found = _existing(opened, name, card["sha256"])
-    if found is None:
-        found = _create(opened, name, folder, card, shipping.run_of(run_dir))
-    opened.set_registered_model_alias(name, CANDIDATE, str(found.version))
-    return {
-        "name": name,
-        "version": str(found.version),
-        "uri": f"models:/{name}/{found.version}",
-        "model_id": str(found.model_id),
-    }
-
-
-def _existing(opened: MlflowClient, name: str, sha256: str) -> Any:
-    """The version of these very weights, if it was registered to its end."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        opened.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        opened.create_registered_model(
-            name, description="Frozen features of point clouds: (B, N, 3) in, (B, D) out."
+    if name not in table:
+        raise ConfigError(
+            f"unknown {kind} '{name}'{nearest(name, table)}; known: {', '.join(sorted(table))}"
         )
-        return None
-    for candidate in opened.search_model_versions(f"name = '{name}'"):
-        if candidate.tags.get("sha256") == sha256:
-            return candidate
-    return None
+    return name
 
 
-def _create(
-    opened: MlflowClient,
-    name: str,
-    folder: Path,
-    card: dict[str, Any],
-    run: shipping.Shipped | None,
-) -> Any:
-    uri = mlstore.tracking_uri()
-    run_id = run.run_id if run is not None and run.uri == uri else None
-    experiment = (
-        run.experiment_id
-        if run is not None and run_id is not None
-        else mlstore.experiment_id(opened, "sa3d/pretrain", uri)
-    )
-    tags = _tags(card)
-    logged = opened.create_logged_model(
-        experiment, name=name, source_run_id=run_id, tags=tags, model_type="pretrained"
-    )
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            place = Path(scratch) / "model"
-            _save(place, folder, card, logged.model_id, run_id)
-            opened.log_model_artifacts(logged.model_id, str(place))
-    except BaseException:
-        opened.finalize_logged_model(logged.model_id, "FAILED")
-        raise
-    opened.finalize_logged_model(logged.model_id, "READY")
-    if run_id is not None:
-        from mlflow.entities import LoggedModelOutput
-
-        opened.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return opened.create_model_version(
-        name,
-        source=f"models:/{logged.model_id}",
-        run_id=run_id,
-        tags=tags,
-        model_id=logged.model_id,
-    )
+def place(entry: str | Task | Architecture) -> str:
+    """``module:attribute`` of a registry's entry."""
+    return entry if isinstance(entry, str) else entry.where
 
 
-def _save(
-    place: Path, folder: Path, card: dict[str, Any], model_id: str, run_id: str | None
-) -> None:
-    """Write an MLflow model of the exported ``folder`` to ``place``."""
-    import mlflow.pyfunc
-    import point_ops
-    from mlflow.models import Model
+def load(table: Mapping[str, str | Task | Architecture], kind: str, name: str) -> Any:
+    """The object registered under ``name``, imported on this first use.
 
-    with tempfile.TemporaryDirectory() as scratch:
-        code = []
-        for package in (Path(__file__).parent, Path(point_ops.__file__).parent):
-            copied = Path(scratch) / package.name
-            shutil.copytree(package, copied, ignore=shutil.ignore_patterns("__pycache__"))
-            code.append(str(copied))
-        mlflow.pyfunc.save_model(
-            str(place),
-            loader_module="sa3d.serving",
-            data_path=str(folder),
-            code_paths=code,
-            mlflow_model=Model(model_id=model_id, run_id=run_id),
-            signature=signature(),
-            input_example=example(int(card.get("data", {}).get("points", 1024))),
-            pip_requirements=[f"{package}=={version(package)}" for package in _IMPORTED],
-            metadata={_FINGERPRINT: card.get(_FINGERPRINT, ""), "sha256": card["sha256"]},
-        )
+    Raises:
+        ConfigError: for a name that is not registered.
+    """
+    return load_at(place(table[require(table, kind, name)]))
 
 
-def signature() -> ModelSignature:
-    """Clouds (B, N, 3) to features (B, D), both float32."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    # without names: MLflow hands a named tensor to the model inside a dict
-    clouds = TensorSpec(np.dtype(np.float32), (-1, -1, 3))
-    features = TensorSpec(np.dtype(np.float32), (-1, -1))
-    return ModelSignature(inputs=Schema([clouds]), outputs=Schema([features]))
-
-
-def example(points: int) -> NDArray[np.float32]:
-    """One cloud (1, N, 3): points of a unit sphere's surface, the same every time."""
-    drawn = np.random.default_rng(0).standard_normal((1, points, 3)).astype(np.float32)
-    found: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
-    return found
-
-
-def _tags(card: dict[str, Any]) -> dict[str, str]:
-    data = card.get("data", {})
-    own = {
-        "stage": "pretrain",
-        "arm": card.get("arm"),
-        "seed": card.get("seed"),
-        "experiment": card.get("experiment"),
-        _FINGERPRINT: card.get(_FINGERPRINT),
-        "sha256": card["sha256"],
-        "data": data.get("name"),
-        "data.digest": data.get("digest"),
-    }
-    given = {key: str(value) for key, value in own.items() if value is not None}
-    return lineage.tags(data.get("name")) | given
+def load_at(where: str) -> Any:
+    """The object at ``module:attribute``."""
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)

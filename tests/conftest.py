@@ -29,8 +29,8 @@ experiments:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``params.yaml`` and the processed data set ``tiny``; not to be written to."""
+    from sa3d.config.loading import load_source
     from sa3d.data.prepare import prepare
-    from sa3d.params import load_source
 
     root = tmp_path_factory.mktemp("tiny")
     (root / "params.yaml").write_text(PARAMS)
@@ -53,7 +53,7 @@ def tiny(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.fixture
 def tiny_config(tiny: Path) -> Any:
     """The tiny experiment's settings."""
-    from sa3d.params import load_experiment
+    from sa3d.config.loading import load_experiment
 
     return load_experiment("tiny", tiny / "params.yaml")
 

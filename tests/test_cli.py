@@ -17,8 +17,8 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from sa3d.cli import app
-from sa3d.paths import processed
+from sa3d.cli.main import app
+from sa3d.utils.paths import processed
 
 RUN = {"--device", "--experiment", "-e", "--out", "--params", "--quiet", "-q", "--set", "--threads"}
 SURFACE = {
@@ -54,7 +54,7 @@ def test_help_is_light() -> None:
     code = (
         "import sys\n"
         "sys.argv = ['sa3d', '--help']\n"
-        "from sa3d.cli import main\n"
+        "from sa3d.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = ('torch', 'mlflow', 'prefect', 'sklearn', 'timm', 'h5py', 'pydantic', 'numpy')\n"
@@ -280,7 +280,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tiny: Path) -> None:
 
 
 def test_two_processes_cannot_share_a_run(tiny: Path, invoke: Any) -> None:
-    from sa3d.tasks.run import locked
+    from sa3d.runs.context import locked
 
     folder = work() / "mine"
     with locked(folder):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sa3d import components, params
-from sa3d.config import ExperimentConfig, Source
+from sa3d import registry
+from sa3d.config import loading
+from sa3d.config.experiment import ExperimentConfig, Source
+from sa3d.config.loading import load_experiment, load_source, require_data
 from sa3d.errors import ConfigError
-from sa3d.model_config import PointM2AEConfig
-from sa3d.params import load_experiment, load_source, require_data
+from sa3d.models.settings import PointM2AEConfig
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "params.yaml"
@@ -21,14 +22,14 @@ def load(name: str = "demo", *overrides: str) -> ExperimentConfig:
     return load_experiment(name, REAL, overrides)
 
 
-@pytest.mark.parametrize("name", params.experiment_names(REAL))
+@pytest.mark.parametrize("name", loading.experiment_names(REAL))
 def test_every_experiment_of_the_project_is_valid(name: str) -> None:
     config = load(name)
     assert config.name == name
     assert 0 < config.pretrain.masked_of(config.model.num_tokens) < config.model.num_tokens
 
 
-@pytest.mark.parametrize("name", params.source_names(REAL))
+@pytest.mark.parametrize("name", loading.source_names(REAL))
 def test_every_data_set_of_the_project_is_valid(name: str) -> None:
     assert load_source(name, REAL).points >= 64
 
@@ -193,7 +194,7 @@ def test_a_mistake_of_set_is_said_once_and_not_blamed_on_the_file() -> None:
     said = str(caught.value)
     assert said.startswith("--set: unknown key")
     assert said.count("mask_ration") == 1
-    with pytest.raises(ConfigError, match=r"^\S*params.yaml: experiments.demo: "):
+    with pytest.raises(ConfigError, match=r"^\S*loading.yaml: experiments.demo: "):
         load("demo", "model.groups=4096")  # two settings that do not go together
 
 
@@ -243,14 +244,14 @@ def test_no_file(tmp_path: Path) -> None:
 def settings_below(kind: type[BaseModel]) -> set[type[BaseModel]]:
     found = {kind}
     for field in kind.model_fields.values():
-        for inner in params._models(field.annotation):
+        for inner in loading._models(field.annotation):
             found |= settings_below(inner)
     return found
 
 
 def test_every_setting_says_what_it_is() -> None:
-    backbones = [components.load_at(entry.settings) for entry in components.BACKBONES.values()]
-    roots = [ExperimentConfig, *params._models(Source), *backbones]
+    backbones = [registry.load_at(entry.settings) for entry in registry.BACKBONES.values()]
+    roots = [ExperimentConfig, *loading._models(Source), *backbones]
     kinds = set().union(*map(settings_below, roots))
     names = {kind.__name__ for kind in kinds}
     assert {"EmaConfig", "ClassifyConfig", "PointMAEConfig", "PointM2AEConfig"} <= names
@@ -266,7 +267,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 
 def test_a_name_that_is_registered_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(components.TASKS, "probe", components.Task("a:b", "Probe", "Probe."))
+    monkeypatch.setitem(registry.TASKS, "probe", registry.Task("a:b", "Probe", "Probe."))
     assert load("demo", "tasks=[probe]").tasks == ("probe",)
     with pytest.raises(ValidationError, match="unknown task 'prob'"):
         TypeAdapter(ExperimentConfig).validate_python(load().model_dump() | {"tasks": ["prob"]})

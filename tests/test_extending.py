@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 import sa3d.masking
 import sa3d.tasks
 from flows import plan
-from sa3d import cli, components, model_config, models
+from sa3d import models, registry
+from sa3d.cli import main as cli
+from sa3d.config.loading import load_experiment
 from sa3d.engine.types import Progress
 from sa3d.errors import ConfigError
-from sa3d.fingerprint import fingerprint
-from sa3d.params import load_experiment
-from sa3d.paths import processed, work
+from sa3d.models import settings as model_settings
+from sa3d.report.comparison import task_rows
 from sa3d.report.results import read_experiment
-from sa3d.report.rows import task_rows
+from sa3d.runs.fingerprint import fingerprint
+from sa3d.utils.paths import processed, work
 from sa3d.viz.explain import load_explain
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
@@ -52,7 +54,7 @@ def _example_installed(tmp_path, monkeypatch):
     """The document's file where it says it belongs, and its line in the registry."""
     write_file(MASK, sa3d.masking, tmp_path, monkeypatch)
     ((name, where),) = ast.literal_eval("{" + block_after("The line") + "}").items()
-    monkeypatch.setitem(components.MASKS, name, where)
+    monkeypatch.setitem(registry.MASKS, name, where)
     yield
     sys.modules.pop(where.partition(":")[0], None)
 
@@ -84,13 +86,13 @@ def backbone(tiny, tmp_path, monkeypatch):
     """The document's backbone and its settings where they belong, its line; its name."""
     write_file(BACKBONE, models, tmp_path, monkeypatch)
     written: dict = {}
-    exec(block_after("The settings", BACKBONE), vars(model_config), written)
+    exec(block_after("The settings", BACKBONE), vars(model_settings), written)
     for name, value in written.items():
-        value.model_rebuild(_types_namespace=vars(model_config))
-        monkeypatch.setattr(model_config, name, value, raising=False)
+        value.model_rebuild(_types_namespace=vars(model_settings))
+        monkeypatch.setattr(model_settings, name, value, raising=False)
     line = "{" + block_after("The line", BACKBONE) + "}"
-    ((name, entry),) = eval(line, {"Architecture": components.Architecture}).items()
-    monkeypatch.setitem(components.BACKBONES, name, entry)
+    ((name, entry),) = eval(line, {"Architecture": registry.Architecture}).items()
+    monkeypatch.setitem(registry.BACKBONES, name, entry)
     yield name
     sys.modules.pop(entry.where.partition(":")[0], None)
 
@@ -112,7 +114,7 @@ def test_one_file_one_class_and_one_line_make_a_backbone(backbone, tiny, tmp_pat
     protocol = json.loads((method / "result.json").read_text())["protocol"]
     assert (protocol["method"], protocol["point_term"]) == ("sa3df", "ground_truth_grad")
     assert load_explain(method / "explain.npz").rebuilt.shape[2:] == (8, 3)
-    for task in components.downstream():
+    for task in registry.downstream():
         done = CliRunner().invoke(cli.app, [task, *words, "--from", str(method)])
         assert done.exit_code == 0, done.output
         result = json.loads(next(work().glob(f"{task}-method-*/result.json")).read_text())
@@ -146,9 +148,9 @@ def test_its_settings_are_held_to_their_types(backbone):
 def task(tiny, tmp_path, monkeypatch):
     """The document's task where it says it belongs, its line in the registry; its name."""
     write_file(TASK, sa3d.tasks, tmp_path, monkeypatch)
-    line = eval("{" + block_after("The line", TASK) + "}", {"Task": components.Task})
+    line = eval("{" + block_after("The line", TASK) + "}", {"Task": registry.Task})
     ((name, entry),) = line.items()
-    monkeypatch.setitem(components.TASKS, name, entry)
+    monkeypatch.setitem(registry.TASKS, name, entry)
     monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
     cli.add_task(name)
     yield name
@@ -181,14 +183,14 @@ def test_one_file_and_one_line_make_a_task_of_the_flow(task, tiny, tmp_path, mon
     tree = {"experiment": config.model_dump(mode="json"), "nodes": {node.name: told}}
     results.write_text(json.dumps(tree))
     (row,) = task_rows(read_experiment(results))
-    assert row.title == components.TASKS[task].title
+    assert row.title == registry.TASKS[task].title
     assert [cell.arm for cell in row.finished] == ["scratch"]
 
 
 def test_help_tells_of_the_task(task):
     done = CliRunner().invoke(cli.app, ["--help"])
     assert f"{task} " in done.output
-    assert components.TASKS[task].help in done.output
+    assert registry.TASKS[task].help in done.output
 
 
 def test_without_the_line_the_name_is_refused():
@@ -199,4 +201,4 @@ def test_without_the_line_the_name_is_refused():
 def test_every_registry_of_the_table_exists():
     named = re.findall(r"\| `([A-Z]+)` \|", TEXT)
     assert named == ["BACKBONES", "MASKS", "DATASETS", "TASKS"]
-    assert all(isinstance(getattr(components, name), dict) for name in named)
+    assert all(isinstance(getattr(registry, name), dict) for name in named)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sa3d.errors import WriteError
-from sa3d.files import replacing, write_whole
+from sa3d.utils.files import replacing, write_whole
 
 ROOM = 64
 
@@ -68,7 +68,7 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     path = tmp_path / "x"
     code = (
-        "import sys, time; from pathlib import Path; from sa3d.files import replacing\n"
+        "import sys, time; from pathlib import Path; from sa3d.utils.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as t: t.write_bytes(b'half'); time.sleep(60)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
@@ -97,7 +97,7 @@ def test_what_another_users_process_is_writing_stays(tmp_path: Path) -> None:
 
 FULL_AT_THE_END = """
 import resource, sys
-from sa3d import cli
+from sa3d.cli import main as cli
 from sa3d.tasks import pretrain
 
 real = pretrain.save_explanation

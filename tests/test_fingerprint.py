@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from sa3d import components
-from sa3d import fingerprint as fp
+from sa3d import registry
+from sa3d.config.loading import load_experiment
 from sa3d.errors import CheckpointError, ConfigError, DataError
-from sa3d.params import load_experiment
+from sa3d.runs import fingerprint as fp
 
 EXTENSIONS = Path(__file__).parents[1] / "extensions"
 
@@ -149,9 +149,9 @@ def test_imports_for_types_do_not_count_and_those_in_functions_do(tmp_path: Path
 
 
 def test_every_module_that_is_named_exists() -> None:
-    for table in (components.BACKBONES, components.MASKS, components.AUGMENTATIONS):
-        assert all(fp._file(components.place(e).partition(":")[0]) for e in table.values())
-    assert all(fp._file(task.where.partition(":")[0]) for task in components.TASKS.values())
+    for table in (registry.BACKBONES, registry.MASKS, registry.AUGMENTATIONS):
+        assert all(fp._file(registry.place(e).partition(":")[0]) for e in table.values())
+    assert all(fp._file(task.where.partition(":")[0]) for task in registry.TASKS.values())
     assert all(fp._file(module) for module in fp._NEUTRAL)
 
 
@@ -216,7 +216,7 @@ def test_find_model(tmp_path: Path) -> None:
 
 
 def test_importing_it_costs_no_torch() -> None:
-    code = "import sys, sa3d.fingerprint; print([m for m in ('torch', 'h5py') if m in sys.modules])"
+    code = "import sys, sa3d.runs.fingerprint; print([m for m in ('torch', 'h5py') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -242,7 +242,7 @@ def test_heads_count_for_the_task_that_trains_them_alone() -> None:
     whole = {
         name: fp.code_of(fp._roots(name, SECTIONS)) for name in ("pretrain", "svm", "classify")
     }
-    head = "sa3d.models.point_mae_heads"
+    head = "sa3d.models.point_mae.heads"
     assert {name for name, found in whole.items() if head in found} == {"classify"}
     assert not any("m2ae" in module for found in whole.values() for module in found)
 

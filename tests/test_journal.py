@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sa3d.errors import UserError
-from sa3d.journal import FILE, Journal, entries, read_journal
+from sa3d.tracking.journal import FILE, Journal, entries, read_journal
 
 
 def test_history_is_read_back_in_order(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_spoilt_line_is_named(tmp_path: Path) -> None:
 
 def test_a_killed_process_loses_no_line(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from sa3d.journal import Journal\n"
+        "import sys, os, signal; from pathlib import Path; from sa3d.tracking.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for step in range(100): journal.metrics({'a': step}, step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from sa3d import lineage, mlstore, registry, shipping, tracking
-from sa3d.config import ExperimentConfig
+from sa3d.checkpoints.export import export_model
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.config.loading import load_experiment
 from sa3d.data.store import unit_sphere
 from sa3d.errors import CheckpointError, DataError
+from sa3d.inference.serving import FeatureModel
 from sa3d.models import build_method
-from sa3d.params import load_experiment
-from sa3d.serving import FeatureModel
-from sa3d.tasks.exported import export_model
+from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
+from sa3d.tracking.tracker import open_tracker
 
 SMALL = ["model.groups=8", "model.group_size=8", "model.dim=24", "model.depth=1", "model.heads=2"]
 
@@ -94,16 +95,16 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
 ) -> None:
     first = root / "work" / "first"
     exported(first, config)
-    with tracking.open_tracker(first, run_name="a", tags={}) as tracker:
+    with open_tracker(first, run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
-    logged = shipping.run_of(first)
+    logged = mlflow_sync.run_of(first)
     assert logged is not None
-    found = registry.register(first, "demo", "baseline")
+    found = model_registry.register(first, "demo", "baseline")
     assert found["name"] == "sa3d-demo-baseline"
     assert found["version"] == "1"
-    assert registry.register(first, "demo", "baseline") == found
+    assert model_registry.register(first, "demo", "baseline") == found
 
-    opened = mlstore.client()
+    opened = mlflow_store.client()
     version = opened.get_model_version_by_alias("sa3d-demo-baseline", "candidate")
     assert str(version.version) == "1"
     assert version.tags["fingerprint"] == "f0"
@@ -112,14 +113,14 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
 
     second = root / "work" / "second"  # never reached MLflow: registered all the same
     exported(second, config, seed=1)
-    assert registry.register(second, "demo", "baseline")["version"] == "2"
+    assert model_registry.register(second, "demo", "baseline")["version"] == "2"
     version = opened.get_model_version_by_alias("sa3d-demo-baseline", "candidate")
     assert str(version.version) == "2"
 
 
 def test_nothing_is_registered_without_a_model(root: Path) -> None:
     with pytest.raises(CheckpointError, match="no exported model"):
-        registry.register(root, "demo", "baseline")
+        model_registry.register(root, "demo", "baseline")
 
 
 LOADER = """
@@ -137,11 +138,11 @@ print(json.dumps([features.tolist(), sa3d.__file__, point_ops.__file__]))
 @pytest.mark.slow
 def test_a_registered_model_runs_on_its_own_code(root: Path, config: ExperimentConfig) -> None:
     exported(root / "run", config)
-    registry.register(root / "run", "demo", "baseline")
+    model_registry.register(root / "run", "demo", "baseline")
     given = clouds(2)
     np.save(root / "clouds.npy", given)
     done = subprocess.run(
-        [sys.executable, "-c", LOADER, mlstore.tracking_uri(), str(root / "clouds.npy")],
+        [sys.executable, "-c", LOADER, mlflow_store.tracking_uri(), str(root / "clouds.npy")],
         cwd="/",
         capture_output=True,
         text=True,

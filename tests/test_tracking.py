@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from sa3d import lineage, mlstore, shipping, tracking
 from sa3d.errors import UserError
-from sa3d.journal import read_journal
+from sa3d.tracking import lineage, mlflow_store, mlflow_sync
+from sa3d.tracking import tracker as tracker_module
+from sa3d.tracking.journal import read_journal
+from sa3d.tracking.tracker import open_tracker, sync
 
 
 @pytest.fixture
@@ -33,21 +35,21 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
     """What the server has, in the order of steps."""
-    found = shipping.run_of(run_dir)
+    found = mlflow_sync.run_of(run_dir)
     assert found is not None
-    points = mlstore.client(found.uri).get_metric_history(found.run_id, key)
+    points = mlflow_store.client(found.uri).get_metric_history(found.run_id, key)
     return sorted((point.step, point.value) for point in points)
 
 
 def run_in_store(run_dir: Path) -> Any:
-    found = shipping.run_of(run_dir)
+    found = mlflow_sync.run_of(run_dir)
     assert found is not None
-    return mlstore.client(found.uri).get_run(found.run_id)
+    return mlflow_store.client(found.uri).get_run(found.run_id)
 
 
 def test_a_run_reaches_the_local_store_whole(root: Path) -> None:
     run_dir = root / "work" / "pretrain-method-0"
-    with tracking.open_tracker(
+    with open_tracker(
         run_dir, run_name="sa3df-shapes-s0", tags={"stage": "pretrain", "seed": "0"}
     ) as tracker:
         tracker.params({"pretrain.lr": 0.001, "data.name": "shapes"})
@@ -65,7 +67,7 @@ def test_a_run_reaches_the_local_store_whole(root: Path) -> None:
     assert (root / "mlflow.db").is_file()
     stored = list((root / "mlartifacts").rglob("figure.txt"))
     assert [path.parent.name for path in stored] == ["figures"]
-    experiment = mlstore.client().get_experiment(run.info.experiment_id)
+    experiment = mlflow_store.client().get_experiment(run.info.experiment_id)
     assert experiment.name == "sa3d/pretrain"
 
 
@@ -73,7 +75,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     run_dir = root / "work" / "run"
 
     def stopped() -> None:
-        with tracking.open_tracker(run_dir, run_name="a", tags={}) as first:
+        with open_tracker(run_dir, run_name="a", tags={}) as first:
             for step in range(10):
                 first.metrics({"train/loss": float(step)}, step)
             sys.exit(143)  # SIGTERM's way out
@@ -83,9 +85,9 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     killed = run_in_store(run_dir)
     assert killed.info.status == "KILLED"
     # the kill came between the last batch and the note of it
-    cursor = run_dir / shipping.CURSOR
+    cursor = run_dir / mlflow_sync.CURSOR
     cursor.write_text(cursor.read_text().replace('"train/loss": 9', '"train/loss": 3'))
-    with tracking.open_tracker(run_dir, run_name="a", tags={}) as again:
+    with open_tracker(run_dir, run_name="a", tags={}) as again:
         again.resume(5)
         for step in range(6, 15):
             again.metrics({"train/loss": float(step)}, step)
@@ -97,7 +99,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
 
 def test_an_exception_marks_the_run_failed(root: Path) -> None:
     def broken() -> None:
-        with tracking.open_tracker(root / "run", run_name="a", tags={}) as tracker:
+        with open_tracker(root / "run", run_name="a", tags={}) as tracker:
             tracker.metrics({"train/loss": float("inf")}, 0)
             raise ZeroDivisionError
 
@@ -135,17 +137,17 @@ def test_lineage_is_tagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from sa3d import tracking\n"
-        "tracker = tracking.open_tracker(Path(sys.argv[1]), run_name='a', tags={})\n"
+        "import os, signal, sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
+        "tracker = open_tracker(Path(sys.argv[1]), run_name='a', tags={})\n"
         "tracker.metrics({'train/loss': 1.0}, 0); tracker._shipper.ship()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     run_dir = root / "run"
     subprocess.run([sys.executable, "-c", code, str(run_dir)], check=False)
     assert run_in_store(run_dir).info.status == "RUNNING"
-    with tracking.open_tracker(root / "alive", run_name="b", tags={}) as alive:
+    with open_tracker(root / "alive", run_name="b", tags={}) as alive:
         alive._shipper.ship()
-        mlstore.init_store()
+        mlflow_store.init_store()
         assert run_in_store(root / "alive").info.status == "RUNNING"
     assert run_in_store(run_dir).info.status == "KILLED"
 
@@ -153,8 +155,8 @@ def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
 @pytest.mark.slow
 def test_many_processes_may_open_a_new_store_at_once(root: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sa3d import tracking\n"
-        "with tracking.open_tracker(Path(sys.argv[1]), run_name='a', tags={}) as t:\n"
+        "import sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
+        "with open_tracker(Path(sys.argv[1]), run_name='a', tags={}) as t:\n"
         "    t.metrics({'train/loss': 1.0}, 0)\n"
     )
     dirs = [root / f"run{i}" for i in range(3)]
@@ -168,23 +170,23 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     run_dir = root / "run"
-    with tracking.open_tracker(run_dir, run_name="a", tags={}) as tracker:
+    with open_tracker(run_dir, run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
         tracker.flush()
     assert f"sa3d sync {run_dir}" in capfd.readouterr().err
-    assert shipping.run_of(run_dir) is None
+    assert mlflow_sync.run_of(run_dir) is None
     with pytest.raises(UserError, match="does not answer"):
-        tracking.sync(run_dir)
+        sync(run_dir)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.sync(run_dir) == 1
-    assert tracking.sync(run_dir) == 0
+    assert sync(run_dir) == 1
+    assert sync(run_dir) == 0
     assert history(run_dir, "train/loss") == [(0, 1.0)]
     assert run_in_store(run_dir).info.status == "FINISHED"
 
 
 def test_sync_wants_a_run_folder(root: Path) -> None:
     with pytest.raises(UserError, match=r"no journal\.jsonl in"):
-        tracking.sync(root / "nothing")
+        sync(root / "nothing")
 
 
 @pytest.mark.slow
@@ -193,13 +195,13 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
 ) -> None:
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(tracking, "_PERIOD", 0.3)
+    monkeypatch.setattr(tracker_module, "_PERIOD", 0.3)
     run_dir = root / "run"
     with server(root, port) as kill:
-        tracker = tracking.open_tracker(run_dir, run_name="a", tags={})
+        tracker = open_tracker(run_dir, run_name="a", tags={})
         for step in range(20):
             tracker.metrics({"train/loss": float(step)}, step)
-        until(lambda: shipping.run_of(run_dir) is not None)
+        until(lambda: mlflow_sync.run_of(run_dir) is not None)
         until(lambda: len(history(run_dir, "train/loss")) == 20)
         kill()
     for step in range(20, 40):
@@ -209,8 +211,8 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
     tracker.close("FINISHED")
     assert "sa3d sync" in capfd.readouterr().err
     with server(root, port):
-        assert tracking.sync(run_dir) == 20
-        assert tracking.sync(run_dir) == 0
+        assert sync(run_dir) == 20
+        assert sync(run_dir) == 0
         assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(40)]
         assert run_in_store(run_dir).info.status == "FINISHED"
 

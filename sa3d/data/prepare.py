@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sa3d import components
-from sa3d.config import Source
+from sa3d import registry
+from sa3d.config.experiment import Source
 from sa3d.data.store import TEST, TRAIN, content_digest, open_clouds
 from sa3d.errors import DataError, remake
 
@@ -20,7 +20,7 @@ def prepare(name: str, source: Source, out: Path, *, quiet: bool = False) -> Pat
         DataError: raw data missing or incomplete, a bad cloud, a full disk.
         ConfigError: a source that is not registered.
     """
-    make = components.load(components.DATASETS, "data source", source.source)
+    make = registry.load(registry.DATASETS, "data source", source.source)
     result: Path = make(source, Path(out), quiet=quiet)
     return result
 
@@ -63,8 +63,8 @@ def check(name: str, source: Source, out: Path, *, full: bool = True) -> Check:
 
 def _raw(source: Source) -> str:
     """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
-    module = components.require(components.DATASETS, "data source", source.source)
-    where = components.DATASETS[module].partition(":")[0]
+    module = registry.require(registry.DATASETS, "data source", source.source)
+    where = registry.DATASETS[module].partition(":")[0]
     look: Any = getattr(importlib.import_module(where), "check_raw", None)
     return str(look(source)) if look is not None else "none needed, it is generated"
 

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from sa3d.line import ProgressLine, duration
+from sa3d.utils.progress import ProgressLine, duration
 
 _PATIENCE = 2.0
 

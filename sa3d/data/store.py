@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError, remake
-from sa3d.files import check_space, replacing, write_whole
+from sa3d.utils.files import check_space, replacing, write_whole
 
 FORMAT = "sa3d-clouds"
 VERSION = 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from sa3d import components
+from sa3d import registry
 
 Transform = Callable[[Tensor, Generator], Tensor]
 
@@ -53,7 +53,7 @@ def get(name: str) -> Transform:
     Raises:
         ConfigError: naming what is known.
     """
-    found: Transform = components.load(components.AUGMENTATIONS, "augmentation", name)
+    found: Transform = registry.load(registry.AUGMENTATIONS, "augmentation", name)
     return found
 
 

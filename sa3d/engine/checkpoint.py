@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sa3d.errors import CheckpointError
-from sa3d.files import write_whole
+from sa3d.utils.files import write_whole
 
 FORMAT = 1
 SAVE_MINUTES = 5.0

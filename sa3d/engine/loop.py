@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sa3d import metric_keys
-from sa3d.config import OptimConfig
+from sa3d.config.experiment import OptimConfig
 from sa3d.engine import optim, random_state, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import ALONE, Processes
+from sa3d.engine.metric_buffer import Bad, Window
 from sa3d.engine.precision import autocast
 from sa3d.engine.schedule import learning_rate
 from sa3d.engine.signals import Stopped, StopSignals
 from sa3d.engine.types import LOSS_KEY, Method, Progress, Source, Stateful
-from sa3d.engine.window import Bad, Window
 from sa3d.errors import CheckpointError, TrainingError
-from sa3d.journal import Tracker
-from sa3d.line import ProgressLine, duration
+from sa3d.metrics import names as keys
+from sa3d.tracking.journal import Tracker
+from sa3d.utils.progress import ProgressLine, duration
 
 LOG_STEPS = 20  # optimiser steps between two readings of the device; also at ends of epochs
 _AGREE_STEPS = 10  # with several processes, steps between two votes on stopping and saving
@@ -185,7 +185,7 @@ class Trainer:
         if len(logged) > 1:
             means = {k: torch.stack([values[k] for values in logged]).mean() for k in means}
         samples = len(group) * self.source.batch_size * self.processes.world
-        self._window.add(means | {metric_keys.GRAD_NORM: norm}, samples)
+        self._window.add(means | {keys.GRAD_NORM: norm}, samples)
         self._position = Position(epoch, self._position.batch + len(group), step + 1)
         self._show(epoch)
 
@@ -228,11 +228,11 @@ class Trainer:
             self._means = self._window.means()
         except Bad as bad:
             if self.processes.main:
-                self.tracker.metrics({metric_keys.NONFINITE: 1.0}, step)
+                self.tracker.metrics({keys.NONFINITE: 1.0}, step)
                 self.tracker.flush()
             raise TrainingError(self._explain(bad, step)) from None
-        self._means[metric_keys.LR] = self._rate((step - 1) / self._steps_per_epoch)
-        self._shown = f"loss {self._means[metric_keys.LOSS]:.4g}  "
+        self._means[keys.LR] = self._rate((step - 1) / self._steps_per_epoch)
+        self._shown = f"loss {self._means[keys.LOSS]:.4g}  "
         if self.processes.main:
             self.tracker.metrics(self._means, step)
 
@@ -251,7 +251,7 @@ class Trainer:
         if not self.processes.main:
             return
         total = self._steps_per_epoch * self.settings.epochs
-        speed = self._means.get(metric_keys.SAMPLES_PER_SECOND, 0.0)
+        speed = self._means.get(keys.SAMPLES_PER_SECOND, 0.0)
         if speed > 0:
             a_step = self.source.batch_size * self.processes.world * self.settings.accumulate
             left = (total - self._position.step) * a_step / speed

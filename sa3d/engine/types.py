@@ -48,7 +48,7 @@ class Method(Protocol):
 
         Returns:
             ``"loss"``: scalar with a gradient; every other entry a detached 0-dim tensor,
-            logged under its name (:mod:`sa3d.metric_keys`). No ``.item()`` in here: the loop
+            logged under its name (:mod:`sa3d.metrics.names`). No ``.item()`` in here: the loop
             reads the values once every few steps.
         """
         ...

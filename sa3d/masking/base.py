@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from sa3d.config import PretrainConfig
+from sa3d.config.experiment import PretrainConfig
 
 
 class Progress(Protocol):

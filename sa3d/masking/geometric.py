@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sa3d.config import PretrainConfig
+from sa3d.config.experiment import PretrainConfig
 from sa3d.masking.base import MaskStrategy, Progress, largest
 
 

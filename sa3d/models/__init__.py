@@ -14,25 +14,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sa3d import components
+from sa3d import registry
 from sa3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sa3d.config import ExperimentConfig
-    from sa3d.model_config import BackboneConfig
+    from sa3d.config.experiment import ExperimentConfig
+    from sa3d.methods.base import Method
     from sa3d.models.backbone import Backbone
-    from sa3d.models.heads import Classifier, Segmenter
-    from sa3d.models.method import Method
+    from sa3d.models.downstream import Classifier, Segmenter
+    from sa3d.models.settings import BackboneConfig
 
 
-def _architecture(model: BackboneConfig) -> components.Architecture:
-    name = components.require(components.BACKBONES, "backbone", model.backbone)
-    return components.BACKBONES[name]
+def _architecture(model: BackboneConfig) -> registry.Architecture:
+    name = registry.require(registry.BACKBONES, "backbone", model.backbone)
+    return registry.BACKBONES[name]
 
 
 def build_backbone(model: BackboneConfig) -> Backbone:
     """A backbone with random weights from the ``model`` section of an experiment."""
-    found: Backbone = components.load_at(_architecture(model).where)(model)
+    found: Backbone = registry.load_at(_architecture(model).where)(model)
     return found
 
 
@@ -50,8 +50,8 @@ def build_method(
         ConfigError: sa3df without a knowledge teacher, another method with one, a teacher of
             another shape, or a mask strategy that needs scores in a method that has none.
     """
-    from sa3d.models.mae import MAE
-    from sa3d.models.sa3d import SA3D
+    from sa3d.methods.mae.method import MAE
+    from sa3d.methods.sa3d.method import SA3D
 
     stage = config.stage(arm)
     if (stage.method == "sa3df") != (knowledge_teacher is not None):
@@ -68,7 +68,7 @@ def build_method(
             f"the knowledge teacher has {knowledge_teacher.num_tokens} patches of width "
             f"{knowledge_teacher.dim}, the student {backbone.num_tokens} of {backbone.dim}"
         )
-    strategy_class = components.load(components.MASKS, "mask strategy", stage.mask)
+    strategy_class = registry.load(registry.MASKS, "mask strategy", stage.mask)
     strategy = strategy_class.from_config(stage, backbone.num_tokens)
     if stage.method != "mae":
         return SA3D(backbone, strategy, stage, knowledge_teacher)
@@ -79,7 +79,7 @@ def build_method(
 
 def build_classifier(config: ExperimentConfig, num_classes: int) -> Classifier:
     """A classifier with random weights; ``load_encoder`` gives it a pre-trained encoder."""
-    kind = components.load_at(_architecture(config.model).classifier)
+    kind = registry.load_at(_architecture(config.model).classifier)
     found: Classifier = kind(config.model, num_classes, config.classify.dropout, config.pooling)
     return found
 
@@ -98,5 +98,5 @@ def build_segmenter(
         raise ConfigError(
             f"model.backbone={model.backbone} has no model for part segmentation; use another"
         )
-    found: Segmenter = components.load_at(where)(model, num_parts, num_categories, dropout)
+    found: Segmenter = registry.load_at(where)(model, num_parts, num_categories, dropout)
     return found

@@ -165,6 +165,6 @@ class Backbone(nn.Module, ABC):
         Raises:
             CheckpointError: a tensor is missing, of another shape, or unknown.
         """
-        from sa3d.models.state import load_prefixed
+        from sa3d.models.loading import load_prefixed
 
         load_prefixed(self, state, "backbone.")

@@ -8,6 +8,6 @@ cannot tell, the page says; it shows no number that was not measured.
 
 from __future__ import annotations
 
-from sa3d.report.page import write_report
+from sa3d.report.render import write_report
 
 __all__ = ["write_report"]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d import metric_keys as keys
+from sa3d.metrics import names as keys
+from sa3d.report.comparison import TaskRow, arm_label, confusion, floors, percent
 from sa3d.report.results import Experiment, History, Node, history
-from sa3d.report.rows import TaskRow, arm_label, confusion, floors, percent
 from sa3d.viz import charts, style
 
 if TYPE_CHECKING:

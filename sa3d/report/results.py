@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError
-from sa3d.paths import RESULT, root
+from sa3d.utils.paths import RESULT, root
 
 ARMS = ("method", "baseline", "scratch")
 # of the states that a flow writes; the others are running, failed and stopped
@@ -213,7 +213,7 @@ def _folder(value: object, base: Path) -> Path | None:
 
 def history(node: Node) -> History:
     """The node's journal: metric name -> [(step, value)]; empty without a journal."""
-    from sa3d.journal import read_journal
+    from sa3d.tracking.journal import read_journal
 
     if node.folder is None or not (node.folder / "journal.jsonl").is_file():
         return {}

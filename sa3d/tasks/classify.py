@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa3d import metric_keys as keys
-from sa3d.config import ClassifyConfig, ExperimentConfig
+from sa3d.checkpoints.export import export_model, load_pretrained
+from sa3d.config.experiment import ClassifyConfig, ExperimentConfig
 from sa3d.data.loader import Batch
 from sa3d.data.split import train_val_test
 from sa3d.data.store import CloudSet, open_clouds
@@ -23,11 +23,10 @@ from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
 from sa3d.errors import TrainingError
+from sa3d.metrics import names as keys
 from sa3d.models import build_classifier
-from sa3d.models.heads import Classifier
-from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, save_predictions, scores
-from sa3d.tasks.exported import export_model, load_pretrained
-from sa3d.tasks.run import (
+from sa3d.models.downstream import Classifier
+from sa3d.runs.context import (
     PREDICTIONS,
     Result,
     RunContext,
@@ -36,6 +35,7 @@ from sa3d.tasks.run import (
     result_of,
     split_counts,
 )
+from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, save_predictions, scores
 from sa3d.tasks.training import trainer_of
 
 MODEL = "model"

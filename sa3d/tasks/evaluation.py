@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from sa3d import metric_keys as keys
-from sa3d.config import ExperimentConfig
+from sa3d.config.experiment import ExperimentConfig
 from sa3d.data.loader import Batches
 from sa3d.data.store import CloudSet
-from sa3d.files import write_whole
-from sa3d.line import ProgressLine
+from sa3d.metrics import names as keys
+from sa3d.utils.files import write_whole
+from sa3d.utils.progress import ProgressLine
 
 Ints = NDArray[np.int64]
 SAMPLING = "farthest-point sampling from the first stored point"

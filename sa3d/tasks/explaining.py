@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from point_ops import farthest_point_sample
 
-from sa3d.config import ExperimentConfig
+from sa3d.config.experiment import ExperimentConfig
 from sa3d.data.store import TEST, CloudSet
 from sa3d.data.transforms import unit_sphere
 from sa3d.engine.types import Progress
 from sa3d.masking.base import largest
-from sa3d.models.explain import explain
-from sa3d.models.method import Method
+from sa3d.methods.base import Method
+from sa3d.methods.explain import explain
 from sa3d.viz.explain import Explained, save_explain
 
 CLOUDS = 6

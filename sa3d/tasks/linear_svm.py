@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.svm import SVC
 
-from sa3d import metric_keys as keys
-from sa3d.config import ExperimentConfig, SvmConfig
+from sa3d.checkpoints.export import load_pretrained
+from sa3d.config.experiment import ExperimentConfig, SvmConfig
 from sa3d.data.store import TEST, TRAIN, CloudSet, open_clouds
 from sa3d.engine.random_state import seed_all
 from sa3d.errors import DataError, TrainingError, UserError
-from sa3d.line import ProgressLine
+from sa3d.metrics import names as keys
 from sa3d.models import build_backbone
 from sa3d.models.backbone import Backbone
+from sa3d.runs.context import PREDICTIONS, Result, RunContext, describe, finish, result_of
 from sa3d.tasks.evaluation import (
     SAMPLING,
     Ints,
@@ -30,8 +31,7 @@ from sa3d.tasks.evaluation import (
     scores,
     shown,
 )
-from sa3d.tasks.exported import load_pretrained
-from sa3d.tasks.run import PREDICTIONS, Result, RunContext, describe, finish, result_of
+from sa3d.utils.progress import ProgressLine
 
 Features = NDArray[np.float32]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sa3d.config import ExperimentConfig, PretrainConfig
+from sa3d.checkpoints.export import export_model, load_pretrained
+from sa3d.config.experiment import ExperimentConfig, PretrainConfig
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
+from sa3d.methods.base import Method
 from sa3d.models import build_backbone, build_method
 from sa3d.models.backbone import Backbone
-from sa3d.models.method import Method
+from sa3d.runs.context import Result, RunContext, describe, finish, result_of
 from sa3d.tasks.explaining import save_explanation
-from sa3d.tasks.exported import export_model, load_pretrained
-from sa3d.tasks.run import Result, RunContext, describe, finish, result_of
 from sa3d.tasks.training import trainer_of
 from sa3d.viz.explain import FILE as EXPLAIN
 

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from sa3d.config import ExperimentConfig, OptimConfig
+from sa3d.config.experiment import ExperimentConfig, OptimConfig
 from sa3d.data import transforms
 from sa3d.data.loader import Batch, Batches, Sampling
 from sa3d.data.store import CloudSet
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.loop import Trainer
 from sa3d.engine.types import Progress
-from sa3d.line import ProgressLine
-from sa3d.tasks.run import RunContext
+from sa3d.runs.context import RunContext
+from sa3d.utils.progress import ProgressLine
 
 CHECKPOINT = "last.pt"
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError
-from sa3d.files import write_whole
+from sa3d.utils.files import write_whole
 
 FILE: Final = "explain.npz"
 

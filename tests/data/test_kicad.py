@@ -12,10 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
-from sa3d.config import KicadSource
-from sa3d.data import kicad, kicad_files
-from sa3d.data.kicad import class_of, family_of, part_of
+from sa3d.config.experiment import KicadSource
 from sa3d.data.prepare import check, prepare
+from sa3d.data.sources.kicad import files as kicad_files
+from sa3d.data.sources.kicad import source as kicad
+from sa3d.data.sources.kicad.source import class_of, family_of, part_of
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.errors import DataError
 

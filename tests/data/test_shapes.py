@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa3d.config import ShapesSource
-from sa3d.data.categories import CATEGORIES
+from sa3d.config.experiment import ShapesSource
 from sa3d.data.prepare import prepare
-from sa3d.data.shapes import source_hash
+from sa3d.data.sources.shapes.categories import CATEGORIES
+from sa3d.data.sources.shapes.source import source_hash
 from sa3d.data.store import CloudSet, open_clouds
 
 

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sa3d import files
 from sa3d.data import store
 from sa3d.data.store import CloudTable, content_digest, open_clouds, unit_sphere, write_clouds
 from sa3d.errors import DataError, WriteError
+from sa3d.utils import files
 
 
 def table(count: int = 6, points: int = 16, parts: bool = True) -> CloudTable:

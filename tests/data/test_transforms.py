@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sa3d.components import AUGMENTATIONS
 from sa3d.data import transforms
 from sa3d.data.transforms import rotate_y, scale_translate, unit_sphere
 from sa3d.errors import ConfigError
+from sa3d.registry import AUGMENTATIONS
 
 
 def generator(seed: int = 0) -> torch.Generator:

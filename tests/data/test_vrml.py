@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa3d.data.vrml import MAX_DEPTH, VrmlError, read_vrml
+from sa3d.data.readers.vrml import MAX_DEPTH, VrmlError, read_vrml
 
 HEAD = '#VRML V2.0 utf8\n# a comment with { [ and "\n'
 DEFS = """

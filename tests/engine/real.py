@@ -15,8 +15,8 @@ import tiny
 
 from sa3d.engine.distributed import processes
 from sa3d.engine.loop import Trainer
-from sa3d.line import ProgressLine
-from sa3d.tasks.run import Silent
+from sa3d.runs.context import Silent
+from sa3d.utils.progress import ProgressLine
 
 BATCH, STEPS = 4, 2
 VARIANTS: dict[str, dict[str, object]] = {

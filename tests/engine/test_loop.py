@@ -17,8 +17,8 @@ from sa3d.engine.loop import Trainer
 from sa3d.engine.schedule import learning_rate
 from sa3d.engine.types import Progress
 from sa3d.errors import CheckpointError, TrainingError, UserError
-from sa3d.journal import read_journal
-from sa3d.line import ProgressLine, duration
+from sa3d.tracking.journal import read_journal
+from sa3d.utils.progress import ProgressLine, duration
 
 PUBLISHED = {"peak": 1e-3, "epochs": 400, "warmup": 40}
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sa3d.engine.checkpoint import Checkpoint
-from sa3d.journal import read_journal
+from sa3d.tracking.journal import read_journal
 
 TOY = Path(__file__).with_name("toy.py")
 

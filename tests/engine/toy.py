@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sa3d.config import OptimConfig
+from sa3d.config.experiment import OptimConfig
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import Processes, processes
 from sa3d.engine.loop import Trainer
 from sa3d.engine.signals import Stopped
 from sa3d.engine.types import Progress
 from sa3d.errors import UserError
-from sa3d.journal import Journal
-from sa3d.line import ProgressLine
+from sa3d.tracking.journal import Journal
+from sa3d.utils.progress import ProgressLine
 
 SAMPLES, WIDTH = 48, 6
 

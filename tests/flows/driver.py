@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from flows import experiment, plan
-from sa3d import registry
+from sa3d.tracking import model_registry
 
 plan.CHILD[:] = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
@@ -15,7 +15,7 @@ def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
     return {"name": f"sa3d-{experiment}-{arm}", "version": "1"}
 
 
-registry.register = register
+model_registry.register = register
 
 if __name__ == "__main__":
     experiment.main()

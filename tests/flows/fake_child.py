@@ -1,4 +1,4 @@
-"""Stands in for ``sa3d.cli`` where the subject is supervision: same options, same files.
+"""Stands in for ``sa3d`` where the subject is supervision: same options, same files.
 
 Behaviour by file, so that a second flow can differ: a name in ``$FAKE/fail`` fails, a name in
 ``$FAKE/hang`` waits for SIGTERM and then "saves". Every start is a line of ``$FAKE/started``.
@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from sa3d import paths
-from sa3d.fingerprint import fingerprint, model_card
-from sa3d.params import load_experiment
+from sa3d.config.loading import load_experiment
+from sa3d.runs.fingerprint import fingerprint, model_card
+from sa3d.utils import paths
 
 
 def main() -> None:

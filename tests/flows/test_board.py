@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.board import Board
 from flows.plan import Node
+from flows.status_table import Board
 
 NODES = [
     Node("pretrain-method", "pretrain", "pretrain", "method"),
@@ -50,7 +50,7 @@ def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 ON_A_TERMINAL = """
 import sys, time
 from pathlib import Path
-from flows.board import Board
+from flows.status_table import Board
 from tests.flows.test_board import NODES
 board = Board(NODES, "demo (seed 0)")
 board.steps["pretrain-method"].run_dir = Path(sys.argv[1])

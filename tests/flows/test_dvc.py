@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from flows.plan import nodes_of
-from sa3d.params import experiment_names, load_experiment, source_names
+from sa3d.config.loading import experiment_names, load_experiment, source_names
 
 ROOT = Path(__file__).parents[2]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

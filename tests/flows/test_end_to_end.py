@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sa3d import mlstore
+from sa3d.tracking import mlflow_store
 from tests.flows.conftest import PARAMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_one_command_from_clouds_to_registered_models_and_a_report(
 
     monkeypatch.setenv("SA3D_ROOT", str(checkout))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    opened = mlstore.client()
+    opened = mlflow_store.client()
     for experiment, count in RUNS.items():
         found = opened.get_experiment_by_name(experiment)
         assert found is not None

@@ -8,8 +8,8 @@ import h5py
 import pytest
 
 from flows import plan
+from sa3d.config.loading import experiment_names, load_experiment, params_file
 from sa3d.errors import DataError
-from sa3d.params import experiment_names, load_experiment, params_file
 
 PARAMS = params_file().resolve()
 

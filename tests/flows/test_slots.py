@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import slots
-from flows.slots import Slots
+from flows import resources as slots
+from flows.resources import Slots
 from sa3d.errors import UserError
 
 
@@ -81,7 +81,7 @@ def test_a_gpu_is_claimed_once_also_by_another_flow() -> None:
 def test_a_killed_flow_frees_its_gpus(tmp_path: Path) -> None:
     code = (
         "import sys, tempfile, time; tempfile.tempdir = sys.argv[1]\n"
-        "from flows.slots import Slots\n"
+        "from flows.resources import Slots\n"
         "free = Slots('cuda', 2); held = [free.take(False), free.take(False)]\n"
         "print(held, flush=True); time.sleep(60)\n"
     )

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from sa3d import components
-from sa3d.config import PretrainConfig
+from sa3d import registry
+from sa3d.config.experiment import PretrainConfig
 from sa3d.engine.types import Progress
 from sa3d.masking import Mask, MaskStrategy, take
 from sa3d.masking.geometric import GeometricMask
@@ -28,11 +28,11 @@ def settings(**changes: object) -> PretrainConfig:
 
 
 def strategy(name: str) -> MaskStrategy:
-    found = components.load(components.MASKS, "mask strategy", name)
+    found = registry.load(registry.MASKS, "mask strategy", name)
     return found.from_config(settings(mask=name), G)
 
 
-@pytest.mark.parametrize("name", sorted(components.MASKS))
+@pytest.mark.parametrize("name", sorted(registry.MASKS))
 @pytest.mark.parametrize("epoch", [0, 19, 200, 399])
 def test_39_of_64_are_masked_whatever_the_strategy_and_the_epoch(name, epoch):
     scores = torch.rand(32, G, generator=torch.Generator().manual_seed(3))
@@ -45,7 +45,7 @@ def test_39_of_64_are_masked_whatever_the_strategy_and_the_epoch(name, epoch):
 
 def test_sa3d_floors_the_visible_count_and_point_mae_the_masked_count():
     assert strategy("gc").masked == 39
-    plain = components.load(components.MASKS, "mask strategy", "random")
+    plain = registry.load(registry.MASKS, "mask strategy", "random")
     assert plain.from_config(settings(method="mae", mask="random"), G).masked == 38
 
 
@@ -139,7 +139,7 @@ def test_a_block_is_the_neighbourhood_of_one_patch():
         assert any(masked == set(row) for row in nearest[sample])
 
 
-@pytest.mark.parametrize("name", sorted(components.MASKS))
+@pytest.mark.parametrize("name", sorted(registry.MASKS))
 def test_all_randomness_comes_from_the_generator_of_progress(name):
     scores = torch.rand(8, G, generator=torch.Generator().manual_seed(3))
     draw = lambda seed: strategy(name)(centers(8), scores, progress(seed, 100))  # noqa: E731

@@ -5,9 +5,9 @@ import torch
 from tiny import build, clouds, experiment
 
 from sa3d import models
+from sa3d.config.loading import load_experiment
 from sa3d.errors import CheckpointError
-from sa3d.models.point_mae_heads import PlainClassifier
-from sa3d.params import load_experiment
+from sa3d.models.point_mae.heads import PlainClassifier
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sa3d import models
-from sa3d.params import load_experiment
+from sa3d.config.loading import load_experiment
 
 
 def count(state: dict[str, torch.Tensor], parameters: list[nn.Parameter]) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def test_point_m2ae_classifiers(classes, pooling, parameters):
 def test_sa3d_students(name, tensors, parameters, monkeypatch):
     # timm's EMA wants a random generator on the model's device, which meta has not; the
     # student alone is counted, so leave the teacher out
-    monkeypatch.setattr("sa3d.models.sa3d.EmaTeacher", lambda *_: nn.Identity())
+    monkeypatch.setattr("sa3d.methods.sa3d.method.EmaTeacher", lambda *_: nn.Identity())
     config = load_experiment(name)
     teacher = models.build_backbone(config.model) if config.pretrain.method == "sa3df" else None
     method = models.build_method(config, "method", teacher)

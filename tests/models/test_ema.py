@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny import PLAIN, SCALES, build, clouds, experiment, progress
 
-from sa3d import metric_keys as keys
-from sa3d.config import EmaConfig
-from sa3d.models.sa3d import SA3D
+from sa3d.config.experiment import EmaConfig
+from sa3d.methods.sa3d.method import SA3D
+from sa3d.metrics import names as keys
 
 M = 10  # of 16 patches at 0.6, visible count floored
 BOTH = pytest.mark.parametrize("model", [PLAIN, SCALES], ids=["point-mae", "point-m2ae"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import GROUPS, SIZE, build, clouds, experiment, progress
 
-from sa3d.models.explain import explain
+from sa3d.methods.explain import explain
 
 M = 10
 

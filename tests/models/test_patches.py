@@ -8,7 +8,7 @@ import torch
 from tiny import clouds
 from torch import nn
 
-from sa3d.models.patches import PatchEmbed, PositionMLP, group_points
+from sa3d.layers.patches import PatchEmbed, PositionMLP, group_points
 
 # --- grouping ------------------------------------------------------------------------------
 

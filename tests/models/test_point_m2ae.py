@@ -11,15 +11,15 @@ from tiny import PLAIN, SCALES, build, clouds, experiment, progress
 
 from benchmarks.plain_m2ae import PlainM2AE
 from sa3d import models
+from sa3d.config.loading import load_experiment
 from sa3d.errors import CheckpointError
 from sa3d.masking import Mask, take
 from sa3d.masking.random import RandomMask
-from sa3d.models.explain import explain
-from sa3d.models.mae import MAE
-from sa3d.models.point_m2ae import PointM2AE, ScaleTrunk, _within
-from sa3d.models.point_m2ae_heads import ScaleClassifier
-from sa3d.models.scales import Ragged, ScaleGroups, group_scales, project_mask
-from sa3d.params import load_experiment
+from sa3d.methods.explain import explain
+from sa3d.methods.mae.method import MAE
+from sa3d.models.point_m2ae.backbone import PointM2AE, ScaleTrunk, _within
+from sa3d.models.point_m2ae.heads import ScaleClassifier
+from sa3d.models.point_m2ae.scales import Ragged, ScaleGroups, group_scales, project_mask
 
 G, M = 16, 12
 

@@ -10,9 +10,9 @@ from sa3d import models
 from sa3d.errors import CheckpointError
 from sa3d.masking import Mask, take
 from sa3d.masking.random import RandomMask
+from sa3d.methods.mae.method import MAE
 from sa3d.models.backbone import Decoded, Groups
-from sa3d.models.mae import MAE
-from sa3d.models.point_mae import PointMAE
+from sa3d.models.point_mae.backbone import PointMAE
 
 M = 10
 

@@ -8,13 +8,13 @@ import torch
 from tiny import GROUPS, PLAIN, SCALES, build, clouds, experiment, progress
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sa3d import metric_keys as keys
 from sa3d import models
 from sa3d.errors import ConfigError
 from sa3d.masking import Mask
-from sa3d.models.ema import EmaTeacher
-from sa3d.models.point_mae import PointMAE
-from sa3d.models.sa3d import SA3D
+from sa3d.methods.sa3d.ema import EmaTeacher
+from sa3d.methods.sa3d.method import SA3D
+from sa3d.metrics import names as keys
+from sa3d.models.point_mae.backbone import PointMAE
 
 POINT_TERMS = ["teacher_decoded_nograd", "teacher_decoded_grad", "ground_truth_grad"]
 HEAD = {"backbone.decoder.head.weight", "backbone.decoder.head.bias"}
@@ -159,7 +159,7 @@ def test_patches_without_points_are_left_out_of_the_ranking(monkeypatch):
     monkeypatch.setattr(PointMAE, "point_loss", partial)
     seen = []
     monkeypatch.setattr(
-        "sa3d.models.sa3d.ranking_loss",
+        "sa3d.methods.sa3d.method.ranking_loss",
         lambda s, y, valid: (seen.append((y, valid)), s.sum() * 0)[1],
     )
     step(build(experiment(method="sa3d")))

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from sa3d import models
 from sa3d.errors import CheckpointError, ConfigError
-from sa3d.model_config import PointM2AEConfig, PointMAEConfig
-from sa3d.models.heads import FeaturePropagation, Segmenter
-from sa3d.models.patches import group_points
-from sa3d.models.scales import group_scales
+from sa3d.layers.patches import group_points
+from sa3d.models.downstream import FeaturePropagation, Segmenter
+from sa3d.models.point_m2ae.scales import group_scales
+from sa3d.models.settings import PointM2AEConfig, PointMAEConfig
 
 PARTS, CATEGORIES = 7, 5
 MODELS = {"plain": PLAIN | {"depth": 3}, "scales": SCALES}

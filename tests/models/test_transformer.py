@@ -5,7 +5,7 @@ import torch
 from timm.layers.attention import Attention
 from torch.nn import functional as F
 
-from sa3d.models.transformer import DeviceAttention, Stack, drop_rates, init_weights
+from sa3d.layers.transformer import DeviceAttention, Stack, drop_rates, init_weights
 
 
 def layer_norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:

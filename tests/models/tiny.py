@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from sa3d import models
-from sa3d.config import ExperimentConfig
+from sa3d.config.experiment import ExperimentConfig
 from sa3d.engine.types import Progress
-from sa3d.models.method import Method
+from sa3d.methods.base import Method
 
 GROUPS, SIZE, POINTS, DIM = 16, 8, 96, 24
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sa3d import metric_keys as keys
+from sa3d.metrics import names as keys
 from sa3d.viz import explain as ex
 
 CLASSES = ["chair", "table", "lamp", "mug", "plane", "bottle", "shelf", "stool", "bed", "vase",

@@ -12,12 +12,12 @@ import pytest
 from invented import write
 from PIL import Image
 
-from sa3d import metric_keys as keys
 from sa3d.errors import DataError, UserError
+from sa3d.metrics import names as keys
 from sa3d.report import write_report
-from sa3d.report.page import height_correlation
+from sa3d.report.comparison import Cell, task_rows
+from sa3d.report.render import height_correlation
 from sa3d.report.results import read_experiment
-from sa3d.report.rows import Cell, task_rows
 from sa3d.viz.explain import Explained
 
 CLOUDS = 2

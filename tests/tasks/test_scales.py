@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sa3d import cli, components
+from sa3d import registry
+from sa3d.cli import main as cli
 from sa3d.errors import CheckpointError
-from sa3d.paths import work
-from sa3d.serving import FeatureModel
+from sa3d.inference.serving import FeatureModel
+from sa3d.utils.paths import work
 from sa3d.viz.explain import load_explain, rebuilt_points
 
 SCALES = [
@@ -42,7 +43,7 @@ def test_method_tasks_pictures_and_server(tiny, tmp_path, monkeypatch):
     assert len(points) == len(states) > 0
     assert np.isfinite(points).all()
 
-    for task in components.downstream():
+    for task in registry.downstream():
         done = CliRunner().invoke(cli.app, [task, *words, "--from", str(method)])
         assert done.exit_code == 0, done.output
         (folder,) = work().glob(f"{task}-method-*")

@@ -12,10 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from sa3d import fingerprint as fp
-from sa3d import metric_keys as keys
-from sa3d.components import TASKS, load
-from sa3d.config import ExperimentConfig
+from sa3d.checkpoints.export import export_model, load_pretrained
+from sa3d.config.experiment import ExperimentConfig
 from sa3d.data.split import train_val_test
 from sa3d.data.store import open_clouds
 from sa3d.engine.checkpoint import Checkpoint
@@ -23,11 +21,13 @@ from sa3d.engine.distributed import Processes
 from sa3d.engine.loop import Trainer
 from sa3d.engine.random_state import seed_all
 from sa3d.errors import CheckpointError, DataError, TrainingError, UserError
-from sa3d.journal import Journal, read_journal
+from sa3d.metrics import names as keys
 from sa3d.models import build_backbone
+from sa3d.registry import TASKS, load
+from sa3d.runs import fingerprint as fp
+from sa3d.runs.context import Result, RunContext
 from sa3d.tasks import classify, linear_svm
-from sa3d.tasks.exported import export_model, load_pretrained
-from sa3d.tasks.run import Result, RunContext
+from sa3d.tracking.journal import Journal, read_journal
 from sa3d.viz.explain import load_explain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,7 @@ def do(task: str, config: ExperimentConfig, run: RunContext) -> Result:
 @pytest.fixture(scope="module")
 def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Run folders of the tiny baseline and of sa3df distilling it."""
-    from sa3d.params import load_experiment
+    from sa3d.config.loading import load_experiment
 
     config = load_experiment("tiny", tiny_root / "params.yaml")
     work = tmp_path_factory.mktemp("work")

@@ -1,0 +1,1 @@
+"""Exported models: their card, writing and loading them."""

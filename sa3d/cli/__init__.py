@@ -1,0 +1,1 @@
+"""``sa3d …``: the command line, a thin face over tasks, data and reports."""

@@ -1,0 +1,1 @@
+"""Settings: what ``params.yaml`` may say, and reading it. Nothing in here imports torch."""

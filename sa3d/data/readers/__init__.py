@@ -1,0 +1,1 @@
+"""File formats of 3-D models: one module a format."""

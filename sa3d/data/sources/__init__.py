@@ -1,0 +1,1 @@
+"""Raw data sources: one package a source, each with its settings."""

@@ -1,0 +1,1 @@
+"""CAD models of electronic components (KiCad's ``3dmodels``)."""

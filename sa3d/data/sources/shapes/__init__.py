@@ -1,0 +1,1 @@
+"""Labelled parametric objects, generated from a seed."""

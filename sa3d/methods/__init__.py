@@ -1,0 +1,1 @@
+"""Pre-training methods: a student backbone, a mask strategy and a loss."""

@@ -1,0 +1,1 @@
+"""SA3D: masks of the geometrically hard patches."""

@@ -1,0 +1,64 @@
+"""EMA teacher: a slow copy of the student that scores every patch of the whole cloud."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from sa3d.config.experiment import EmaConfig
+from sa3d.methods.sa3d.gc_predictor import GCPredictor
+from sa3d.models.backbone import Encoder, Groups
+
+
+class Scorer(nn.Module):
+    """What scoring needs of a student: encoder, decoder positions, GC predictor.
+
+    The decoder itself is no part of it: the teacher rebuilds nothing.
+    """
+
+    def __init__(self, encoder: Encoder, pos: nn.Module, gc: GCPredictor) -> None:
+        super().__init__()
+        self.encoder, self.pos, self.gc = encoder, pos, gc
+
+    def forward(self, groups: Groups) -> Tensor:
+        """(B, G) float32 complexity of every patch, all of them visible, natural order."""
+        tokens = self.encoder(groups, None).tokens
+        scores: Tensor = self.gc(tokens, self.pos(groups.centers))
+        return scores
+
+
+class EmaTeacher(nn.Module):
+    """Exponential moving average of a :class:`Scorer`, always in ``eval()``, never trained.
+
+    Parameters and floating buffers (BatchNorm statistics) are averaged, integer buffers
+    copied.
+    """
+
+    def __init__(self, student: Scorer, config: EmaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.average = ModelEmaV3(student, decay=config.start)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in ``eval()``: scores must not depend on the batch."""
+        return super().train(False)
+
+    def decay(self, epoch: int) -> float:
+        """Linear from `start` to `end` over `ramp_epochs`, by 0-based epoch (GM3D code)."""
+        start, end, ramp = self.config.start, self.config.end, self.config.ramp_epochs
+        return start + (end - start) * epoch / ramp if epoch < ramp else end
+
+    def update(self, student: Scorer, epoch: int) -> None:
+        """Move towards the student; call after every optimiser step."""
+        self.average.decay = self.decay(epoch)
+        self.average.update(student)
+
+    @torch.no_grad()
+    def forward(self, groups: Groups) -> Tensor:
+        """(B, G) float32 complexity of every patch."""
+        scores: Tensor = self.average.module(groups)
+        return scores

@@ -1,0 +1,1 @@
+"""Metrics: their names, classification, intervals."""

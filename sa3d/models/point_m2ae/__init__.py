@@ -1,0 +1,1 @@
+"""Point-M2AE: settings, backbone, models for downstream tasks."""

@@ -1,0 +1,1 @@
+"""Point-MAE: settings, backbone, models for downstream tasks."""

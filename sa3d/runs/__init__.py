@@ -1,0 +1,1 @@
+"""One run: its identity, its settings, its context, its fingerprint, its result."""

@@ -1,0 +1,114 @@
+"""Where a result comes from: commit, data, machine, and the flow that asked for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sa3d.errors import UserError
+from sa3d.utils.paths import root
+
+PARENT_TAGS = "SA3D_TAGS"  # JSON: tags a flow hands down to the runs it starts
+
+
+@cache
+def git(folder: Path | None = None) -> dict[str, str]:
+    """``git.commit`` and ``git.dirty`` of the checkout; empty outside one.
+
+    ``dvc.lock`` does not count as dirt: the very run that is being described rewrites it.
+    """
+    where = str(folder or root())
+    try:
+        commit = _git(where, "rev-parse", "HEAD")
+        changed = _git(where, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return {}  # an unpacked archive, or no git on this machine
+    dirty = any(line[3:] != "dvc.lock" for line in changed.splitlines())
+    return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}
+
+
+def _git(where: str, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", where, *words], check=True, capture_output=True, text=True, timeout=30
+    ).stdout
+
+
+def dvc_lock(folder: Path | None = None) -> dict[str, Any]:
+    """The parsed ``dvc.lock``; empty when nothing was reproduced yet.
+
+    Read as a file and never through DVC, which is locked while one of its stages runs.
+
+    Raises:
+        UserError: when it cannot be read, as with a merge conflict inside.
+    """
+    path = (folder or root()) / "dvc.lock"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+
+
+def data_md5(name: str, folder: Path | None = None) -> str | None:
+    """DVC's hash of processed data set ``name``, if a stage made it."""
+    for stage in (dvc_lock(folder).get("stages") or {}).values():
+        for out in stage.get("outs", []):
+            if out.get("path") == f"data/processed/{name}.h5":
+                return str(out.get("md5"))
+    return None
+
+
+def tags(data: str | None = None) -> dict[str, str]:
+    """Lineage tags of a run in this process, on data set ``data``."""
+    found = {"host": socket.gethostname(), **git()}
+    lock = root() / "dvc.lock"
+    if lock.is_file():
+        found["dvc.lock.sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if os.environ.get("DVC_EXP_NAME"):
+        found["dvc.exp_name"] = os.environ["DVC_EXP_NAME"]
+    md5 = data_md5(data) if data else None
+    if md5:
+        found[f"data.{data}.md5"] = md5
+    return found | compute() | from_parent()
+
+
+def compute() -> dict[str, str]:
+    """``gpu.name`` and which point kernels run, of a process that computes.
+
+    Such a process has torch loaded; one that only plans or reports must not load it for this.
+    """
+    found: dict[str, str] = {}
+    torch, point_ops = sys.modules.get("torch"), sys.modules.get("point_ops")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu.name"] = str(torch.cuda.get_device_name())
+    if point_ops is not None:
+        found["point_ops"] = kernels(point_ops.backends())
+    return found
+
+
+def kernels(backends: Mapping[str, str]) -> str:
+    """``cpp``, or where operators differ each backend with its operators:
+    ``cpp: fps, knn; torch: interpolate``."""
+    by_name: dict[str, list[str]] = {}
+    for operator, name in sorted(backends.items()):
+        by_name.setdefault(name, []).append(operator)
+    if len(by_name) == 1:
+        return next(iter(by_name))
+    return "; ".join(f"{name}: {', '.join(ops)}" for name, ops in sorted(by_name.items()))
+
+
+def from_parent() -> dict[str, str]:
+    """Tags that the flow above this process handed down."""
+    handed: Mapping[str, str] = json.loads(os.environ.get(PARENT_TAGS) or "{}")
+    return {key: str(value) for key, value in handed.items()}

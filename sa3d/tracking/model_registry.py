@@ -1,0 +1,183 @@
+"""Exported models as versions in MLflow's registry. The only module that registers.
+
+A version carries everything to load it without this checkout: weights, settings, the code of
+``sa3d`` and ``point_ops``, and the versions of what they import. Registering the same weights
+again finds the version that is there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d.runs.fingerprint import find_model, model_card
+from sa3d.tracking import lineage, mlflow_store, mlflow_sync
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+CANDIDATE = "candidate"
+_FINGERPRINT = "fingerprint"
+_IMPORTED = ("torch", "timm", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
+
+
+def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
+    """Register the model that a pre-training run exported; it becomes ``@candidate``.
+
+    Args:
+        run_dir: the run folder (with ``model/`` and, if it reached MLflow, its run).
+        experiment: experiment of ``params.yaml``.
+        arm: ``method`` or ``baseline``.
+
+    Returns:
+        ``name``, ``version``, ``uri`` and ``model_id`` of the version.
+
+    Raises:
+        CheckpointError: no exported model there.
+        mlflow.exceptions.MlflowException: the store refuses or does not answer.
+    """
+    folder = find_model(run_dir)
+    card = model_card(folder)
+    opened = mlflow_store.client()
+    from mlflow import tracking as mlflow_tracking
+
+    # the registry resolves models:/ID by the process's URI, not by that of the client
+    mlflow_tracking.set_tracking_uri(mlflow_store.tracking_uri())
+    name = f"sa3d-{experiment}-{arm}"
+    found = _existing(opened, name, card["sha256"])
+    if found is None:
+        found = _create(opened, name, folder, card, mlflow_sync.run_of(run_dir))
+    opened.set_registered_model_alias(name, CANDIDATE, str(found.version))
+    return {
+        "name": name,
+        "version": str(found.version),
+        "uri": f"models:/{name}/{found.version}",
+        "model_id": str(found.model_id),
+    }
+
+
+def _existing(opened: MlflowClient, name: str, sha256: str) -> Any:
+    """The version of these very weights, if it was registered to its end."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        opened.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        opened.create_registered_model(
+            name, description="Frozen features of point clouds: (B, N, 3) in, (B, D) out."
+        )
+        return None
+    for candidate in opened.search_model_versions(f"name = '{name}'"):
+        if candidate.tags.get("sha256") == sha256:
+            return candidate
+    return None
+
+
+def _create(
+    opened: MlflowClient,
+    name: str,
+    folder: Path,
+    card: dict[str, Any],
+    run: mlflow_sync.Shipped | None,
+) -> Any:
+    uri = mlflow_store.tracking_uri()
+    run_id = run.run_id if run is not None and run.uri == uri else None
+    experiment = (
+        run.experiment_id
+        if run is not None and run_id is not None
+        else mlflow_store.experiment_id(opened, "sa3d/pretrain", uri)
+    )
+    tags = _tags(card)
+    logged = opened.create_logged_model(
+        experiment, name=name, source_run_id=run_id, tags=tags, model_type="pretrained"
+    )
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Path(scratch) / "model"
+            _save(place, folder, card, logged.model_id, run_id)
+            opened.log_model_artifacts(logged.model_id, str(place))
+    except BaseException:
+        opened.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    opened.finalize_logged_model(logged.model_id, "READY")
+    if run_id is not None:
+        from mlflow.entities import LoggedModelOutput
+
+        opened.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return opened.create_model_version(
+        name,
+        source=f"models:/{logged.model_id}",
+        run_id=run_id,
+        tags=tags,
+        model_id=logged.model_id,
+    )
+
+
+def _save(
+    place: Path, folder: Path, card: dict[str, Any], model_id: str, run_id: str | None
+) -> None:
+    """Write an MLflow model of the exported ``folder`` to ``place``."""
+    import mlflow.pyfunc
+    import point_ops
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory() as scratch:
+        code = []
+        for package in (Path(__file__).parents[1], Path(point_ops.__file__).parent):
+            copied = Path(scratch) / package.name
+            shutil.copytree(package, copied, ignore=shutil.ignore_patterns("__pycache__"))
+            code.append(str(copied))
+        mlflow.pyfunc.save_model(
+            str(place),
+            loader_module="sa3d.inference.serving",
+            data_path=str(folder),
+            code_paths=code,
+            mlflow_model=Model(model_id=model_id, run_id=run_id),
+            signature=signature(),
+            input_example=example(int(card.get("data", {}).get("points", 1024))),
+            pip_requirements=[f"{package}=={version(package)}" for package in _IMPORTED],
+            metadata={_FINGERPRINT: card.get(_FINGERPRINT, ""), "sha256": card["sha256"]},
+        )
+
+
+def signature() -> ModelSignature:
+    """Clouds (B, N, 3) to features (B, D), both float32."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    # without names: MLflow hands a named tensor to the model inside a dict
+    clouds = TensorSpec(np.dtype(np.float32), (-1, -1, 3))
+    features = TensorSpec(np.dtype(np.float32), (-1, -1))
+    return ModelSignature(inputs=Schema([clouds]), outputs=Schema([features]))
+
+
+def example(points: int) -> NDArray[np.float32]:
+    """One cloud (1, N, 3): points of a unit sphere's surface, the same every time."""
+    drawn = np.random.default_rng(0).standard_normal((1, points, 3)).astype(np.float32)
+    found: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+    return found
+
+
+def _tags(card: dict[str, Any]) -> dict[str, str]:
+    data = card.get("data", {})
+    own = {
+        "stage": "pretrain",
+        "arm": card.get("arm"),
+        "seed": card.get("seed"),
+        "experiment": card.get("experiment"),
+        _FINGERPRINT: card.get(_FINGERPRINT),
+        "sha256": card["sha256"],
+        "data": data.get("name"),
+        "data.digest": data.get("digest"),
+    }
+    given = {key: str(value) for key, value in own.items() if value is not None}
+    return lineage.tags(data.get("name")) | given

@@ -1,0 +1,1 @@
+"""The ground floor: files, paths, progress, telemetry. It knows nothing of the rooms above."""

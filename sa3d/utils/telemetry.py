@@ -1,0 +1,25 @@
+"""Nothing that runs here phones home."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sa3d.errors import UserError
+
+
+def quiet() -> None:
+    """Load ``docker/quiet.env`` into the environment; what is set already stays.
+
+    Must come before the first import of Prefect or MLflow, which read it once.
+
+    Raises:
+        UserError: when the file is missing: the package was copied out of its checkout.
+    """
+    path = Path(__file__).resolve().parents[2] / "docker" / "quiet.env"
+    if not path.is_file():
+        raise UserError(f"no {path}: run from a complete checkout, installed with `make setup`")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.startswith("#"):
+            os.environ.setdefault(name.strip(), value.strip())
