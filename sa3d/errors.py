@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+RESULT_NEUTRAL: Final = True
+
 
 class UserError(Exception):
     """Something the user gave or lacks: wrong value, missing file, full disk.

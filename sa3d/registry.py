@@ -1,45 +1,44 @@
-"""The registry: what can be named in ``params.yaml``, and where it lives.
+"""What can be named in ``params.yaml``, and where it lives.
 
-One line here and one new file make a new backbone (and a class for its settings), mask strategy,
-data set or task (``docs/extending.md``). Where something lives is ``module:attribute``, imported on
-first use, so that validating a name costs no import of torch.
+One line here and one new file make a new mask strategy, method, backbone, data source or task
+(``docs/extending.md``). Places are written ``module:attribute`` and imported on first use, so
+that checking a name costs no import of torch.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sa3d.errors import ConfigError
 
+if TYPE_CHECKING:
+    from sa3d.tasks.base import Task
 
-class Task(NamedTuple):
-    """What can be known of a task without importing it.
+RESULT_NEUTRAL: Final = True
+
+
+class Component(NamedTuple):
+    """A component and its settings.
 
     Attributes:
-        where: ``module:attribute`` of its ``run(config, context)``.
-        title: its heading in reports.
-        help: its line in ``sa3d --help``.
-        reads: sections or keys of an experiment that decide its result beside ``seed``,
-            ``model`` and ``data.points``, which decide every task's.
-        trains: which model of the backbone's :class:`Architecture` it trains, if one.
+        where: the class or function.
+        settings: its settings class, in a module that does not import torch.
     """
 
     where: str
-    title: str
-    help: str
-    reads: tuple[str, ...] = ()
-    trains: Literal["classifier", "segmenter"] | None = None
+    settings: str
 
 
 class Architecture(NamedTuple):
-    """A backbone, its settings and its models for downstream tasks, each ``module:attribute``.
+    """A backbone, its settings and its models for downstream tasks.
 
     Attributes:
         where: the :class:`~sa3d.models.backbone.Backbone`.
         settings: its :class:`~sa3d.models.settings.BackboneConfig`, in a module that does not
-            import torch: every ``--help`` reads it.
+            import torch.
         classifier: its :class:`~sa3d.models.downstream.Classifier`.
         segmenter: its :class:`~sa3d.models.downstream.Segmenter`; None: it has none.
     """
@@ -53,27 +52,43 @@ class Architecture(NamedTuple):
 BACKBONES: dict[str, Architecture] = {
     "point-mae": Architecture(
         "sa3d.models.point_mae.backbone:PointMAE",
-        "sa3d.models.settings:PointMAEConfig",
+        "sa3d.models.point_mae.settings:PointMAEConfig",
         "sa3d.models.point_mae.heads:PlainClassifier",
         "sa3d.models.point_mae.heads:PlainSegmenter",
     ),
     "point-m2ae": Architecture(
         "sa3d.models.point_m2ae.backbone:PointM2AE",
-        "sa3d.models.settings:PointM2AEConfig",
+        "sa3d.models.point_m2ae.settings:PointM2AEConfig",
         "sa3d.models.point_m2ae.heads:ScaleClassifier",
         "sa3d.models.point_m2ae.heads:ScaleSegmenter",
     ),
 }
 
-MASKS: dict[str, str] = {
-    "random": "sa3d.masking.random:RandomMask",
-    "block": "sa3d.masking.block:BlockMask",
-    "gc": "sa3d.masking.geometric:GeometricMask",
+METHODS: dict[str, Component] = {
+    "mae": Component("sa3d.methods.mae.method:MAE", "sa3d.methods.mae.settings:MAEConfig"),
+    "sa3d": Component("sa3d.methods.sa3d.method:SA3D", "sa3d.methods.sa3d.settings:SA3DConfig"),
+    "sa3df": Component(
+        "sa3d.methods.sa3df.method:SA3DF", "sa3d.methods.sa3df.settings:SA3DFConfig"
+    ),
 }
 
-DATASETS: dict[str, str] = {
-    "shapes": "sa3d.data.sources.shapes.source:prepare",
-    "kicad": "sa3d.data.sources.kicad.source:prepare",
+MASKS: dict[str, Component] = {
+    "random": Component("sa3d.masking.random:RandomMask", "sa3d.masking.settings:MaskConfig"),
+    "block": Component("sa3d.masking.block:BlockMask", "sa3d.masking.settings:MaskConfig"),
+    "gc": Component(
+        "sa3d.masking.geometric:GeometricMask", "sa3d.masking.settings:GeometricMaskConfig"
+    ),
+}
+
+SOURCES: dict[str, Component] = {
+    "shapes": Component(
+        "sa3d.data.sources.shapes.source:prepare",
+        "sa3d.data.sources.shapes.settings:ShapesSource",
+    ),
+    "kicad": Component(
+        "sa3d.data.sources.kicad.source:prepare",
+        "sa3d.data.sources.kicad.settings:KicadSource",
+    ),
 }
 
 AUGMENTATIONS: dict[str, str] = {
@@ -82,35 +97,32 @@ AUGMENTATIONS: dict[str, str] = {
     "rotate_y": "sa3d.data.transforms:rotate_y",
 }
 
-PRETRAIN = "pretrain"  # the one task that is not downstream of another
-TASKS: dict[str, Task] = {
-    # reads the section of its arm: `pretrain` or `baseline`
-    PRETRAIN: Task("sa3d.tasks.pretrain:run", "Pre-training", "Pre-train without labels."),
-    "svm": Task(
-        "sa3d.tasks.linear_svm:run",
-        "Linear SVM on frozen features",
-        "Linear SVM on frozen features.",
-        reads=("svm",),
-    ),
-    "classify": Task(
-        "sa3d.tasks.classify:run",
-        "Fine-tuned classifier",
-        "Fine-tune for classification, or train it from scratch.",
-        reads=("classify", "data.val_fraction"),
-        trains="classifier",
-    ),
+PRETRAIN = "pretrain"  # the one task that does not start from another's model
+# each a sa3d.tasks.base.Task, in a module that does not import torch
+TASKS: dict[str, str] = {
+    PRETRAIN: "sa3d.tasks.pretrain.task:TASK",
+    "svm": "sa3d.tasks.svm.task:TASK",
+    "classify": "sa3d.tasks.classify.task:TASK",
 }
 
 
-def downstream() -> dict[str, Task]:
+def task(name: str) -> Task:
+    """The description of a task.
+
+    Raises:
+        ConfigError: a name that is not registered.
+    """
+    found: Task = load(TASKS, "task", name)
+    return found
+
+
+def downstream() -> list[str]:
     """The tasks that start from a pre-trained model, or from random weights."""
-    return {name: task for name, task in TASKS.items() if name != PRETRAIN}
+    return [name for name in TASKS if name != PRETRAIN]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known word closest to ``word``, or nothing."""
-    import difflib
-
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
@@ -128,18 +140,42 @@ def require(table: Mapping[str, object], kind: str, name: str) -> str:
     return name
 
 
-def place(entry: str | Task | Architecture) -> str:
+def known(table: Mapping[str, object], kind: str) -> Callable[[str], str]:
+    """A validator that refuses names which are not in ``table``.
+
+    It raises ``ValueError``, to which pydantic adds the key.
+    """
+
+    def check(name: str) -> str:
+        try:
+            return require(table, kind, name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return check
+
+
+def place(entry: str | Component | Architecture) -> str:
     """``module:attribute`` of a registry's entry."""
     return entry if isinstance(entry, str) else entry.where
 
 
-def load(table: Mapping[str, str | Task | Architecture], kind: str, name: str) -> Any:
+def load(table: Mapping[str, str | Component | Architecture], kind: str, name: str) -> Any:
     """The object registered under ``name``, imported on this first use.
 
     Raises:
-        ConfigError: for a name that is not registered.
+        ConfigError: a name that is not registered.
     """
     return load_at(place(table[require(table, kind, name)]))
+
+
+def settings_of(table: Mapping[str, Component | Architecture], kind: str, name: str) -> Any:
+    """The settings class of the component registered under ``name``.
+
+    Raises:
+        ConfigError: a name that is not registered.
+    """
+    return load_at(table[require(table, kind, name)].settings)
 
 
 def load_at(where: str) -> Any:

@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sa3d import __version__
+from sa3d.checkpoints.card import MODEL_FILE, WEIGHTS_FILE, find_model, model_card
 from sa3d.errors import CheckpointError
 from sa3d.models.settings import BackboneConfig
-from sa3d.runs.context import write_json
-from sa3d.runs.fingerprint import MODEL_FILE, WEIGHTS_FILE, find_model, model_card
 from sa3d.utils.files import write_whole
+from sa3d.utils.json_file import write_json
 
-FORMAT = 1
+FORMAT = 2
 # settings that change training but no weight's meaning
 _SHAPELESS = {"drop_path"}
 
@@ -53,16 +53,7 @@ def load_pretrained(
         CheckpointError: no model there, damaged, not a pre-trained one, or of another
             architecture; then the settings that differ are named.
     """
-    folder, card = find_model(path), model_card(path)
-    if card.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder} has format {card.get('format')}, this version reads {FORMAT}"
-        )
-    if card.get("kind") != "pretrain":
-        raise CheckpointError(
-            f"{folder} holds a {card.get('kind')}, not a pre-trained model; give the run folder "
-            "of `sa3d pretrain`"
-        )
+    folder, card = find_model(path), checked_card(path, "pretrain")
     wanted, found = model.model_dump(mode="json"), card.get("model", {})
     free = _SHAPELESS | model.fine_tuning | (model.regrouping if regroup else set())
     keys = sorted((wanted.keys() | found.keys()) - free)
@@ -78,6 +69,15 @@ def load_pretrained(
             f"{folder} was trained with another model: {'; '.join(differing)}. "
             "Set `model` alike (--set model.key=value) or give another model"
         )
+    return read_weights(folder, card)
+
+
+def read_weights(folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of an exported model, if they are those that its card describes.
+
+    Raises:
+        CheckpointError: damaged.
+    """
     data = (folder / WEIGHTS_FILE).read_bytes()
     if hashlib.sha256(data).hexdigest() != card["sha256"]:
         raise CheckpointError(
@@ -87,3 +87,23 @@ def load_pretrained(
         return safetensors.torch.load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS_FILE} is not readable: {error}") from None
+
+
+def checked_card(path: Path, kind: str) -> dict[str, Any]:
+    """The card of an exported model of a kind.
+
+    Raises:
+        CheckpointError: no model there, of another format or kind.
+    """
+    folder, card = find_model(path), model_card(path)
+    if card.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {card.get('format')}, this version reads {FORMAT}"
+        )
+    if card.get("kind") != kind:
+        remedy = {
+            "pretrain": "not a pre-trained model; give the run folder of `sa3d pretrain`",
+            "classifier": "not a classifier; give the run folder of `sa3d classify`",
+        }
+        raise CheckpointError(f"{folder} holds a {card.get('kind')}, {remedy[kind]}")
+    return card

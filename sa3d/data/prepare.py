@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from sa3d import registry
-from sa3d.config.experiment import Source
+from sa3d.config.base import Frozen
 from sa3d.data.store import TEST, TRAIN, content_digest, open_clouds
 from sa3d.errors import DataError, remake
 
 
-def prepare(name: str, source: Source, out: Path, *, quiet: bool = False) -> Path:
+def prepare(name: str, source: Frozen, out: Path, *, quiet: bool = False) -> Path:
     """Make the processed file ``out`` of data set ``name`` with its source module.
 
     Raises:
         DataError: raw data missing or incomplete, a bad cloud, a full disk.
         ConfigError: a source that is not registered.
     """
-    make = registry.load(registry.DATASETS, "data source", source.source)
+    make = registry.load(registry.SOURCES, "data source", _kind(source))
     result: Path = make(source, Path(out), quiet=quiet)
     return result
 
@@ -39,7 +39,7 @@ class Check:
         return "\n".join(f"{self.name}: {line}" for line in self.lines)
 
 
-def check(name: str, source: Source, out: Path, *, full: bool = True) -> Check:
+def check(name: str, source: Frozen, out: Path, *, full: bool = True) -> Check:
     """Look at the raw and the processed data of ``name`` without changing anything.
 
     ``full`` also reads the whole processed file and compares its digest. Problems are told in
@@ -61,10 +61,9 @@ def check(name: str, source: Source, out: Path, *, full: bool = True) -> Check:
     return Check(name, raw, processed, tuple(lines))
 
 
-def _raw(source: Source) -> str:
+def _raw(source: Frozen) -> str:
     """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
-    module = registry.require(registry.DATASETS, "data source", source.source)
-    where = registry.DATASETS[module].partition(":")[0]
+    where = registry.SOURCES[_kind(source)].where.partition(":")[0]
     look: Any = getattr(importlib.import_module(where), "check_raw", None)
     return str(look(source)) if look is not None else "none needed, it is generated"
 
@@ -85,3 +84,8 @@ def _processed(name: str, out: Path, full: bool) -> list[str]:
         f"{len(clouds)} clouds of {clouds.num_points} points: {train} train, {test} test, "
         f"{clouds.num_classes} classes, {families} families{parts}",
     ]
+
+
+def _kind(source: Frozen) -> str:
+    """Name of the source, as the registry has it."""
+    return registry.require(registry.SOURCES, "data source", str(getattr(source, "source", "")))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import Final, TextIO
 
 from sa3d.utils.progress import ProgressLine, duration
+
+RESULT_NEUTRAL: Final = True
 
 _PATIENCE = 2.0
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sa3d.config.experiment import OptimConfig
+from sa3d.config.optim import OptimConfig
 from sa3d.engine import optim, random_state, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import ALONE, Processes

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sa3d.config.experiment import OptimConfig
+from sa3d.config.optim import OptimConfig
 
 
 def parameter_groups(

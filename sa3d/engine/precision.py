@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sa3d.config.experiment import Precision
+from sa3d.config.base import Precision
 from sa3d.errors import ConfigError
 
 

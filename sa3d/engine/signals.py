@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Final
+
+RESULT_NEUTRAL: Final = True
 
 
 class Stopped(Exception):  # noqa: N818  (not an error: the user asked for it)

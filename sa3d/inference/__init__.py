@@ -1,1 +1,5 @@
 """Trained models in use."""
+
+from typing import Final
+
+RESULT_NEUTRAL: Final = True

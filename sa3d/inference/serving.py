@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.store import check_cloud, unit_sphere
-from sa3d.errors import CheckpointError, DataError
+from sa3d.errors import DataError
 
 BATCH = 64  # clouds a forward pass
 
@@ -32,23 +32,10 @@ class FeatureModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        from pydantic import TypeAdapter, ValidationError
+        from sa3d.checkpoints.load import load_encoder, model_of
 
-        from sa3d.checkpoints.export import load_pretrained
-        from sa3d.config.experiment import ModelConfig
-        from sa3d.models import build_backbone
-        from sa3d.runs.fingerprint import model_card
-
-        self.card = model_card(folder)
-        try:
-            settings = TypeAdapter(ModelConfig).validate_python(self.card["model"])
-        except ValidationError as error:
-            said = str(error.errors()[0]["msg"])
-            raise CheckpointError(f"{folder} is of a model unknown here: {said}") from None
-        self._least = settings.least_points
-        self._backbone = build_backbone(settings)
-        self._backbone.load_student(load_pretrained(folder, settings))
-        self._backbone.eval()
+        self._backbone, self.card = load_encoder(folder)
+        self._least = model_of(self.card, folder).least_points
 
     def predict(
         self, model_input: NDArray[Any], params: dict[str, Any] | None = None

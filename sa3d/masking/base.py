@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from sa3d.config.experiment import PretrainConfig
+from sa3d.masking.settings import MaskConfig
 
 
 class Progress(Protocol):
@@ -82,9 +82,9 @@ class MaskStrategy(ABC):
         self.masked = masked
 
     @classmethod
-    def from_config(cls, config: PretrainConfig, groups: int) -> Self:
-        """The strategy for ``groups`` patches a cloud. Override to read more settings."""
-        return cls(config.masked_of(groups))
+    def from_config(cls, config: MaskConfig, masked: int) -> Self:
+        """The strategy that masks ``masked`` patches a cloud. Override to read more settings."""
+        return cls(masked)
 
     def hard_budget(self, epoch: int, epochs: int) -> int:
         """How many patches of the mask are chosen by their score in this 0-based epoch."""

@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sa3d.config.experiment import PretrainConfig
 from sa3d.masking.base import MaskStrategy, Progress, largest
+from sa3d.masking.settings import GeometricMaskConfig, MaskConfig
 
 
 class GeometricMask(MaskStrategy):
@@ -24,9 +24,10 @@ class GeometricMask(MaskStrategy):
         self.half_schedule = half_schedule
 
     @classmethod
-    def from_config(cls, config: PretrainConfig, groups: int) -> Self:
-        """Reads ``end_ratio`` and ``half_schedule`` besides the number of masked patches."""
-        return cls(config.masked_of(groups), config.end_ratio, config.half_schedule)
+    def from_config(cls, config: MaskConfig, masked: int) -> Self:
+        """See the base class."""
+        assert isinstance(config, GeometricMaskConfig)
+        return cls(masked, config.end_ratio, config.half_schedule)
 
     def hard_budget(self, epoch: int, epochs: int) -> int:
         """``floor(M * end_ratio * (epoch + 1) / epochs)``.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor, nn
 
 from sa3d.masking import Mask, MaskStrategy, Progress
+from sa3d.methods.settings import MethodConfig
 from sa3d.models.backbone import Backbone, Groups
 
 
@@ -29,6 +30,22 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.backbone = backbone
         self.strategy = strategy
+
+    @classmethod
+    def from_config(
+        cls,
+        backbone: Backbone,
+        strategy: MaskStrategy,
+        settings: MethodConfig,
+        knowledge_teacher: Backbone | None,
+    ) -> Self:
+        """The method as its settings describe it; override to read more than the mask."""
+        return cls(backbone, strategy)
+
+    @property
+    def teacher_decodes(self) -> bool:
+        """Whether rebuilt points are decoded by a knowledge teacher instead of the student."""
+        return False
 
     @abstractmethod
     def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+RESULT_NEUTRAL: Final = True
+
 LOSS: Final = "train/loss"
 LR: Final = "train/lr"
 GRAD_NORM: Final = "train/grad_norm"

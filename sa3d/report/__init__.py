@@ -8,6 +8,10 @@ cannot tell, the page says; it shows no number that was not measured.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sa3d.report.render import write_report
+
+RESULT_NEUTRAL: Final = True
 
 __all__ = ["write_report"]

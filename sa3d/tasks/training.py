@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from sa3d.config.experiment import ExperimentConfig, OptimConfig
+from sa3d.config.optim import OptimConfig
 from sa3d.data import transforms
 from sa3d.data.loader import Batch, Batches, Sampling
 from sa3d.data.store import CloudSet
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.loop import Trainer
 from sa3d.engine.types import Progress
+from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext
 from sa3d.utils.progress import ProgressLine
 
@@ -22,11 +23,10 @@ CHECKPOINT = "last.pt"
 
 
 def trainer_of(
-    task: str,
     method: nn.Module,
-    config: ExperimentConfig,
+    config: RunConfig,
     settings: OptimConfig,
-    run: RunContext,
+    context: RunContext,
     clouds: CloudSet,
     rows: NDArray[np.int64],
     sampling: Sampling,
@@ -35,11 +35,10 @@ def trainer_of(
     """A trainer of ``method`` on ``rows``, which resumes the run's checkpoint.
 
     Args:
-        task: its name, for the progress line.
         method: what is trained, on the run's device.
-        config: the experiment.
-        settings: its section for this training.
-        run: where and how.
+        config: of the run.
+        settings: of this training.
+        context: where and how.
         clouds: the data.
         rows: those that are trained on.
         sampling: see :class:`~sa3d.data.loader.Batches`.
@@ -53,32 +52,32 @@ def trainer_of(
         rows,
         batch_size=settings.batch_size,
         points=config.data.points,
-        seed=config.seed,
+        seed=config.spec.seed,
         shuffle=True,
         drop_last=True,
         sampling=sampling,
-        rank=run.processes.rank,
-        world=run.processes.world,
+        rank=context.processes.rank,
+        world=context.processes.world,
     )
     augment = transforms.get(settings.augment)
 
     def prepare(batch: Batch, progress: Progress) -> Batch:
-        points = batch.points.to(run.device, non_blocking=True)
+        points = batch.points.to(context.device, non_blocking=True)
         return batch._replace(
             points=augment(points, progress.generator),
-            labels=batch.labels.to(run.device, non_blocking=True),
+            labels=batch.labels.to(context.device, non_blocking=True),
         )
 
     return Trainer(
         method,
         batches,
         settings,
-        seed=config.seed,
-        device=run.device,
+        seed=config.spec.seed,
+        device=context.device,
         prepare=prepare,
-        tracker=run.tracker,
-        checkpoint=Checkpoint(run.run_dir / CHECKPOINT, run.fingerprint),
-        line=ProgressLine(f"{task} {run.arm}", run.quiet),
-        processes=run.processes,
+        tracker=context.tracker,
+        checkpoint=Checkpoint(context.folder / CHECKPOINT, context.fingerprint),
+        line=ProgressLine(config.spec.name, context.quiet),
+        processes=context.processes,
         **more,
     )

@@ -48,6 +48,31 @@ class Tracker(Protocol):
         """End the record. Nothing may be recorded afterwards."""
 
 
+class NullTracker:
+    """The tracker of every process but the main one: records nothing."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+    def resume(self, step: int) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self, status: Status) -> None:
+        """Nothing."""
+
+
 class Journal:
     """A :class:`Tracker` that writes ``run_dir/journal.jsonl`` and nothing else.
 

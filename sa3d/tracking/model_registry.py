@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.runs.fingerprint import find_model, model_card
+from sa3d.checkpoints.card import find_model, model_card
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ class Tracked:
         self._changed.set()
 
     def close(self, status: Status) -> None:
-        """See :class:`sa3d.tracking.journal.Tracker`; ships the rest, or says how to do so later."""
+        """See :class:`sa3d.tracking.journal.Tracker`. Ships the rest, or says how to later."""
         self._journal.close(status)
         self._ending.set()
         self._changed.set()

@@ -1,48 +1,47 @@
-"""SA3D and SA3DF: masked autoencoding in which a teacher chooses the hard patches.
+"""SA3D: masked autoencoding in which an EMA teacher chooses the hard patches.
 
-Source: GM3D (arXiv 2405.12419) and its code. SA3D rebuilds points; SA3DF also distils the
-features of a frozen, plain pre-trained backbone, the knowledge teacher.
+Source: GM3D (arXiv 2405.12419) and its code.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sa3d.config.experiment import PretrainConfig
-from sa3d.losses import absolute_loss, feature_distance, patch_chamfer, ranking_loss
+from sa3d.losses import absolute_loss, ranking_loss
 from sa3d.masking import Mask, MaskStrategy, Progress, take
 from sa3d.methods.base import Method, PointBatch
 from sa3d.methods.sa3d.ema import EmaTeacher, Scorer
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
+from sa3d.methods.sa3d.settings import SA3DConfig
+from sa3d.methods.settings import MethodConfig
 from sa3d.metrics import names as keys
 from sa3d.models.backbone import Backbone, Decoded, Encoded, Groups, PointLoss
 
 
+class Reconstruction(NamedTuple):
+    """How well the masked patches were rebuilt."""
+
+    point: PointLoss
+    hardness: Tensor  # (B, M): what the GC predictor learns to rank
+    valid: Tensor | None  # (B, M) bool, False: no hardness is known; None: all are valid
+    feature_loss: Tensor | None = None  # scalar; only where features are distilled
+
+
 class SA3D(Method):
-    """Student, GC predictor, EMA teacher, and for SA3DF a knowledge teacher.
+    """Student, GC predictor and EMA teacher.
 
     Args:
         backbone: the student.
         strategy: mask strategy; the EMA teacher runs only in epochs in which it needs scores.
         config: losses, weights, GC predictor, EMA.
-        knowledge_teacher: a trained backbone for SA3DF, which it then belongs to and freezes.
-
-    With a teacher-decoded point term the student's own point head has no part in any loss; it
-    is frozen, so that every parameter left trainable gets a gradient in every step.
     """
 
-    teachers = ("teacher.", "knowledge_teacher.")
+    teachers: tuple[str, ...] = ("teacher.",)
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        strategy: MaskStrategy,
-        config: PretrainConfig,
-        knowledge_teacher: Backbone | None = None,
-    ) -> None:
+    def __init__(self, backbone: Backbone, strategy: MaskStrategy, config: SA3DConfig) -> None:
         super().__init__(backbone, strategy)
         self.config = config
         self.gc = GCPredictor(
@@ -53,27 +52,21 @@ class SA3D(Method):
             own_token=not config.shared_mask_token,
         )
         self.teacher = EmaTeacher(self._scorer(), config.ema)
-        self.knowledge_teacher = knowledge_teacher
-        self.feature_norm: nn.Module = nn.Identity()
-        if knowledge_teacher is not None:
-            knowledge_teacher.requires_grad_(False)
-            self.feature_norm = backbone.feature_norm()
-        if self._decoded_by_teacher:
-            backbone.decoder.head.requires_grad_(False)
 
-    @property
-    def _decoded_by_teacher(self) -> bool:
-        return self.config.point_term != "ground_truth_grad"
+    @classmethod
+    def from_config(
+        cls,
+        backbone: Backbone,
+        strategy: MaskStrategy,
+        settings: MethodConfig,
+        knowledge_teacher: Backbone | None,
+    ) -> Self:
+        """See the base class."""
+        assert isinstance(settings, SA3DConfig)
+        return cls(backbone, strategy, settings)
 
     def _scorer(self) -> Scorer:
         return Scorer(self.backbone.encoder, self.backbone.decoder.pos, self.gc)
-
-    def train(self, mode: bool = True) -> Self:
-        """The knowledge teacher stays in ``eval()``; the EMA teacher sees to itself."""
-        super().train(mode)
-        if self.knowledge_teacher is not None:
-            self.knowledge_teacher.eval()
-        return self
 
     def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
         """See the base class."""
@@ -84,38 +77,27 @@ class SA3D(Method):
         encoded = self.backbone.encode(groups, mask)
         decoded = self.backbone.decode(encoded, groups, mask)
         scores = self._masked_scores(encoded, groups, mask)
-
-        logged = {}
-        if self.knowledge_teacher is None:
-            point = self.backbone.point_loss(decoded, groups, mask)
-            hardness, feature_loss = point.per_patch, None
-        else:
-            with torch.no_grad():
-                known = self.knowledge_teacher.encode(groups, None).tokens
-            features = self._masked_features(decoded, mask)
-            feature = feature_distance(features, take(known, mask.masked))
-            point = self._point_term(decoded, known, groups, mask)
-            # the sum is unscaled, as published: the feature term leads the ranking
-            hardness = feature + (
-                point.per_patch
-                if point.valid is None
-                else point.per_patch.masked_fill(~point.valid, 0.0)
-            )
-            feature_loss = feature.mean()
-            logged[keys.FEATURE] = feature_loss.detach()
-
-        # where a patch has no points to rebuild, its feature error alone ranks it
-        valid = point.valid if feature_loss is None else None
+        found = self.reconstruction(decoded, groups, mask)
         rank = ranking_loss if self.config.gc_loss == "relative" else absolute_loss
-        gc_loss = rank(scores, hardness, valid)
+        gc_loss = rank(scores, found.hardness, found.valid)
 
         full = progress.epoch >= self.config.switch_epoch
-        loss = (self.config.point_weight if full else 1.0) * point.loss
+        loss = (self.config.point_weight if full else 1.0) * found.point.loss
         loss = loss + self.config.gc_weight * gc_loss
-        if feature_loss is not None:
-            loss = loss + (self.config.feature_weight if full else 1.0) * feature_loss
-        logged |= {keys.POINT: point.loss.detach(), keys.GC: gc_loss.detach()}
+        logged = {keys.POINT: found.point.loss.detach(), keys.GC: gc_loss.detach()}
+        if found.feature_loss is not None:
+            loss = loss + self.feature_weight(full) * found.feature_loss
+            logged[keys.FEATURE] = found.feature_loss.detach()
         return {"loss": loss, **logged, **self._curriculum(progress, loss.device)}
+
+    def reconstruction(self, decoded: Decoded, groups: Groups, mask: Mask) -> Reconstruction:
+        """How well masked patches were rebuilt, and how hard each of them was."""
+        point = self.backbone.point_loss(decoded, groups, mask)
+        return Reconstruction(point, point.per_patch, point.valid)
+
+    def feature_weight(self, full: bool) -> float:
+        """Weight of the feature loss; ``full`` from `switch_epoch` on."""
+        raise NotImplementedError("SA3D distils no features")
 
     def _masked_scores(self, encoded: Encoded, groups: Groups, mask: Mask) -> Tensor:
         """(B, M) of the student's own predictor, masked patches ascending."""
@@ -123,36 +105,6 @@ class SA3D(Method):
         shared = self.backbone.decoder.mask_token if self.config.shared_mask_token else None
         scores: Tensor = self.gc(encoded.tokens, positions, shared)
         return scores[:, mask.visible.shape[1] :]
-
-    def _point_term(self, decoded: Decoded, known: Tensor, groups: Groups, mask: Mask) -> PointLoss:
-        """SA3DF's point term, in one of three modes.
-
-        ``teacher_decoded_nograd`` is what the published code computes: it enters the logged
-        loss and the hardness, and trains nothing. ``teacher_decoded_grad`` lets its gradient
-        reach the student; ``ground_truth_grad`` rebuilds the true points with the student's
-        own head, as the method's figure draws it.
-        """
-        if not self._decoded_by_teacher:
-            return self.backbone.point_loss(decoded, groups, mask)
-        assert self.knowledge_teacher is not None
-        with torch.no_grad():
-            everywhere = self.knowledge_teacher.decode_features(known, groups.centers)
-            target = take(everywhere, mask.masked)
-        features = self._masked_features(decoded, mask)
-        if self.config.point_term == "teacher_decoded_nograd":
-            features = features.detach()
-        per_patch = patch_chamfer(self._teacher_decoded(features, groups, mask), target)
-        return PointLoss(per_patch.mean(), per_patch)
-
-    def _masked_features(self, decoded: Decoded, mask: Mask) -> Tensor:
-        """(B, M, C) decoder features of the masked patches, as the knowledge teacher's are."""
-        features: Tensor = self.feature_norm(decoded.tokens[:, mask.visible.shape[1] :])
-        return features
-
-    def _teacher_decoded(self, features: Tensor, groups: Groups, mask: Mask) -> Tensor:
-        """(B, M, P, 3) relative points that the knowledge teacher reads in student features."""
-        assert self.knowledge_teacher is not None
-        return self.knowledge_teacher.decode_features(features, take(groups.centers, mask.masked))
 
     def _curriculum(self, progress: Progress, device: torch.device) -> dict[str, Tensor]:
         """Curriculum metrics. ``full`` fills on the device: no copy to wait for."""
@@ -174,10 +126,6 @@ class SA3D(Method):
         return scores
 
     def rebuild(self, groups: Groups, mask: Mask) -> Tensor:
-        """By the student's head, or by the knowledge teacher's decoder where that trains it."""
+        """See the base class."""
         decoded = self.backbone.decode(self.backbone.encode(groups, mask), groups, mask)
-        if not self._decoded_by_teacher:
-            return self.backbone.reconstruct(decoded, groups, mask)
-        centers = take(groups.centers, mask.masked)
-        features = self._masked_features(decoded, mask)
-        return self._teacher_decoded(features, groups, mask) + centers.unsqueeze(2)
+        return self.backbone.reconstruct(decoded, groups, mask)

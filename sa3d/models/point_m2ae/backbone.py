@@ -28,7 +28,7 @@ from sa3d.models.point_m2ae.scales import (
     group_scales,
     project_mask,
 )
-from sa3d.models.settings import PointM2AEConfig
+from sa3d.models.point_m2ae.settings import PointM2AEConfig
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sa3d.models.downstream import (
 )
 from sa3d.models.point_m2ae.backbone import PointM2AEEncoder, ScaleTrunk
 from sa3d.models.point_m2ae.scales import group_scales
-from sa3d.models.settings import PointM2AEConfig
+from sa3d.models.point_m2ae.settings import PointM2AEConfig
 
 PART_WIDTHS = (1024, 512, 256)
 

@@ -13,7 +13,7 @@ from sa3d.layers.transformer import Stack, drop_rates, init_weights, token
 from sa3d.losses import patch_chamfer
 from sa3d.masking import Mask, take
 from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, Groups, PointLoss
-from sa3d.models.settings import PointMAEConfig
+from sa3d.models.point_mae.settings import PointMAEConfig
 
 
 class PointMAEEncoder(Encoder):

@@ -20,7 +20,7 @@ from sa3d.models.downstream import (
     Segmenter,
 )
 from sa3d.models.point_mae.backbone import PointMAEEncoder
-from sa3d.models.settings import PointMAEConfig
+from sa3d.models.point_mae.settings import PointMAEConfig
 
 PART_WIDTHS = (512, 256)
 TAPS = 3  # depths at which segmentation reads the encoder

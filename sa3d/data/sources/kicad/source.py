@@ -25,13 +25,13 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.config.experiment import KicadSource
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
 from sa3d.data.progress import Progress
 from sa3d.data.readers.vrml import VrmlError, read_vrml
 from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model_files
+from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.split import hold_out
 from sa3d.data.store import CloudTable, check_cloud, unit_sphere, write_clouds
 from sa3d.errors import DataError

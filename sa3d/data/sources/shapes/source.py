@@ -13,11 +13,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from sa3d.config.experiment import ShapesSource
 from sa3d.data.descriptors import knn_accuracy
 from sa3d.data.mesh import sample_surface
 from sa3d.data.progress import Progress
 from sa3d.data.sources.shapes.categories import CATEGORIES, Category
+from sa3d.data.sources.shapes.settings import ShapesSource
 from sa3d.data.sources.shapes.solids import Assembly
 from sa3d.data.split import hold_out
 from sa3d.data.store import CloudTable, unit_sphere, write_clouds

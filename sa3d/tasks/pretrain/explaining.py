@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from point_ops import farthest_point_sample
 
-from sa3d.config.experiment import ExperimentConfig
 from sa3d.data.store import TEST, CloudSet
 from sa3d.data.transforms import unit_sphere
 from sa3d.engine.types import Progress
 from sa3d.masking.base import largest
 from sa3d.methods.base import Method
 from sa3d.methods.explain import explain
+from sa3d.runs.config import RunConfig
 from sa3d.viz.explain import Explained, save_explain
 
 CLOUDS = 6
@@ -24,8 +24,7 @@ def save_explanation(
     path: Path,
     method: Method,
     clouds: CloudSet,
-    config: ExperimentConfig,
-    epochs: int,
+    config: RunConfig,
     device: torch.device,
 ) -> None:
     """Explain the first test cloud of up to six classes, spread over the list of classes.
@@ -37,7 +36,8 @@ def save_explanation(
     stored = torch.from_numpy(np.ascontiguousarray(clouds.points[rows]))
     chosen = farthest_point_sample(stored, config.data.points).long()
     points = unit_sphere(stored.gather(1, chosen[..., None].expand(-1, -1, 3))).to(device)
-    generator = torch.Generator(device).manual_seed(config.seed)
+    generator = torch.Generator(device).manual_seed(config.spec.seed)
+    epochs = config.method.epochs
     last = epochs - 1
     found = explain(method, points, Progress(last, epochs, last, 1, generator))
     hard = torch.zeros_like(found.mask)

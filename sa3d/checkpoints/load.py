@@ -1,0 +1,65 @@
+"""Exported models as modules, built from what their card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sa3d.checkpoints.card import find_model
+from sa3d.checkpoints.export import checked_card, read_weights
+from sa3d.config.experiment import ModelConfig
+from sa3d.errors import CheckpointError
+from sa3d.models import build_backbone, build_classifier
+from sa3d.models.backbone import Backbone
+from sa3d.models.downstream import Classifier
+from sa3d.models.settings import BackboneConfig
+
+
+def load_encoder(path: Path) -> tuple[Backbone, dict[str, Any]]:
+    """The backbone of a pre-trained model, in ``eval()`` on the CPU, and its card.
+
+    Args:
+        path: a run folder or its ``model`` folder.
+
+    Raises:
+        CheckpointError: no such model, damaged, or unknown to this version.
+    """
+    folder, card = find_model(path), checked_card(path, "pretrain")
+    backbone = build_backbone(model_of(card, folder))
+    backbone.load_student(read_weights(folder, card))
+    return backbone.eval(), card
+
+
+def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """A fine-tuned classifier, in ``eval()`` on the CPU, and its card with ``class_names``.
+
+    Raises:
+        CheckpointError: as :func:`load_encoder`.
+    """
+    folder, card = find_model(path), checked_card(path, "classifier")
+    model, settings = model_of(card, folder), card["settings"]
+    classifier = build_classifier(
+        model, len(card["class_names"]), float(settings["dropout"]), settings["pooling"]
+    )
+    try:
+        classifier.load_state_dict(read_weights(folder, card))
+    except RuntimeError as error:
+        said = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{folder} does not fit its own description: {said}") from None
+    return classifier.eval(), card
+
+
+def model_of(card: dict[str, Any], folder: Path) -> BackboneConfig:
+    """The settings of the backbone that a card describes.
+
+    Raises:
+        CheckpointError: a backbone or setting unknown to this version.
+    """
+    try:
+        found: BackboneConfig = TypeAdapter(ModelConfig).validate_python(card["model"])
+    except (KeyError, ValidationError) as error:
+        said = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else "no model"
+        raise CheckpointError(f"{folder} is of a model unknown here: {said}") from None
+    return found

@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Experiment = Annotated[
+    str, typer.Option("--experiment", "-e", help="Name under `experiments` in params.yaml.")
+]
+Params = Annotated[
+    Path | None, typer.Option("--params", help="Settings file. [default: params.yaml]")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress line, no summary.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads. [default: torch's choice]")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run folder. [default: work/NAME-FINGERPRINT]")
+]
+VariantName = Annotated[
+    str | None,
+    typer.Option("--variant", help="Way to an encoder. [default: the experiment's reference]"),
+]
+SeedNumber = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Of the run. [default: the first there is]")
+]

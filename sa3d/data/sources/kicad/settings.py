@@ -1,0 +1,25 @@
+"""Settings of the `kicad` source. Nothing in here imports more than pydantic."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sa3d.config.base import Fraction, Frozen, Seed
+
+
+class KicadSource(Frozen):
+    """CAD models of electronic components (KiCad's ``3dmodels``)."""
+
+    source: Literal["kicad"] = Field("kicad", description="KiCad's models; this kind of source")
+    root: str = Field(
+        "data/raw/kicad",
+        description="folder with the kicad-packages3d .deb or *.3dshapes folders, or the .deb",
+    )
+    seed: Seed = Field(0, description="seed of surface sampling and of the family split")
+    points: int = Field(8192, ge=64, description="points sampled on each surface, by area")
+    min_shapes: int = Field(40, ge=2, description="classes with fewer shapes are left out")
+    test_fraction: Fraction = Field(
+        0.2, description="share of each class held out as test, whole families"
+    )

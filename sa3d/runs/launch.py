@@ -1,0 +1,192 @@
+"""Making a run: found done, resumed or begun, on the device that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sa3d import registry
+from sa3d.checkpoints.card import find_model
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.errors import TrainingError, UserError
+from sa3d.runs.config import RunConfig, runs_of
+from sa3d.runs.fingerprint import Located, finished, locate
+from sa3d.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from sa3d.engine.distributed import Processes
+
+RESULT_NEUTRAL: Final = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to make a run.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads; None: torch's choice.
+        quiet: no progress line, no summary.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    quiet: bool = False
+
+
+def launch(located: Located, options: Options, folder: Path | None = None) -> Path:
+    """Make a run in its folder, or find it done there.
+
+    Args:
+        located: the run, and the models that it starts from.
+        options: how.
+        folder: instead of the run's own.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: and its subclasses, for whatever the user can mend.
+        SystemExit: the run was asked to stop and has saved.
+    """
+    folder = (folder or located.folder).resolve()
+    done = finished(folder, located.fingerprint)
+    if done is not None:
+        say(options.quiet, f"already done: {folder}")
+        _summarise(done, folder, options.quiet)
+        return folder
+
+    import torch
+
+    from sa3d.engine.distributed import choose_device, processes
+    from sa3d.engine.signals import Stopped
+    from sa3d.runs.context import RunContext
+
+    run = located.run
+    if not run.task.processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"sa3d {run.spec.task} runs in one process; start it without torchrun")
+    device = choose_device(options.device)
+    with processes(device) as group, _tracking(folder, located, group) as tracker:
+        _tune(device, options, tracker, group)
+        context = RunContext(
+            folder=folder,
+            fingerprint=located.fingerprint,
+            device=device,
+            tracker=tracker,
+            clouds=located.clouds,
+            start=located.start and find_model(located.start),
+            teacher=located.teacher and find_model(located.teacher),
+            quiet=options.quiet,
+            processes=group,
+        )
+        try:
+            registry.load_at(run.task.run)(run, context)
+            # the others must not go on to what the main process still exports
+            group.wait()
+        except Stopped as stop:
+            say(options.quiet, f"{stop}; the same command goes on from here")
+            sys.exit(stop.exit_code)
+        except torch.OutOfMemoryError:
+            raise TrainingError(f"{device} is out of memory; lower batch_size") from None
+    if group.main:
+        result = finished(folder, located.fingerprint)
+        assert result is not None, "a run that ended well leaves its result"
+        _summarise(result, folder, options.quiet)
+    return folder
+
+
+def locate_from(
+    config: ExperimentConfig,
+    run: RunConfig,
+    given: Mapping[str, Path | None] | None = None,
+) -> Located:
+    """A run with the models that it starts from, which must have been made.
+
+    Args:
+        config: the experiment.
+        run: one of its runs.
+        given: ``start`` and ``teacher``, where they are not those of the experiment.
+
+    Raises:
+        UserError: a model that it needs was not made yet; with the command that makes it.
+    """
+    given = given or {}
+    start = given.get("start") or _made(config, run.spec.start)
+    teacher = given.get("teacher") or _made(config, run.spec.teacher)
+    return locate(run, start=start, teacher=teacher)
+
+
+def _made(config: ExperimentConfig, source: RunSpec | str | None) -> Path | None:
+    """The folder of a model that a run starts from."""
+    if source is None:
+        return None
+    if isinstance(source, str):
+        return find_model(Path(source)).resolve()
+    run = next(each for each in runs_of(config) if each.spec == source)
+    located = locate_from(config, run)
+    if finished(located.folder, located.fingerprint) is None:
+        words = f"sa3d pretrain -e {config.name} --variant {source.variant} --seed {source.seed}"
+        raise UserError(f"{source.name} was not made yet; run first, with the same --set: {words}")
+    return located.folder
+
+
+@contextlib.contextmanager
+def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]:
+    """The run's lock and tracker in the main process; a tracker of nothing elsewhere."""
+    from sa3d.runs.lock import locked
+    from sa3d.tracking.journal import NullTracker
+
+    if not group.main:
+        yield NullTracker()
+        return
+    import point_ops  # noqa: F401  (loaded, so that the run's tags name its kernels)
+
+    from sa3d.tracking.tracker import open_tracker
+
+    run = located.run
+    tags = run.spec.tags() | {
+        "experiment": run.experiment,
+        "encoder": run.model.backbone,
+        "fingerprint": located.fingerprint,
+    }
+    name = f"{run.experiment}-{run.spec.short}"
+    with (
+        locked(folder),
+        open_tracker(
+            folder, experiment=f"sa3d/{run.spec.task}", run_name=name, tags=tags
+        ) as tracker,
+    ):
+        yield tracker
+
+
+def _tune(device: torch.device, options: Options, tracker: Any, group: Processes) -> None:
+    import torch
+
+    from sa3d.engine.tune import configure_cpu
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if device.type == "cpu":
+        tuning = configure_cpu().describe()
+        tracker.tags({"cpu": f"{torch.get_num_threads()} threads; {tuning}"})
+        if group.main:
+            say(options.quiet, f"cpu: {torch.get_num_threads()} threads; {tuning}")
+
+
+def _summarise(result: Mapping[str, Any], folder: Path, quiet: bool) -> None:
+    for name, value in sorted(result["metrics"].items()):
+        say(quiet, f"{name:28} {value:.6g}")
+    say(quiet, str(folder))
+
+
+def say(quiet: bool, text: str) -> None:
+    """Tell the user, once for all processes of a run."""
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)  # noqa: T201 - what the command line shows

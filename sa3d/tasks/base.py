@@ -1,0 +1,94 @@
+"""What a task says of itself, without importing what it computes with.
+
+A task is one file (or package) that defines a :class:`Task`, and one line in
+:data:`sa3d.registry.TASKS`. Everything else (command line, flow, MLflow, report) reads the
+:class:`Task`; nothing outside the task's own files asks for its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sa3d.config.base import Frozen
+from sa3d.models.settings import BackboneConfig
+
+RESULT_NEUTRAL: Final = True
+
+
+class TaskConfig(Frozen):
+    """Base of a task's settings."""
+
+    def resolved(self, model: BackboneConfig) -> TaskConfig:
+        """These settings with every default that depends on the backbone filled in.
+
+        Raises:
+            ValueError: the backbone cannot do what they ask for.
+        """
+        return self
+
+    def deciding(self, model: BackboneConfig) -> dict[str, Any]:
+        """What decides a run's result, for its fingerprint."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number by which runs are compared.
+
+    Attributes:
+        name: its key in ``result.json`` and in MLflow, such as ``test/acc``.
+        label: how reports call it.
+        share: it lies in [0, 1] and is shown in per cent; differences are called points.
+        higher_is_better: its direction.
+    """
+
+    name: str
+    label: str
+    share: bool = True
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """What can be known of a task without importing what it computes with.
+
+    Attributes:
+        run: ``module:attribute`` of its ``run(config, context) -> Result``
+            (:class:`sa3d.runs.config.RunConfig`, :class:`sa3d.runs.context.RunContext`).
+        title: its heading in reports.
+        help: its line in ``sa3d --help``.
+        settings: class of its settings.
+        metric: the number that its runs are compared by.
+        extras: further metrics that the report's table shows, with their labels.
+        trains: which model of the backbone's :class:`~sa3d.registry.Architecture` it trains.
+        selects: whether it carves validation clouds out of the training split.
+        processes: whether ``torchrun`` may start several processes for one run.
+        folds: number of folds that its settings ask for, each a run of its own; None: no folds.
+        choice: a few words on what selection arrived at, out of a result's ``protocol``.
+        how: one sentence on how its numbers come about, out of its settings.
+        figures: ``module:attribute`` of functions that draw for the report; each takes a
+            :class:`sa3d.report.sections.Section` and returns a list of charts.
+        untrained: how a report calls the variant that starts from random weights, as in
+            `above training from scratch`.
+    """
+
+    run: str
+    title: str
+    help: str
+    settings: type[Frozen]
+    metric: Metric
+    extras: tuple[Metric, ...] = ()
+    trains: Literal["classifier", "segmenter"] | None = None
+    selects: bool = False
+    processes: bool = False
+    folds: Callable[[Any], int] | None = None
+    choice: Callable[[dict[str, Any]], str] | None = None
+    how: Callable[[Any], str] | None = None
+    figures: tuple[str, ...] = ()
+    untrained: str = "training from scratch"
+
+    def fold_numbers(self, settings: Frozen) -> tuple[int | None, ...]:
+        """The folds to run, ``(None,)`` for a task without folds."""
+        return (None,) if self.folds is None else tuple(range(self.folds(settings)))

@@ -1,0 +1,1 @@
+"""Classification with the whole model trained."""

@@ -1,0 +1,117 @@
+"""Choosing the epoch of a training by validation clouds; test is read once, at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sa3d.data.loader import Batch
+from sa3d.data.store import CloudSet
+from sa3d.errors import TrainingError
+from sa3d.metrics import names as keys
+from sa3d.models.downstream import Classifier
+from sa3d.runs.config import RunConfig
+from sa3d.tasks.evaluation import Ints, fixed_batches
+from sa3d.tracking.journal import Tracker
+
+
+class Reader:
+    """Logits of fixed rows, in evaluation mode and fp32."""
+
+    def __init__(
+        self, clouds: CloudSet, config: RunConfig, batch_size: int, device: torch.device
+    ) -> None:
+        self._clouds, self._config, self._device = clouds, config, device
+        self._batch_size = batch_size
+        self._kept: dict[bytes, list[Batch]] = {}
+
+    @torch.no_grad()
+    def logits(
+        self, classifier: Classifier, rows: Ints, *, keep: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """(S, classes) logits and (S,) labels, on the CPU; the classifier's mode is restored.
+
+        Args:
+            keep: hold the sampled clouds in memory for the next epoch.
+        """
+        batches: Any = self._kept.get(rows.tobytes())
+        if batches is None:
+            batches = fixed_batches(self._clouds, rows, self._config, self._batch_size).epoch(0)
+            if keep:
+                batches = self._kept[rows.tobytes()] = list(batches)
+        training = classifier.training
+        classifier.eval()
+        found = [(classifier(b.points.to(self._device)).float().cpu(), b.labels) for b in batches]
+        classifier.train(training)
+        return torch.cat([one for one, _ in found]), torch.cat([two for _, two in found])
+
+
+class Selection:
+    """Reads validation after every epoch and keeps the best weights; kept in checkpoints.
+
+    Args:
+        classifier: what is trained.
+        reader: gives its logits.
+        tracker: gets the metrics.
+        val: rows of the validation clouds.
+        test: rows that are also read after every epoch, where the extra `best on test` is asked
+            for; else None.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        reader: Reader,
+        tracker: Tracker,
+        val: Ints,
+        test: Ints | None,
+    ) -> None:
+        self._classifier, self._reader, self._tracker = classifier, reader, tracker
+        self._val, self._test = val, test
+        self.epoch = -1
+        self.score = (-1.0, -np.inf)
+        self.weights: dict[str, Tensor] = {}
+        self.best_on_test: float | None = None
+
+    def __call__(self, epoch: int, step: int) -> None:
+        """Read validation (and, where the experiment asks for it, test) after ``epoch``."""
+        logits, labels = self._reader.logits(self._classifier, self._val)
+        acc = accuracy(logits, labels)
+        loss = float(F.cross_entropy(logits, labels))
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"{keys.VAL_LOSS} became {loss} after epoch {epoch}; try a lower lr or a clip"
+            )
+        values = {keys.VAL_ACC: acc, keys.VAL_LOSS: loss}
+        # small validation splits tie often: of equal accuracies the lower loss
+        if (acc, -loss) > self.score:
+            self.score, self.epoch = (acc, -loss), epoch
+            self.weights = {k: v.clone() for k, v in self._classifier.state_dict().items()}
+        if self._test is not None:
+            tested = accuracy(*self._reader.logits(self._classifier, self._test))
+            self.best_on_test = max(tested, self.best_on_test or 0.0)
+            values[keys.TEST_EPOCH] = tested
+        self._tracker.metrics(values, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {
+            "epoch": self.epoch,
+            "score": self.score,
+            "weights": self.weights,
+            "best_on_test": self.best_on_test,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.epoch, self.weights = state["epoch"], state["weights"]
+        self.score, self.best_on_test = tuple(state["score"]), state["best_on_test"]
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows whose largest logit is at their label."""
+    return float((logits.argmax(dim=1) == labels).float().mean())

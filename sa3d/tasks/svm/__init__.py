@@ -1,0 +1,1 @@
+"""Linear SVM on frozen features."""

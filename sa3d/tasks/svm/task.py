@@ -1,0 +1,50 @@
+"""What the linear SVM says of itself; the computing is in :mod:`sa3d.tasks.svm.run`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from sa3d.config.base import Positive
+from sa3d.metrics import names
+from sa3d.tasks.base import Metric, Task, TaskConfig
+
+RESULT_NEUTRAL: Final = True
+
+
+class SvmConfig(TaskConfig):
+    """Linear SVM on frozen features. Test is read once, with C chosen on the training split."""
+
+    official_c: float = Field(0.01, gt=0.0, description="the published C, reported alongside")
+    c_grid: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
+        (0.001, 0.01, 0.1, 1.0),
+        min_length=1,
+        description="C is chosen among these by cross-validation",
+    )
+    folds: int = Field(3, ge=2, description="folds of that cross-validation")
+    batch_size: Positive = Field(64, description="clouds a forward pass")
+
+
+def _choice(protocol: dict[str, Any]) -> str:
+    return f"C = {protocol['c']:g}"
+
+
+def _how(settings: SvmConfig) -> str:
+    return f"C chosen by {settings.folds}-fold cross-validation on the training split"
+
+
+TASK = Task(
+    run="sa3d.tasks.svm.run:run",
+    title="Linear SVM on frozen features",
+    help="Linear SVM on frozen features.",
+    settings=SvmConfig,
+    metric=Metric(names.TEST_ACC, "accuracy"),
+    extras=(
+        Metric(names.TEST_OFFICIAL_C, "with the published C"),
+        Metric(names.MEAN_CLASS_ACC, "mean over classes"),
+    ),
+    choice=_choice,
+    how=_how,
+    untrained="an untrained encoder",
+)
