@@ -1,0 +1,1 @@
+"""What is computed from scores alone, without models and without torch."""
