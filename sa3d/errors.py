@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 
 class UserError(Exception):
     """Something the user gave or lacks: wrong value, missing file, full disk.
@@ -35,4 +37,5 @@ class TrainingError(UserError):
 
 def remake(name: str) -> str:
     """The commands that make the processed file of data set ``name``, for messages."""
-    return f"`dvc repro prepare@{name}` (or `sa3d data prepare {name}`)"
+    stage, quoted = shlex.quote(f"prepare@{name}"), shlex.quote(name)
+    return f"`dvc repro {stage}` (or `sa3d data prepare {quoted}`)"

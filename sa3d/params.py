@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ def require_data(config: ExperimentConfig, path: Path | None = None) -> None:
         raise ConfigError(
             f"data.name={name}: nothing here makes that data set, and there is no "
             f"{processed(name)}; put one there, or choose of {', '.join(known)} as in "
-            f"--set data.name={known[0]}"
+            f"--set {shlex.quote(f'data.name={known[0]}')}"
         )
 
 

@@ -165,7 +165,10 @@ def test_every_target_runs_the_tools_of_this_checkout(taken: World) -> None:
     for target, tools in wanted.items():
         done = taken.make(target)
         assert done.returncode == 0, done.stderr
-        assert {words[0] for words in taken.asked()} == tools
+        asked = taken.asked()
+        assert {words[0] for words in asked} == tools
+    [viewer] = asked
+    assert viewer[-2:] == ["--backend-store-uri", "sqlite:///mlflow.db"]
     ci = subprocess.run(
         [str(taken.checkout / ".ci" / "run")],
         cwd="/",
