@@ -6,42 +6,63 @@ WORKERS ?= 2
 # of `make ui`
 PORT ?= 5000
 
-VENV := $(CURDIR)/.venv
+# Relative to this folder, where recipes run: its full path may hold spaces, and make and the
+# shell would take the parts for names of their own.
+VENV := .venv
 STAMP := $(VENV)/.installed
-export PATH := $(VENV)/bin:$(PATH)
+# `value`: a $ inside PATH or CURDIR stands for itself
+export PATH := $(CURDIR)/$(VENV)/bin:$(value PATH)
+export PYTHON
 export DVC_NO_ANALYTICS := 1
 PIP := $(VENV)/bin/python -m pip install -q -q --no-input --disable-pip-version-check
-# what, once changed, has to be installed again
-INSTALLED = requirements.txt constraints.txt pyproject.toml \
-  $(shell find extensions -name build -prune -o -name '*.egg-info' -prune -o -type f \
-    \( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.toml' \) -print)
+# what, once changed, has to be installed again; a shell command
+INSTALLED = find requirements.txt constraints.txt pyproject.toml extensions \
+  -name build -prune -o -name '*.egg-info' -prune -o -type f \( -name '*.txt' -o -name '*.py' \
+  -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.toml' \) -print0
+# `dvc config` cannot write a path that is not ASCII
+DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
+  config = ConfigObj(".dvc/config.local", encoding="utf-8", interpolation=False); \
+  config.setdefault("core", {})["site_cache_dir"] = str(Path(".dvc/tmp/site").resolve()); \
+  config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo ui
+.PHONY: help place setup check test demo ui
 
 help: ## show this list
-	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' Makefile
 
-setup: ## make .venv with everything in it; does nothing when it is up to date
+# Refuses, before anything is touched, characters in this folder's path: a colon separates the
+# folders of PATH; the scripts of a virtual environment hold the path between double quotes, where
+# the shell reads " $ ` and \; DVC takes { } and %( for placeholders.
+place:
+	@here="$$(pwd -P; echo .)"; newline="$$(printf '\n.')"; newline="$${newline%.}"; \
+	for bad in "$$newline" ':' '"' '$$' '`' '\' '{' '}' '%('; do \
+	  case "$${here%?.}" in *"$$bad"*) ;; *) continue ;; esac; \
+	  [ "$$bad" != "$$newline" ] || bad='a line break'; \
+	  printf 'setup: %s in the path of this folder: the tools here cannot take it; move the folder and run make again\n' "$$bad" >&2; \
+	  exit 2; \
+	done
+
+setup: place ## make .venv with everything in it; does nothing when it is up to date
 	@set -eu; \
-	wanted="$$(printf '%s\n' $(INSTALLED) | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64) $(POINT_OPS_BUILD)"; \
+	wanted="$$($(INSTALLED) | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64) $(POINT_OPS_BUILD)"; \
 	if [ "$$(cat $(STAMP) 2>/dev/null || true)" = "$$wanted" ]; then exit 0; fi; \
 	if ! [ -x $(VENV)/bin/pip ]; then \
-	  $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
-	    || { echo "setup: no working $(PYTHON) with venv; install Python 3.11 (Debian: apt-get install python3.11-venv) or give make PYTHON=/path/to/python3" >&2; exit 2; }; \
+	  "$$PYTHON" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	    || { echo "setup: no working $$PYTHON with venv; install Python 3.11 (Debian: apt-get install python3.11-venv) or give make PYTHON=/path/to/python3" >&2; exit 2; }; \
 	fi; \
 	if [ "$(POINT_OPS_BUILD)" = require ]; then \
 	  echo 'int main() {}' | $${CXX:-c++} -x c++ -o /dev/null - 2>/dev/null \
 	    || { echo "setup: no C++ compiler; install one (Debian: apt-get install g++), or use the slower torch kernels: make $(MAKECMDGOALS) POINT_OPS_BUILD=0" >&2; exit 2; }; \
 	fi; \
 	rm -f $(STAMP); \
-	[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv --clear $(VENV); \
+	[ -x $(VENV)/bin/pip ] || "$$PYTHON" -m venv --clear $(VENV); \
 	echo "setup: installing requirements into .venv (about 7 GB the first time: some minutes)"; \
 	$(PIP) -r requirements.txt; \
 	echo "setup: installing point_ops and sa3d"; \
 	POINT_OPS_BUILD=$(POINT_OPS_BUILD) $(PIP) --no-build-isolation --no-deps --force-reinstall ./extensions ./extensions/compat; \
 	$(PIP) --no-build-isolation --no-deps -e .; \
-	$(VENV)/bin/dvc config -q --local core.site_cache_dir $(CURDIR)/.dvc/tmp/site; \
+	$(VENV)/bin/python -c '$(DVC_CONFIG)'; \
 	echo "$$wanted" > $(STAMP); \
 	echo "setup: done"
 
@@ -62,4 +83,4 @@ demo: setup ## the whole experiment on generated objects, to reports/demo/report
 ui: setup ## MLflow on this folder's runs, at http://127.0.0.1:5000
 	@echo 'open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning; Ctrl-C ends it'
 	@set -a; . docker/quiet.env; set +a; \
-	exec mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	exec mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db

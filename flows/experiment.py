@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,18 +91,21 @@ def _viewers() -> dict[str, str]:
     """How to open MLflow and Prefect on what was just recorded."""
     uri = mlflow_store.tracking_uri()
     here = "?workflowType=machine_learning"  # MLflow opens in another mode otherwise
-    if uri.startswith("sqlite:"):
-        found = {
-            "MLflow": f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/#/{here}"
-        }
+    if uri.startswith(("sqlite:", "sqlite+")):
+        command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
+        found = {"MLflow": f"{command}, then http://127.0.0.1:5000/#/{here}"}
     else:
         found = {"MLflow": f"{uri}/#/{here}"}
     api = os.environ.get("PREFECT_API_URL")
     if api:
         found["Prefect"] = api.removesuffix("/api")
     else:
-        home = os.environ["PREFECT_HOME"]
-        found["Prefect"] = f"PREFECT_HOME={home} prefect server start, then http://127.0.0.1:4200"
+        from flows.server import home_settings
+
+        # a quoted NAME=VALUE would be taken for the name of a program
+        settings = [f"{key}={shlex.quote(value)}" for key, value in home_settings().items()]
+        command = " ".join([*settings, "prefect server start"])
+        found["Prefect"] = f"{command}, then http://127.0.0.1:4200"
     return found
 
 

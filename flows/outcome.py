@@ -93,8 +93,9 @@ def _relative(path: Path) -> str:
 
 def _public(uri: str) -> str:
     """The store without a path of this machine's and without credentials."""
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{_relative(Path(uri.removeprefix('sqlite:///')))}"
+    database = mlflow_store.sqlite_path(uri)
+    if database is not None:
+        return mlflow_store.sqlite_uri(Path(_relative(database)))
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 

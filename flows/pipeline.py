@@ -87,7 +87,7 @@ def experiment(
 def _command(config: ExperimentConfig) -> str:
     """What to type to have this run again."""
     if os.environ.get("DVC_STAGE"):
-        return f"dvc repro experiment@{config.name}"
+        return shlex.join(["dvc", "repro", f"experiment@{config.name}"])
     words = sys.orig_argv
     if "flows.experiment" in words:
         return shlex.join(["python", *words[1:]])
@@ -211,7 +211,7 @@ def _train(running: _Running, node: Node, words: list[str], run_dir: Path, lease
     def train(name: str, command_line: list[str]) -> None:
         """Supervise one ``sa3d`` subprocess."""
         logger = get_run_logger()
-        logger.info("on %s: %s", lease.name, " ".join(command_line))
+        logger.info("on %s: %s", lease.name, shlex.join(command_line))
         log = run_dir / "log.txt"
         children.run(command_line, log=log, env=env)
         logger.info("its last lines: %s", last_lines(log))

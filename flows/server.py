@@ -20,6 +20,7 @@ from pathlib import Path
 
 from flows.parent_death_signal import leashed
 from sa3d.errors import UserError
+from sa3d.tracking import mlflow_store
 
 _START_SECONDS = 120.0  # a cold disk and a new database have taken 75 s
 _STOP_SECONDS = 10.0
@@ -57,6 +58,25 @@ def prefect_api(log: Path) -> Iterator[str]:
             del os.environ["PREFECT_API_URL"]
 
 
+def home_settings() -> dict[str, str]:
+    """The variables with which a local server finds this project's data.
+
+    Prefect pastes ``PREFECT_HOME`` into the URI of its database, which must be named where that
+    path does not stand in a URI as it is.
+    """
+    home = os.environ["PREFECT_HOME"]
+    found = {"PREFECT_HOME": home}
+    chosen = any(
+        os.environ.get(f"PREFECT_{part}_DATABASE_CONNECTION_URL") for part in ("API", "SERVER")
+    )
+    database = Path(home).expanduser().absolute() / "prefect.db"
+    if not chosen and mlflow_store.sqlite_uri(database) != f"sqlite:///{database}":
+        found["PREFECT_API_DATABASE_CONNECTION_URL"] = mlflow_store.sqlite_uri(
+            database, "aiosqlite"
+        )
+    return found
+
+
 @contextmanager
 def _local(log: Path) -> Iterator[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +90,7 @@ def _local(log: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **home_settings()},
             start_new_session=True,  # Ctrl-C is for the flow, which then still has to report
         )
     try:

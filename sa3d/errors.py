@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from typing import Final
 
 RESULT_NEUTRAL: Final = True
+=======
+import shlex
+>>>>>>> h-paths
 
 
 class UserError(Exception):
@@ -39,4 +43,5 @@ class TrainingError(UserError):
 
 def remake(name: str) -> str:
     """The commands that make the processed file of data set ``name``, for messages."""
-    return f"`dvc repro prepare@{name}` (or `sa3d data prepare {name}`)"
+    stage, quoted = shlex.quote(f"prepare@{name}"), shlex.quote(name)
+    return f"`dvc repro {stage}` (or `sa3d data prepare {quoted}`)"

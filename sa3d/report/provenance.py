@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +141,7 @@ def origin(experiment: Experiment) -> list[tuple[str, str]]:
     found = []
     command = raw.get("command")
     if command:
-        found.append(("command", command if isinstance(command, str) else " ".join(command)))
+        found.append(("command", command if isinstance(command, str) else shlex.join(command)))
     seed = raw.get("seed", experiment.setting("seed"))
     if seed is not None:
         found.append(("seed", str(seed)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from sa3d.errors import UserError
 from sa3d.registry import TASKS
@@ -17,15 +19,59 @@ from sa3d.utils.telemetry import quiet
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_NEEDS_QUOTING = re.compile(r"[%?\x00-\x1f\x7f]")  # what a URI does not hold as it is
+
+
+def sqlite_uri(path: Path, driver: str | None = None) -> str:
+    """The URI of a SQLite database, as SQLAlchemy, MLflow and Prefect read it.
+
+    SQLAlchemy ends the path at the first ``?`` and decodes ``%XX`` in it. MLflow makes the
+    folder of every URI that begins with ``sqlite:///``, without decoding: a path that has to be
+    quoted is therefore given with the name of the driver, which MLflow leaves alone.
+
+    Args:
+        path: of the file.
+        driver: one that the reader asks for, such as Prefect's ``aiosqlite``.
+
+    Raises:
+        UserError: the path is not valid UTF-8.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the path {os.fsencode(path)!r} is not UTF-8; rename the folder that is not"
+        ) from None
+    if driver is None and not _NEEDS_QUOTING.search(text):
+        return f"sqlite:///{text}"
+    return f"sqlite+{driver or 'pysqlite'}:///{quote(text)}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a SQLite URI, the inverse of :func:`sqlite_uri`.
+
+    Returns:
+        An absolute path. None for another store, and for a database that is no plain file
+        (``:memory:``, or SQLite's own ``file:`` form).
+    """
+    scheme, found, rest = uri.partition(":///")
+    database = unquote(rest.partition("?")[0])
+    if scheme.partition("+")[0] != "sqlite" or not found or not database:
+        return None
+    if database == ":memory:" or database.startswith("file:"):
+        return None
+    return Path(database).resolve()
+
 
 def tracking_uri() -> str:
     """``$MLFLOW_TRACKING_URI``, else the SQLite file under the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root() / "mlflow.db")
 
 
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside a SQLite store, else the server's choice."""
-    database = _sqlite_path(uri)
+    database = sqlite_path(uri)
     return (database.parent / "mlartifacts").as_uri() if database else None
 
 
@@ -42,7 +88,7 @@ def client(uri: str | None = None) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
     uri = uri or tracking_uri()
-    database = _sqlite_path(uri)
+    database = sqlite_path(uri)
     if database is None:
         return MlflowClient(uri, uri)
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -115,10 +161,6 @@ def _alive(process: str) -> bool:
         return f"{psutil.Process(int(number)).create_time():.2f}" == started
     except psutil.NoSuchProcess:
         return False
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
 def short(error: BaseException) -> str:

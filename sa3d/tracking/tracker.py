@@ -10,6 +10,7 @@ gap later. The only module that logs to MLflow; ``sa3d.tracking.model_registry``
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Mapping
@@ -82,7 +83,7 @@ class Tracked:
             _say(
                 f"MLflow at {self._shipper.uri} lacks part of this run ({failed}); "
                 f"all of it is in {self._run_dir / FILE}. When the server is back: "
-                f"sa3d sync {self._run_dir}"
+                f"sa3d sync {shlex.quote(str(self._run_dir))}"
             )
 
     def __enter__(self) -> Tracked:
