@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
+import shlex
 from typing import Final
 
 RESULT_NEUTRAL: Final = True
-=======
-import shlex
->>>>>>> h-paths
 
 
 class UserError(Exception):

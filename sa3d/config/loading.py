@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def require_data(config: ExperimentConfig, path: Path | None = None) -> None:
             raise ConfigError(
                 f"data set {name}: nothing here makes it, and there is no {processed(name)}; put "
                 f"one there, or choose of {', '.join(known)} as in --set "
-                f"pretrain.data.name={known[0]}"
+                f"{shlex.quote(f'pretrain.data.name={known[0]}')}"
             )
 
 
