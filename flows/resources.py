@@ -21,8 +21,8 @@ _CHILD_BYTES = 2 << 30  # memory a CPU child may want: torch alone takes a third
 
 
 @dataclass(frozen=True)
-class Lease:
-    """Something to compute on, until :attr:`release` is called."""
+class Allocation:
+    """A GPU or some CPU threads, allocated until :attr:`release` is called."""
 
     name: str
     threads: int
@@ -30,8 +30,8 @@ class Lease:
     release: Callable[[], None] = field(repr=False)
 
 
-class Slots:
-    """All there is to compute on for one flow.
+class Resources:
+    """The GPUs, or else the CPU cores, that one flow may use.
 
     Args:
         device: ``auto`` (GPUs if there are any), ``cuda`` (GPUs or an error), ``cpu``.
@@ -51,15 +51,15 @@ class Slots:
         self.count = len(self.gpus) or max(1, min(width, self._cores, room))
         self._free = self.count
 
-    def take(self, whole: bool) -> Lease | None:
-        """A lease if one is free now.
+    def allocate(self, whole: bool) -> Allocation | None:
+        """An allocation, or None when nothing is free now.
 
         Args:
             whole: the work gains from every core (pre-training). Of GPUs it gets one either
                 way.
         """
         if self.gpus:
-            return self._take_gpu()
+            return self._allocate_gpu()
         wanted = self.count if whole else 1
         if self._free < wanted:
             return None
@@ -71,9 +71,9 @@ class Slots:
 
         env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
         plural = "s" if threads > 1 else ""
-        return Lease(f"{threads} thread{plural}", threads, env, release)
+        return Allocation(f"{threads} thread{plural}", threads, env, release)
 
-    def _take_gpu(self) -> Lease | None:
+    def _allocate_gpu(self) -> Allocation | None:
         threads = max(1, self._cores // self.count)
         for gpu in self.gpus:
             handle = os.open(_lock_file(gpu), os.O_RDWR | os.O_CREAT, 0o600)
@@ -83,7 +83,7 @@ class Slots:
                 os.close(handle)
                 continue
             env = {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
-            return Lease(f"GPU {gpu}", threads, env, partial(os.close, handle))
+            return Allocation(f"GPU {gpu}", threads, env, partial(os.close, handle))
         return None
 
 

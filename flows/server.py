@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.parent_death_signal import leashed
+from flows.parent_death_signal import with_parent_death_signal
 from sa3d.errors import UserError
 
 _START_SECONDS = 120.0  # a cold disk and a new database have taken 75 s
@@ -66,7 +66,7 @@ def _local(log: Path) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            leashed(command, signal.SIGTERM),
+            with_parent_death_signal(command, signal.SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,

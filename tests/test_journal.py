@@ -31,7 +31,6 @@ def test_resume_cuts_what_the_checkpoint_has_not_seen(tmp_path: Path) -> None:
     for step in range(5):
         first.metrics({"train/loss": float(step)}, step)
     again = Journal(tmp_path)
-    assert again.last_step == 4
     again.resume(2)
     again.metrics({"train/loss": 30.0}, 3)
     assert read_journal(tmp_path)["train/loss"] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 30.0)]
@@ -58,7 +57,8 @@ def test_a_spoilt_line_is_named(tmp_path: Path) -> None:
 
 def test_a_killed_process_loses_no_line(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from sa3d.tracking.journal import Journal\n"
+        "import sys, os, signal; from pathlib import Path\n"
+        "from sa3d.tracking.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for step in range(100): journal.metrics({'a': step}, step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -137,16 +137,17 @@ def test_lineage_is_tagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from sa3d.tracking.tracker import open_tracker\n"
         "tracker = open_tracker(Path(sys.argv[1]), run_name='a', tags={})\n"
-        "tracker.metrics({'train/loss': 1.0}, 0); tracker._shipper.ship()\n"
+        "tracker.metrics({'train/loss': 1.0}, 0); tracker._sync.update()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     run_dir = root / "run"
     subprocess.run([sys.executable, "-c", code, str(run_dir)], check=False)
     assert run_in_store(run_dir).info.status == "RUNNING"
     with open_tracker(root / "alive", run_name="b", tags={}) as alive:
-        alive._shipper.ship()
+        alive._sync.update()
         mlflow_store.init_store()
         assert run_in_store(root / "alive").info.status == "RUNNING"
     assert run_in_store(run_dir).info.status == "KILLED"

@@ -328,11 +328,12 @@ def _launch(
 def _tracking(
     run_dir: Path, task: str, arm: str, mark: str, config: ExperimentConfig, group: Processes
 ) -> Iterator[Any]:
-    """The run's lock and tracker in the main process; a silent tracker elsewhere."""
-    from sa3d.runs.context import Silent, locked
+    """The run's lock and tracker in the main process; a tracker that does nothing elsewhere."""
+    from sa3d.runs.context import locked
+    from sa3d.tracking.journal import NullTracker
 
     if not group.main:
-        yield Silent()
+        yield NullTracker()
         return
     import point_ops  # noqa: F401  (loaded, so that the run's tags name its kernels)
 

@@ -19,7 +19,7 @@ from sa3d.data.split import Splits
 from sa3d.data.store import CloudSet
 from sa3d.engine.distributed import ALONE, Processes
 from sa3d.errors import UserError
-from sa3d.tracking.journal import Status, Tracker
+from sa3d.tracking.journal import Tracker
 from sa3d.utils.files import write_whole
 from sa3d.utils.paths import RESULT
 
@@ -185,28 +185,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not for JSON")
-
-
-class Silent:
-    """The tracker of every process but the main one: tells nothing."""
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing."""
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Nothing."""
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Nothing."""
-
-    def resume(self, step: int) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-    def close(self, status: Status) -> None:
-        """Nothing."""

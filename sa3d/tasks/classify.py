@@ -184,7 +184,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result | None:
     }
     if selection.best_on_test is not None:
         metrics[keys.TEST_BEST] = selection.best_on_test
-    run.tracker.metrics(metrics, fitted.steps)
+    run.tracker.results(metrics, fitted.steps)
     save_predictions(run.run_dir / PREDICTIONS, clouds, splits.test, predicted)
     export_model(run.run_dir / MODEL, classifier.state_dict(), _card(config, run, clouds))
     result = result_of(

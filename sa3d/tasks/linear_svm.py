@@ -61,7 +61,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result:
     chosen, accuracies, splitter = choose_c(
         inputs, clouds.labels[train], clouds.group[train], config.svm, config.seed
     )
-    run.tracker.metrics({keys.VAL_ACC: accuracies[chosen]}, 0)
+    run.tracker.results({keys.VAL_ACC: accuracies[chosen]})
 
     tested = _features(backbone, clouds, test, config, run, line, "test features")
     line.close()
@@ -73,7 +73,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result:
         keys.VAL_ACC: accuracies[chosen],
         keys.TEST_OFFICIAL_C: float((official == clouds.labels[test]).mean()),
     }
-    run.tracker.metrics({k: v for k, v in metrics.items() if k != keys.VAL_ACC}, 0)
+    run.tracker.results(metrics)
     save_predictions(run.run_dir / PREDICTIONS, clouds, test, predicted)
     result = result_of(
         run,

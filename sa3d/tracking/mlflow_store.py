@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sa3d.errors import UserError
 from sa3d.registry import TASKS
 from sa3d.utils.paths import root
-from sa3d.utils.telemetry import quiet
+from sa3d.utils.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +34,7 @@ def client(uri: str | None = None) -> MlflowClient:
 
     Six processes that open a new one at once leave five with "duplicate column name".
     """
-    quiet()
+    disable_telemetry()
     from mlflow import MlflowClient
 
     # a new SQLite store would tell of every table it makes, a model of its example

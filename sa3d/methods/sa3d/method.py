@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sa3d.config.experiment import PretrainConfig
 from sa3d.losses import absolute_loss, feature_distance, patch_chamfer, ranking_loss
-from sa3d.masking import Mask, MaskStrategy, Progress, take
+from sa3d.masking import Mask, MaskStrategy, StepContext, take
 from sa3d.methods.base import Method, PointBatch
 from sa3d.methods.sa3d.ema import EmaTeacher, Scorer
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
@@ -75,7 +75,7 @@ class SA3D(Method):
             self.knowledge_teacher.eval()
         return self
 
-    def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
+    def training_step(self, batch: PointBatch, progress: StepContext) -> dict[str, Tensor]:
         """See the base class."""
         groups = self.backbone.group(batch.points)
         needed = self.strategy.needs_scores(progress.epoch, progress.epochs)
@@ -154,7 +154,7 @@ class SA3D(Method):
         assert self.knowledge_teacher is not None
         return self.knowledge_teacher.decode_features(features, take(groups.centers, mask.masked))
 
-    def _curriculum(self, progress: Progress, device: torch.device) -> dict[str, Tensor]:
+    def _curriculum(self, progress: StepContext, device: torch.device) -> dict[str, Tensor]:
         """Curriculum metrics. ``full`` fills on the device: no copy to wait for."""
         hard = self.strategy.hard_budget(progress.epoch, progress.epochs)
         values = {
@@ -164,7 +164,7 @@ class SA3D(Method):
         }
         return {key: torch.full((), value, device=device) for key, value in values.items()}
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepContext) -> None:
         """EMA update."""
         self.teacher.update(self._scorer(), progress.epoch)
 
