@@ -97,6 +97,15 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(15)]
 
 
+def test_a_changed_result_replaces_the_one_that_was_sent(root: Path) -> None:
+    run_dir = root / "run"
+    for value in (0.25, 0.25, 0.5):  # each time the run ended before its result.json
+        with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+            tracker.results({"test/acc": value}, 7)
+    assert history(run_dir, "test/acc") == [(7, 0.25), (7, 0.5)]
+    assert run_in_store(run_dir).data.metrics == {"test/acc": 0.5}
+
+
 def test_an_exception_marks_the_run_failed(root: Path) -> None:
     def broken() -> None:
         with open_tracker(root / "run", run_name="a", tags={}) as tracker:
