@@ -35,10 +35,9 @@ def in_mlflow(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     found = mlflow_sync.run_of(run_dir)
     assert found is not None
     client = mlflow_store.client(found.uri)
+    history = partial(client.get_metric_history, found.run_id)
     return {
-        key: sorted(
-            (point.step, point.value) for point in client.get_metric_history(found.run_id, key)
-        )
+        key: sorted((point.step, point.value) for point in history(key))
         for key in client.get_run(found.run_id).data.metrics
     }
 
