@@ -198,7 +198,6 @@ def test_the_whole_way(tiny: Path) -> None:
     first = sa3d("pretrain", "-e", "tiny")
     assert first.returncode == 0, first.stderr
     assert "the baseline comes first" in first.stdout
-    assert "pretrain method  epoch 3/3" in first.stderr
     method = next(work().glob("pretrain-method-*"))
     baseline = next(work().glob("pretrain-baseline-*"))
     assert str(method) in first.stdout
@@ -219,7 +218,7 @@ def test_the_whole_way(tiny: Path) -> None:
     svm = sa3d("svm", "-e", "tiny", "--from", str(method), "--quiet")
     assert svm.returncode == 0, svm.stderr
     assert svm.stdout == ""
-    assert "svm" not in svm.stderr, "no progress line"
+    assert "svm" not in svm.stderr, "no progress"
     result = json.loads(next(work().glob("svm-method-*/result.json")).read_text())
     assert result["arm"] == "method"
 

@@ -25,7 +25,7 @@ from sa3d.engine.types import LOSS_KEY, Progress, Source, Stateful, TrainableMod
 from sa3d.errors import CheckpointError, TrainingError
 from sa3d.metrics import names as keys
 from sa3d.tracking.journal import Tracker
-from sa3d.utils.progress import ProgressLine, duration
+from sa3d.utils.progress import ProgressBar
 
 LOG_STEPS = 20  # optimiser steps between two readings of the device; also at ends of epochs
 _AGREE_STEPS = 10  # with several processes, steps between two votes on stopping and saving
@@ -73,7 +73,7 @@ class Trainer:
         tracker: gets the metrics; used by the main process only.
         training: name of this training for the tracker; empty if it is the only one of its run.
         checkpoint: where to save and resume; None saves nothing.
-        line: the progress line.
+        label: what the progress bar calls this training; empty shows none.
         processes: this process among those of the run.
         layers, layer_decay: see :func:`sa3d.engine.optim.parameter_groups`.
         epoch_end: see :class:`EpochEnd`.
@@ -88,8 +88,8 @@ class Trainer:
     prepare: Callable[[Any, Progress], Any]
     tracker: Tracker
     checkpoint: Checkpoint | None
-    line: ProgressLine
     processes: Processes = ALONE
+    label: str = ""
     training: str = ""
     layers: Mapping[str, int] | None = None
     layer_decay: float = 1.0
@@ -115,7 +115,6 @@ class Trainer:
         self._generator = torch.Generator(self.device)
         self._autocast = autocast(self.device, self.settings.precision)
         self._buffer = MetricBuffer(self.processes)
-        self._shown = ""
         self._seconds = 0.0
         self._means: dict[str, float] = {}
         self._position = Position()
@@ -133,20 +132,21 @@ class Trainer:
         random_state.seed_all(self.seed, self.processes.rank)
         resumed = self._load()
         began = time.perf_counter() - self._seconds
-        with StopSignals() as signals, contextlib.closing(self.line):
+        with StopSignals() as signals, self._progress_bar() as bar:
             for epoch in range(self._position.epoch, self.settings.epochs):
-                self._epoch(epoch, signals, began)
+                self._epoch(epoch, signals, began, bar)
         self._seconds = time.perf_counter() - began
         return Fitted(self._position.step, self._seconds, self._means, resumed)
 
     # --- one epoch, one step -------------------------------------------------------------
 
-    def _epoch(self, epoch: int, signals: StopSignals, began: float) -> None:
+    def _epoch(self, epoch: int, signals: StopSignals, began: float, bar: ProgressBar) -> None:
         self.method.train()
         self._buffer.resume_clock()
         batches = self.source.epoch(epoch, start=self._position.batch)
         while group := list(islice(batches, self.settings.accumulate)):
             self._step(epoch, group)
+            bar.update(note=self._note(epoch))
             at = self._position
             ended = at.batch >= len(self.source)
             if not ended:
@@ -191,7 +191,6 @@ class Trainer:
         samples = len(group) * self.source.batch_size * self.processes.world
         self._buffer.add(means | {keys.GRAD_NORM: norm}, samples)
         self._position = Position(epoch, self._position.batch + len(group), step + 1)
-        self._show(epoch)
 
     def _rate(self, fraction: float) -> float:
         s = self.settings
@@ -236,7 +235,6 @@ class Trainer:
                 self.tracker.flush()
             raise TrainingError(self._explain(bad, step)) from None
         self._means[keys.LR] = self._rate((step - 1) / self._steps_per_epoch)
-        self._shown = f"loss {self._means[keys.LOSS]:.4g}  "
         if self.processes.main:
             self.tracker.metrics(self._means, step, self.training)
 
@@ -251,23 +249,22 @@ class Trainer:
             "precision fp32"
         )
 
-    def _show(self, epoch: int) -> None:
-        if not self.processes.main:
-            return
-        total = self._steps_per_epoch * self.settings.epochs
-        speed = self._means.get(keys.SAMPLES_PER_SECOND, 0.0)
-        if speed > 0:
-            a_step = self.source.batch_size * self.processes.world * self.settings.accumulate
-            left = (total - self._position.step) * a_step / speed
-            pace = f"{speed:.0f} samples/s  {duration(left)} left"
-        else:
-            pace = "…"
-        in_epoch = self._position.step - epoch * self._steps_per_epoch
-        self.line.show(
-            f"epoch {epoch + 1}/{self.settings.epochs}  step {in_epoch}/{self._steps_per_epoch}  "
-            f"{self._shown}{pace}",
-            always=self._position.step == total,
+    def _progress_bar(self) -> ProgressBar:
+        return ProgressBar(
+            self.label,
+            self._steps_per_epoch * self.settings.epochs,
+            "steps",
+            initial=self._position.step,
+            quiet=not (self.label and self.processes.main),
         )
+
+    def _note(self, epoch: int) -> str:
+        """What the progress bar shows beside the steps."""
+        note = f"epoch {epoch + 1}/{self.settings.epochs}"
+        if self._means:
+            note += f", loss {self._means[keys.LOSS]:.4g}"
+            note += f", {self._means[keys.SAMPLES_PER_SECOND]:.0f} samples/s"
+        return note
 
     # --- saving --------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class RunContext:
         clouds_path: processed data.
         init: exported model to start from; None from scratch.
         knowledge_teacher: exported model that sa3df distils.
-        quiet: no progress line.
+        quiet: show no progress.
         processes: this process among those of the run.
     """
 

@@ -31,7 +31,6 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _NEUTRAL = (
     "sa3d.registry",
     "sa3d.config.experiment",
-    "sa3d.data.progress",
     "sa3d.engine.signals",
     "sa3d.errors",
     "sa3d.utils.files",

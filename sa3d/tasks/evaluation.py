@@ -18,7 +18,7 @@ from sa3d.data.loader import Batches
 from sa3d.data.store import CloudSet
 from sa3d.metrics import names as keys
 from sa3d.utils.files import write_whole
-from sa3d.utils.progress import ProgressLine
+from sa3d.utils.progress import ProgressBar
 
 Ints = NDArray[np.int64]
 SAMPLING = "farthest-point sampling from the first stored point"
@@ -42,12 +42,13 @@ def fixed_batches(
 
 
 def shown(
-    batches: Batches, device: torch.device, line: ProgressLine, what: str
+    batches: Batches, device: torch.device, label: str, quiet: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(points (B, N, 3), labels (B,)) of every batch on ``device``, with a progress line."""
-    for number, batch in enumerate(batches.epoch(0), start=1):
-        yield batch.points.to(device), batch.labels.to(device)
-        line.show(f"{what} {number}/{len(batches)}", always=number == len(batches))
+    """(points (B, N, 3), labels (B,)) of every batch on ``device``, with a progress bar."""
+    with ProgressBar(label, len(batches), "batches", quiet=quiet) as bar:
+        for batch in batches.epoch(0):
+            yield batch.points.to(device), batch.labels.to(device)
+            bar.update()
 
 
 def scores(labels: Ints, predicted: Ints, class_names: tuple[str, ...]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from sa3d.tasks.evaluation import (
     scores,
     shown,
 )
-from sa3d.utils.progress import ProgressLine
+from sa3d.utils.progress import ProgressBar
 
 Features = NDArray[np.float32]
 
@@ -54,17 +54,19 @@ def run(config: ExperimentConfig, run: RunContext) -> Result:
     backbone.to(run.device).eval()
     describe(run, config)
 
-    line = ProgressLine(f"svm {run.arm}", run.quiet)
     train, test = clouds.indices(TRAIN), clouds.indices(TEST)
-    inputs = _features(backbone, clouds, train, config, run, line, "training features")
-    line.show("cross-validation", always=True)
+    inputs = _features(backbone, clouds, train, config, run, "training features")
     chosen, accuracies, splitter = choose_c(
-        inputs, clouds.labels[train], clouds.group[train], config.svm, config.seed
+        inputs,
+        clouds.labels[train],
+        clouds.group[train],
+        config.svm,
+        config.seed,
+        label="" if run.quiet else f"svm {run.arm}: cross-validation",
     )
     run.tracker.results({keys.VAL_ACC: accuracies[chosen]})
 
-    tested = _features(backbone, clouds, test, config, run, line, "test features")
-    line.close()
+    tested = _features(backbone, clouds, test, config, run, "test features")
     labels = clouds.labels[train]
     predicted = _fit(inputs, labels, chosen).predict(tested)
     official = _fit(inputs, labels, config.svm.official_c).predict(tested)
@@ -91,7 +93,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result:
 
 
 def choose_c(
-    inputs: Features, labels: Ints, group: Ints, settings: SvmConfig, seed: int
+    inputs: Features, labels: Ints, group: Ints, settings: SvmConfig, seed: int, label: str = ""
 ) -> tuple[float, dict[float, float], str]:
     """The C with the best cross-validated accuracy; of equals the smallest.
 
@@ -100,6 +102,7 @@ def choose_c(
 
     Args:
         inputs: (S, D). labels, group: (S,).
+        label: of the progress bar; empty shows none.
 
     Returns:
         C, mean accuracy of every C tried, and the name of the splitter.
@@ -117,12 +120,15 @@ def choose_c(
             f"and there are {len(np.unique(group))} families; set svm.folds lower"
         )
     folds = list(splitter.split(inputs, labels, group if families else None))
-    accuracies = {
-        c: float(
-            np.mean([_fit(inputs[a], labels[a], c).score(inputs[b], labels[b]) for a, b in folds])
-        )
-        for c in sorted(settings.c_grid)
-    }
+    accuracies = {}
+    total = len(settings.c_grid) * len(folds)
+    with ProgressBar(label, total, "fits", quiet=not label) as bar:
+        for c in sorted(settings.c_grid):
+            found = []
+            for a, b in folds:
+                found.append(_fit(inputs[a], labels[a], c).score(inputs[b], labels[b]))
+                bar.update()
+            accuracies[c] = float(np.mean(found))
     return max(accuracies, key=lambda c: accuracies[c]), accuracies, kind.__name__
 
 
@@ -136,14 +142,13 @@ def _features(
     rows: Ints,
     config: ExperimentConfig,
     run: RunContext,
-    line: ProgressLine,
     what: str,
 ) -> Features:
     """(S, D) frozen features of ``rows``."""
     batches = fixed_batches(clouds, rows, config, config.svm.batch_size)
     parts = [
         backbone.features(points).cpu().numpy()
-        for points, _ in shown(batches, run.device, line, what)
+        for points, _ in shown(batches, run.device, f"svm {run.arm}: {what}", run.quiet)
     ]
     features = np.concatenate(parts)
     if not np.isfinite(features).all():

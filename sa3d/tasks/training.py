@@ -17,7 +17,6 @@ from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.loop import Trainer
 from sa3d.engine.types import Progress
 from sa3d.runs.context import RunContext
-from sa3d.utils.progress import ProgressLine
 
 CHECKPOINT = "last.pt"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -39,7 +38,7 @@ def trainer_of(
     """A trainer of ``method`` on ``rows``, which resumes its checkpoint in the run folder.
 
     Args:
-        task: its name, for the progress line.
+        task: its name, for the progress bar.
         method: what is trained, on the run's device.
         config: the experiment.
         settings: its section for this training.
@@ -88,7 +87,7 @@ def trainer_of(
         prepare=prepare,
         tracker=run.tracker,
         checkpoint=Checkpoint(run.run_dir / file, run.fingerprint),
-        line=ProgressLine(" ".join(filter(None, (task, run.arm, training))), run.quiet),
+        label="" if run.quiet else " ".join(filter(None, (task, run.arm, training))),
         processes=run.processes,
         training=training,
         **more,

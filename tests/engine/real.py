@@ -16,7 +16,6 @@ import tiny
 from sa3d.engine.distributed import processes
 from sa3d.engine.loop import Trainer
 from sa3d.tracking.journal import NullTracker
-from sa3d.utils.progress import ProgressLine
 
 BATCH, STEPS = 4, 2
 VARIANTS: dict[str, dict[str, object]] = {
@@ -61,7 +60,6 @@ def main() -> None:
                 prepare=lambda batch, progress: batch,
                 tracker=NullTracker(),
                 checkpoint=None,
-                line=ProgressLine(name, quiet=True),
                 processes=group,
             ).fit()
             whole = hashlib.sha256()
