@@ -1,19 +1,19 @@
 """What a child may compute on: a whole GPU, or a share of the processor's cores.
 
-A GPU is claimed by a file lock, so that two flows on one machine never share one and a
-killed flow frees its own. Cores are shared out within one flow.
+A GPU is claimed by a file lock, so that two flows on one machine never share one; the kernel
+frees the locks of a killed flow. Cores are shared out within one flow.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sa3d.errors import UserError
 
@@ -76,14 +76,14 @@ class Resources:
     def _allocate_gpu(self) -> Allocation | None:
         threads = max(1, self._cores // self.count)
         for gpu in self.gpus:
-            handle = os.open(_lock_file(gpu), os.O_RDWR | os.O_CREAT, 0o600)
+            # not thread-local: what one thread allocates, another may release
+            lock = FileLock(_lock_file(gpu), mode=0o600, thread_local=False, fallback_to_soft=False)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
+                lock.acquire(timeout=0)
+            except Timeout:
                 continue
             env = {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
-            return Allocation(f"GPU {gpu}", threads, env, partial(os.close, handle))
+            return Allocation(f"GPU {gpu}", threads, env, lock.release)
         return None
 
 

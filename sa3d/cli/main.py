@@ -283,20 +283,24 @@ def _launch(
     )
     run_dir = (options.out or work() / f"{task}-{arm}-{mark}").resolve()
     if is_done(run_dir, mark):
-        _say(options.quiet, f"already done: {run_dir}")
-        _summarise(run_dir, options.quiet)
-        return run_dir
+        return _reuse(run_dir, options.quiet)
 
     import torch
 
     from sa3d.engine.distributed import choose_device, processes
     from sa3d.engine.signals import Stopped
     from sa3d.registry import load
-    from sa3d.runs.context import RunContext
+    from sa3d.runs.context import RunContext, locked
 
     section = arm if arm == "baseline" and task == "pretrain" else task
     device = choose_device(options.device)
-    with processes(device) as group, _tracking(run_dir, task, arm, mark, config, group) as tracker:
+    with contextlib.ExitStack() as stack:
+        group = stack.enter_context(processes(device))
+        stack.enter_context(locked(run_dir, group))
+        # another process may have made it while this one waited for the lock
+        if group.any(group.main and is_done(run_dir, mark))[0]:
+            return _reuse(run_dir, options.quiet)
+        tracker = stack.enter_context(_tracking(run_dir, task, arm, mark, config, group))
         _tune(device, options, tracker, group)
         run = RunContext(
             run_dir=run_dir,
@@ -328,8 +332,7 @@ def _launch(
 def _tracking(
     run_dir: Path, task: str, arm: str, mark: str, config: ExperimentConfig, group: Processes
 ) -> Iterator[Any]:
-    """The run's lock and tracker in the main process; a tracker that does nothing elsewhere."""
-    from sa3d.runs.context import locked
+    """The run's tracker in the main process; one that does nothing elsewhere."""
     from sa3d.tracking.journal import NullTracker
 
     if not group.main:
@@ -349,10 +352,8 @@ def _tracking(
         "encoder": config.model.backbone,
     }
     name = f"{config.name}-{arm}"
-    with (
-        locked(run_dir),
-        open_tracker(run_dir, experiment=f"sa3d/{task}", run_name=name, tags=tags) as tracker,
-    ):
+    experiment = f"sa3d/{task}"
+    with open_tracker(run_dir, experiment=experiment, run_name=name, tags=tags) as tracker:
         yield tracker
 
 
@@ -368,6 +369,12 @@ def _tune(device: torch.device, options: _Options, tracker: Any, group: Processe
         tracker.tags({"cpu": f"{torch.get_num_threads()} threads; {tuning}"})
         if group.main:
             _say(options.quiet, f"cpu: {torch.get_num_threads()} threads; {tuning}")
+
+
+def _reuse(run_dir: Path, quiet: bool) -> Path:
+    _say(quiet, f"already done: {run_dir}")
+    _summarise(run_dir, quiet)
+    return run_dir
 
 
 def _summarise(run_dir: Path, quiet: bool) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from sa3d.errors import UserError
 from sa3d.registry import TASKS
@@ -46,8 +47,7 @@ def client(uri: str | None = None) -> MlflowClient:
     if database is None:
         return MlflowClient(uri, uri)
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(database.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(database.with_name(database.name + ".lock"), fallback_to_soft=False):
         opened = MlflowClient(uri, uri)
         opened.search_experiments(max_results=1)  # creates or migrates the tables
     return opened
