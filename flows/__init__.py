@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from sa3d.utils.paths import root
-from sa3d.utils.telemetry import quiet
+from sa3d.utils.telemetry import disable_telemetry
 
-quiet()
+disable_telemetry()
 # Runs of a project are found again with the project, not in the user's home.
 os.environ.setdefault("PREFECT_HOME", str(root() / ".local" / "prefect"))

@@ -16,11 +16,11 @@ from prefect.artifacts import (
 )
 
 from flows.outcome import node_entry
-from flows.status_table import Step
+from flows.status_table import NodeStatus
 from sa3d.metrics import names as keys
 
 
-class Progress:
+class ProgressArtifact:
     """The share of steps that have ended; told to the server only when it changes."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Progress:
             update_progress_artifact(self._id, progress=round(100 * fraction, 1))
 
 
-def publish(steps: Sequence[Step], report: Path | None) -> None:
+def publish(steps: Sequence[NodeStatus], report: Path | None) -> None:
     """The results as a table, the report as Markdown, and a link to each MLflow run."""
     entries = {step.node.name: node_entry(step) for step in steps}
     rows: list[dict[str, Any]] = [

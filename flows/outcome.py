@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Settings
-from flows.status_table import Step
+from flows.status_table import NodeStatus
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.utils.files import write_whole
 from sa3d.utils.paths import root
 
 
-def node_entry(step: Step) -> dict[str, Any]:
+def node_entry(step: NodeStatus) -> dict[str, Any]:
     """What ``results.json`` says of one step."""
     entry: dict[str, Any] = {
         "status": step.state,
@@ -36,7 +36,7 @@ def node_entry(step: Step) -> dict[str, Any]:
 
 
 def write_results(
-    out: Path, settings: Settings, steps: Sequence[Step], facts: dict[str, Any]
+    out: Path, settings: Settings, steps: Sequence[NodeStatus], facts: dict[str, Any]
 ) -> Path:
     """Write ``results.json`` and ``lineage.json`` into ``out``; returns the first.
 

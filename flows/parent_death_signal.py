@@ -1,9 +1,10 @@
 """Run a command that dies with its parent, also when the parent is killed with SIGKILL.
 
-``python flows/leash.py SIGNAL COMMAND ...``: the kernel is asked to send this process
-``SIGNAL`` on the death of its parent, which survives the exec of the command. Imports
-nothing of the project: it runs before every child and must cost no time. Systems other
-than Linux have no such request; there the command runs without it.
+``python flows/parent_death_signal.py SIGNAL COMMAND ...`` asks the Linux kernel to send this
+process ``SIGNAL`` when the thread that started it dies (``prctl(PR_SET_PDEATHSIG)``), then becomes
+the command, for which the request stays in force. Other systems have no such request; there the
+command runs without it. Nothing of the project is imported, because this runs before every child
+process and should start fast.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-def leashed(command: list[str], signum: int) -> list[str]:
-    """The command line that runs ``command`` on a leash held by the calling thread."""
+def with_parent_death_signal(command: list[str], signum: int) -> list[str]:
+    """The command line under which ``command`` gets ``signum`` when the calling thread dies."""
     return [sys.executable, str(Path(__file__).resolve()), str(int(signum)), *command]
 
 

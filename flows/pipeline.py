@@ -34,8 +34,8 @@ from pydantic import Field
 from flows import artifacts
 from flows.outcome import write_results
 from flows.plan import CHILD, Node, Settings, command, finished, nodes_of, settle
-from flows.resources import Lease, Slots
-from flows.status_table import DONE, Board, Step
+from flows.resources import Allocation, Resources
+from flows.status_table import DONE, NodeStatus, StatusTable
 from flows.supervise import ChildFailed, Children, ChildStopped, last_lines
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.metrics import names as keys
@@ -46,7 +46,7 @@ from sa3d.utils import paths
 
 Device = Literal["auto", "cpu", "cuda"]
 _TICK = 0.5  # seconds between looks at the queue, and the age of what is shown
-# tasks at once; they only wait, the slots decide how much computes
+# tasks at once; they only wait, the resources decide how many compute
 _RUNNER = ThreadPoolTaskRunner[PrefectFuture[Any]](max_workers=16)
 
 
@@ -65,13 +65,13 @@ def experiment(
     began = time.monotonic()
     settings = plan(config)
     steps = nodes_of(config)
-    board = Board(steps, f"{config.name} (seed {config.seed})", quiet)
+    table = StatusTable(steps, f"{config.name} (seed {config.seed})", quiet)
     width = sum(node.kind == "task" for node in steps)
-    running = _Running(settings, board, Slots(device, width), device)
-    with running.children.on_signals(), board.shown():
+    running = _Running(settings, table, Resources(device, width), device)
+    with running.children.on_signals(), table.shown():
         _run_all(running)
     folder = out or paths.root() / "reports" / config.name
-    ended = list(board.steps.values())
+    ended = list(table.steps.values())
     facts = {
         # of this call; steps that were reused or resumed took their time in earlier ones
         "wall_seconds": round(time.monotonic() - began, 1),
@@ -87,7 +87,7 @@ def experiment(
 def _command(config: ExperimentConfig) -> str:
     """What to type to have this run again."""
     if os.environ.get("DVC_STAGE"):
-        return shlex.join(["dvc", "repro", f"experiment@{config.name}"])
+        return f"dvc repro experiment@{config.name}"
     words = sys.orig_argv
     if "flows.experiment" in words:
         return shlex.join(["python", *words[1:]])
@@ -99,17 +99,17 @@ class _Running:
     """One execution of the flow."""
 
     settings: Settings
-    board: Board
-    slots: Slots
+    table: StatusTable
+    resources: Resources
     device: Device
     children: Children = field(default_factory=Children)
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     futures: dict[str, PrefectFuture[Any]] = field(default_factory=dict)
-    leases: dict[str, Lease] = field(default_factory=dict)
+    allocations: dict[str, Allocation] = field(default_factory=dict)
 
     def folder(self, name: str) -> Path:
         """The run folder of a finished node."""
-        found = self.board.steps[name].run_dir
+        found = self.table.steps[name].run_dir
         assert found is not None
         return found
 
@@ -135,30 +135,30 @@ def reuse(name: str, run_dir: str) -> State[None]:
 
 def _run_all(running: _Running) -> None:
     """Start what is free to start, until every step has ended."""
-    board, shown = running.board, artifacts.Progress()
-    while any(step.state in ("waiting", "running") for step in board.steps.values()):
-        before = board.states()
-        for step in board.steps.values():
+    table, shown = running.table, artifacts.ProgressArtifact()
+    while any(step.state in ("waiting", "running") for step in table.steps.values()):
+        before = table.states()
+        for step in table.steps.values():
             if step.state == "waiting":
                 _start(running, step)
-        board.tick()
+        table.tick()
         # where something was reused or skipped, the next step may be free at once
-        wait = _TICK if board.states() == before else 0.0
+        wait = _TICK if table.states() == before else 0.0
         with contextlib.suppress(queue.Empty):
             _collect(running, running.ended.get(timeout=wait))
-        shown.update(board.fraction)
+        shown.update(table.fraction)
 
 
-def _start(running: _Running, step: Step) -> None:
+def _start(running: _Running, step: NodeStatus) -> None:
     """Start a step if it can: what it needs is there, and so is something to compute on."""
-    board, node = running.board, step.node
-    needed = [board.steps[name] for name in node.needs]
+    table, node = running.table, step.node
+    needed = [table.steps[name] for name in node.needs]
     if running.children.stopping:
-        board.change(node.name, "stopped", error="not started: the flow was stopped")
+        table.change(node.name, "stopped", error="not started: the flow was stopped")
         return
     lost = [other.node.name for other in needed if other.state in ("failed", "skipped", "stopped")]
     if lost:
-        board.change(node.name, "skipped", error=f"needs {lost[0]}")
+        table.change(node.name, "skipped", error=f"needs {lost[0]}")
         return
     if any(other.state not in DONE for other in needed):
         return
@@ -171,21 +171,21 @@ def _start(running: _Running, step: Step) -> None:
         result = finished(step.run_dir, step.fingerprint)
         if result is not None:
             step.result = result
-            board.change(node.name, "reused")
+            table.change(node.name, "reused")
             reuse(node.name, str(step.run_dir))
             return
-    lease = running.slots.take(whole=node.kind == "pretrain")
-    if lease is None:
+    allocation = running.resources.allocate(whole=node.kind == "pretrain")
+    if allocation is None:
         return
-    running.leases[node.name] = lease
+    running.allocations[node.name] = allocation
     runs = {name: running.folder(name) for name in node.needs}
-    words = command(node, running.settings, step.run_dir, runs, lease.threads)
-    words += ["--device", "cpu" if not running.slots.gpus else running.device]
-    board.change(node.name, "running", where=lease.name)
-    _train(running, node, words, step.run_dir, lease)
+    words = command(node, running.settings, step.run_dir, runs, allocation.threads)
+    words += ["--device", "cpu" if not running.resources.gpus else running.device]
+    table.change(node.name, "running", where=allocation.name)
+    _train(running, node, words, step.run_dir, allocation)
 
 
-def _identify(running: _Running, step: Step) -> None:
+def _identify(running: _Running, step: NodeStatus) -> None:
     node, config = step.node, running.settings.config
     step.fingerprint = fingerprint(
         node.task,
@@ -198,20 +198,22 @@ def _identify(running: _Running, step: Step) -> None:
     step.run_dir = paths.work() / f"{node.task}-{node.arm}-{step.fingerprint}"
 
 
-def _train(running: _Running, node: Node, words: list[str], run_dir: Path, lease: Lease) -> None:
+def _train(
+    running: _Running, node: Node, words: list[str], run_dir: Path, allocation: Allocation
+) -> None:
     children = running.children
     handed = {
         "pipeline_id": running.settings.pipeline_id,
         "prefect.flow_run_id": str(runtime.flow_run.id),
         "prefect.flow_run_url": str(runtime.flow_run.ui_url),
     }
-    env = {**lease.env, lineage.PARENT_TAGS: json.dumps(handed)}
+    env = {**allocation.env, lineage.PARENT_TAGS: json.dumps(handed)}
 
     @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE)
     def train(name: str, command_line: list[str]) -> None:
         """Supervise one ``sa3d`` subprocess."""
         logger = get_run_logger()
-        logger.info("on %s: %s", lease.name, shlex.join(command_line))
+        logger.info("on %s: %s", allocation.name, " ".join(command_line))
         log = run_dir / "log.txt"
         children.run(command_line, log=log, env=env)
         logger.info("its last lines: %s", last_lines(log))
@@ -219,7 +221,7 @@ def _train(running: _Running, node: Node, words: list[str], run_dir: Path, lease
     running.follow(node.name, train.submit(node.name, words))
 
 
-def _register(running: _Running, step: Step) -> None:
+def _register(running: _Running, step: NodeStatus) -> None:
     node, config = step.node, running.settings.config
     assert node.model is not None
     source = running.folder(node.model)
@@ -234,7 +236,7 @@ def _register(running: _Running, step: Step) -> None:
         }
 
     step.fingerprint = model_digest(source)[:16]
-    running.board.change(node.name, "running", where="the flow's process")
+    running.table.change(node.name, "running", where="the flow's process")
     running.follow(node.name, register.submit(node.name, str(source)))
 
 
@@ -243,25 +245,25 @@ def _collect(running: _Running, name: str) -> None:
     future = running.futures.pop(name)
     future.wait()
     state = future.state
-    lease = running.leases.pop(name, None)
-    if lease is not None:
-        lease.release()
-    step = running.board.steps[name]
+    allocation = running.allocations.pop(name, None)
+    if allocation is not None:
+        allocation.release()
+    step = running.table.steps[name]
     if state.is_completed():
         if step.run_dir is not None:
             result = finished(step.run_dir, step.fingerprint)
             if result is None:
-                running.board.change(name, "failed", error=_no_result(step.run_dir))
+                running.table.change(name, "failed", error=_no_result(step.run_dir))
                 return
             step.result = result
-        running.board.change(name, "finished")
+        running.table.change(name, "finished")
         return
     error = state.result(raise_on_failure=False)
     if isinstance(error, ChildStopped):
-        running.board.change(name, "stopped", error=str(error))
+        running.table.change(name, "stopped", error=str(error))
     else:
         text = str(error) if isinstance(error, ChildFailed) else mlflow_store.short(error)
-        running.board.change(name, "failed", error=text)
+        running.table.change(name, "failed", error=text)
 
 
 def _no_result(run_dir: Path) -> str:
@@ -272,7 +274,7 @@ def _no_result(run_dir: Path) -> str:
 
 def _conclude(running: _Running, results: Path, facts: dict[str, Any]) -> State[dict[str, Any]]:
     """Report, summary run, and the flow's own state."""
-    steps = list(running.board.steps.values())
+    steps = list(running.table.steps.values())
     summary: dict[str, Any] = {
         "results": str(results),
         "signal": running.children.stopped_by,
@@ -316,7 +318,7 @@ def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: b
     }
     found = {
         f"test/{step.node.name}": step.result["metrics"][keys.TEST_ACC]
-        for step in running.board.steps.values()
+        for step in running.table.steps.values()
         if keys.TEST_ACC in step.result.get("metrics", {})
     }
     tracker = open_tracker(
@@ -328,7 +330,7 @@ def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: b
     status: Literal["FINISHED", "FAILED"] = "FAILED"
     try:
         tracker.params(config.dotted())
-        tracker.metrics(found, step=0)
+        tracker.results(found)
         tracker.artifact(folder, "report")
         status = "FAILED" if failed else "FINISHED"
     finally:
@@ -337,6 +339,6 @@ def _summarise(running: _Running, folder: Path, facts: dict[str, Any], failed: b
 
 def _summary_folder(running: _Running) -> Path:
     """One for each set of results: other code or another failure is another MLflow run."""
-    steps = running.board.steps.values()
+    steps = running.table.steps.values()
     said = json.dumps([[step.node.name, step.fingerprint, step.state in DONE] for step in steps])
     return running.settings.folder / f"summary-{hashlib.sha256(said.encode()).hexdigest()[:10]}"

@@ -1,19 +1,19 @@
 """What a child may compute on: a whole GPU, or a share of the processor's cores.
 
-A GPU is claimed by a file lock, so that two flows on one machine never share one and a
-killed flow frees its own. Cores are shared out within one flow.
+A GPU is claimed by a file lock, so that two flows on one machine never share one; the kernel
+frees the locks of a killed flow. Cores are shared out within one flow.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sa3d.errors import UserError
 
@@ -21,8 +21,8 @@ _CHILD_BYTES = 2 << 30  # memory a CPU child may want: torch alone takes a third
 
 
 @dataclass(frozen=True)
-class Lease:
-    """Something to compute on, until :attr:`release` is called."""
+class Allocation:
+    """A GPU or some CPU threads, allocated until :attr:`release` is called."""
 
     name: str
     threads: int
@@ -30,8 +30,8 @@ class Lease:
     release: Callable[[], None] = field(repr=False)
 
 
-class Slots:
-    """All there is to compute on for one flow.
+class Resources:
+    """The GPUs, or else the CPU cores, that one flow may use.
 
     Args:
         device: ``auto`` (GPUs if there are any), ``cuda`` (GPUs or an error), ``cpu``.
@@ -51,15 +51,15 @@ class Slots:
         self.count = len(self.gpus) or max(1, min(width, self._cores, room))
         self._free = self.count
 
-    def take(self, whole: bool) -> Lease | None:
-        """A lease if one is free now.
+    def allocate(self, whole: bool) -> Allocation | None:
+        """An allocation, or None when nothing is free now.
 
         Args:
             whole: the work gains from every core (pre-training). Of GPUs it gets one either
                 way.
         """
         if self.gpus:
-            return self._take_gpu()
+            return self._allocate_gpu()
         wanted = self.count if whole else 1
         if self._free < wanted:
             return None
@@ -71,19 +71,19 @@ class Slots:
 
         env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
         plural = "s" if threads > 1 else ""
-        return Lease(f"{threads} thread{plural}", threads, env, release)
+        return Allocation(f"{threads} thread{plural}", threads, env, release)
 
-    def _take_gpu(self) -> Lease | None:
+    def _allocate_gpu(self) -> Allocation | None:
         threads = max(1, self._cores // self.count)
         for gpu in self.gpus:
-            handle = os.open(_lock_file(gpu), os.O_RDWR | os.O_CREAT, 0o600)
+            # not thread-local: what one thread allocates, another may release
+            lock = FileLock(_lock_file(gpu), mode=0o600, thread_local=False, fallback_to_soft=False)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
+                lock.acquire(timeout=0)
+            except Timeout:
                 continue
             env = {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
-            return Lease(f"GPU {gpu}", threads, env, partial(os.close, handle))
+            return Allocation(f"GPU {gpu}", threads, env, lock.release)
         return None
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.parent_death_signal import leashed
+from flows.parent_death_signal import with_parent_death_signal
 from sa3d.errors import UserError
 from sa3d.tracking import mlflow_store
 
@@ -86,7 +86,7 @@ def _local(log: Path) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            leashed(command, signal.SIGTERM),
+            with_parent_death_signal(command, signal.SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,

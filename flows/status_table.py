@@ -24,8 +24,8 @@ _STYLE = {"running": "cyan", "finished": "green", "reused": "green", "failed": "
 
 
 @dataclass
-class Step:
-    """A node and what became of it."""
+class NodeStatus:
+    """A node of the plan and its current state."""
 
     node: Node
     state: State = "waiting"
@@ -48,8 +48,8 @@ class Step:
         return time.monotonic() - self.started if self.state == "running" else self.seconds
 
 
-class Board:
-    """All steps. On a terminal a table that redraws itself, else a line a change.
+class StatusTable:
+    """The state of every node: a live table on a terminal, else one line per change.
 
     Args:
         nodes: of the flow.
@@ -58,7 +58,7 @@ class Board:
     """
 
     def __init__(self, nodes: Sequence[Node], title: str, quiet: bool = False) -> None:
-        self.steps = {node.name: Step(node) for node in nodes}
+        self.steps = {node.name: NodeStatus(node) for node in nodes}
         self._title = title
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False)
@@ -125,7 +125,7 @@ class Board:
         return table
 
 
-def _plain(step: Step) -> str:
+def _plain(step: NodeStatus) -> str:
     text = f"{step.node.name}: {step.state}"
     if step.state == "running":
         return f"{text} ({step.where})" + (f", log {step.log}" if step.log else "")

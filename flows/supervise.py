@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from flows.parent_death_signal import leashed
+from flows.parent_death_signal import with_parent_death_signal
 
 GRACE_SECONDS = 25.0  # to finish a step and save; a Prefect worker waits 30 s before SIGKILL
 _TAIL_BYTES = 4096
@@ -61,7 +61,7 @@ class Children:
             sink.write(f"$ {shlex.join(command)}\n".encode())
             sink.flush()
             process = subprocess.Popen(
-                leashed(list(command), signal.SIGTERM),
+                with_parent_death_signal(list(command), signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

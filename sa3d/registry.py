@@ -53,14 +53,14 @@ BACKBONES: dict[str, Architecture] = {
     "point-mae": Architecture(
         "sa3d.models.point_mae.backbone:PointMAE",
         "sa3d.models.point_mae.settings:PointMAEConfig",
-        "sa3d.models.point_mae.heads:PlainClassifier",
-        "sa3d.models.point_mae.heads:PlainSegmenter",
+        "sa3d.models.point_mae.heads:PointMAEClassifier",
+        "sa3d.models.point_mae.heads:PointMAESegmenter",
     ),
     "point-m2ae": Architecture(
         "sa3d.models.point_m2ae.backbone:PointM2AE",
         "sa3d.models.point_m2ae.settings:PointM2AEConfig",
-        "sa3d.models.point_m2ae.heads:ScaleClassifier",
-        "sa3d.models.point_m2ae.heads:ScaleSegmenter",
+        "sa3d.models.point_m2ae.heads:PointM2AEClassifier",
+        "sa3d.models.point_m2ae.heads:PointM2AESegmenter",
     ),
 }
 

@@ -97,6 +97,15 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(15)]
 
 
+def test_a_changed_result_replaces_the_one_that_was_sent(root: Path) -> None:
+    run_dir = root / "run"
+    for value in (0.25, 0.25, 0.5):  # each time the run ended before its result.json
+        with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+            tracker.results({"test/acc": value}, 7)
+    assert history(run_dir, "test/acc") == [(7, 0.25), (7, 0.5)]
+    assert run_in_store(run_dir).data.metrics == {"test/acc": 0.5}
+
+
 def test_an_exception_marks_the_run_failed(root: Path) -> None:
     def broken() -> None:
         with open_tracker(root / "run", run_name="a", tags={}) as tracker:
@@ -137,16 +146,17 @@ def test_lineage_is_tagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from sa3d.tracking.tracker import open_tracker\n"
         "tracker = open_tracker(Path(sys.argv[1]), run_name='a', tags={})\n"
-        "tracker.metrics({'train/loss': 1.0}, 0); tracker._shipper.ship()\n"
+        "tracker.metrics({'train/loss': 1.0}, 0); tracker._sync.update()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     run_dir = root / "run"
     subprocess.run([sys.executable, "-c", code, str(run_dir)], check=False)
     assert run_in_store(run_dir).info.status == "RUNNING"
     with open_tracker(root / "alive", run_name="b", tags={}) as alive:
-        alive._shipper.ship()
+        alive._sync.update()
         mlflow_store.init_store()
         assert run_in_store(root / "alive").info.status == "RUNNING"
     assert run_in_store(run_dir).info.status == "KILLED"

@@ -17,7 +17,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress line, no summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads. [default: torch's choice]")

@@ -17,15 +17,15 @@ from sa3d.config.optim import OptimConfig
 from sa3d.engine import optim, random_state, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import ALONE, Processes
-from sa3d.engine.metric_buffer import Bad, Window
+from sa3d.engine.metric_buffer import MetricBuffer, NonFiniteError
 from sa3d.engine.precision import autocast
 from sa3d.engine.schedule import learning_rate
 from sa3d.engine.signals import Stopped, StopSignals
-from sa3d.engine.types import LOSS_KEY, Method, Progress, Source, Stateful
+from sa3d.engine.types import LOSS_KEY, Progress, Source, Stateful, TrainableModule
 from sa3d.errors import CheckpointError, TrainingError
 from sa3d.metrics import names as keys
 from sa3d.tracking.journal import Tracker
-from sa3d.utils.progress import ProgressLine, duration
+from sa3d.utils.progress import ProgressBar
 
 LOG_STEPS = 20  # optimiser steps between two readings of the device; also at ends of epochs
 _AGREE_STEPS = 10  # with several processes, steps between two votes on stopping and saving
@@ -63,7 +63,7 @@ class Trainer:
     """Trains ``method`` on ``source`` as ``settings`` say, from the start or its checkpoint.
 
     Args:
-        method: an ``nn.Module`` that is also a :class:`~sa3d.engine.types.Method`.
+        method: an ``nn.Module`` that is also a :class:`~sa3d.engine.types.TrainableModule`.
         source: batches.
         settings: optimiser and schedule.
         seed: of all randomness.
@@ -71,8 +71,9 @@ class Trainer:
         prepare: a batch of ``source`` to what ``training_step`` gets (device, augmentation);
             may draw from ``progress.generator``.
         tracker: gets the metrics; used by the main process only.
+        training: name of this training for the tracker; empty if it is the only one of its run.
         checkpoint: where to save and resume; None saves nothing.
-        line: the progress line.
+        label: what the progress bar calls this training; empty shows none.
         processes: this process among those of the run.
         layers, layer_decay: see :func:`sa3d.engine.optim.parameter_groups`.
         epoch_end: see :class:`EpochEnd`.
@@ -87,17 +88,20 @@ class Trainer:
     prepare: Callable[[Any, Progress], Any]
     tracker: Tracker
     checkpoint: Checkpoint | None
-    line: ProgressLine
     processes: Processes = ALONE
+    label: str = ""
+    training: str = ""
     layers: Mapping[str, int] | None = None
     layer_decay: float = 1.0
     epoch_end: EpochEnd | None = None
     extra: Mapping[str, Stateful] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, Method):
-            raise TypeError(f"{type(self.method).__name__} is not a Method (engine/types.py)")
-        self._method: Method = self.method
+        if not isinstance(self.method, TrainableModule):
+            raise TypeError(
+                f"{type(self.method).__name__} is not a TrainableModule (sa3d.engine.types)"
+            )
+        self._method: TrainableModule = self.method
         groups = optim.parameter_groups(
             self.method,
             self.settings.weight_decay,
@@ -110,8 +114,7 @@ class Trainer:
         self._forward = _distributed(_Step(self.method), self.processes)
         self._generator = torch.Generator(self.device)
         self._autocast = autocast(self.device, self.settings.precision)
-        self._window = Window(self.processes)
-        self._shown = ""
+        self._buffer = MetricBuffer(self.processes)
         self._seconds = 0.0
         self._means: dict[str, float] = {}
         self._position = Position()
@@ -129,32 +132,33 @@ class Trainer:
         random_state.seed_all(self.seed, self.processes.rank)
         resumed = self._load()
         began = time.perf_counter() - self._seconds
-        with StopSignals() as signals, contextlib.closing(self.line):
+        with StopSignals() as signals, self._progress_bar() as bar:
             for epoch in range(self._position.epoch, self.settings.epochs):
-                self._epoch(epoch, signals, began)
+                self._epoch(epoch, signals, began, bar)
         self._seconds = time.perf_counter() - began
         return Fitted(self._position.step, self._seconds, self._means, resumed)
 
     # --- one epoch, one step -------------------------------------------------------------
 
-    def _epoch(self, epoch: int, signals: StopSignals, began: float) -> None:
+    def _epoch(self, epoch: int, signals: StopSignals, began: float, bar: ProgressBar) -> None:
         self.method.train()
-        self._window.go_on()
+        self._buffer.resume_clock()
         batches = self.source.epoch(epoch, start=self._position.batch)
         while group := list(islice(batches, self.settings.accumulate)):
             self._step(epoch, group)
+            bar.update(note=self._note(epoch))
             at = self._position
             ended = at.batch >= len(self.source)
             if not ended:
                 stop, due = self._votes(signals)
-                if stop or due or len(self._window) >= LOG_STEPS:
+                if stop or due or len(self._buffer) >= LOG_STEPS:
                     self._log()
                 if stop or due:
                     self._save(began)
                 if stop:
                     raise Stopped(signals.signum or 15)
         self._log()
-        self._window.pause()
+        self._buffer.pause_clock()
         if self.epoch_end is not None and self.processes.main:
             self.epoch_end(epoch, self._position.step)
         self._position = Position(epoch + 1, 0, self._position.step)
@@ -185,9 +189,8 @@ class Trainer:
         if len(logged) > 1:
             means = {k: torch.stack([values[k] for values in logged]).mean() for k in means}
         samples = len(group) * self.source.batch_size * self.processes.world
-        self._window.add(means | {keys.GRAD_NORM: norm}, samples)
+        self._buffer.add(means | {keys.GRAD_NORM: norm}, samples)
         self._position = Position(epoch, self._position.batch + len(group), step + 1)
-        self._show(epoch)
 
     def _rate(self, fraction: float) -> float:
         s = self.settings
@@ -221,22 +224,21 @@ class Trainer:
     # --- telling -------------------------------------------------------------------------
 
     def _log(self) -> None:
-        if not len(self._window):
+        if not len(self._buffer):
             return
         step = self._position.step
         try:
-            self._means = self._window.means()
-        except Bad as bad:
+            self._means = self._buffer.pop_means()
+        except NonFiniteError as bad:
             if self.processes.main:
-                self.tracker.metrics({keys.NONFINITE: 1.0}, step)
+                self.tracker.metrics({keys.NONFINITE: 1.0}, step, self.training)
                 self.tracker.flush()
             raise TrainingError(self._explain(bad, step)) from None
         self._means[keys.LR] = self._rate((step - 1) / self._steps_per_epoch)
-        self._shown = f"loss {self._means[keys.LOSS]:.4g}  "
         if self.processes.main:
-            self.tracker.metrics(self._means, step)
+            self.tracker.metrics(self._means, step, self.training)
 
-    def _explain(self, bad: Bad, step: int) -> str:
+    def _explain(self, bad: NonFiniteError, step: int) -> str:
         at = step - bad.steps_ago
         kept = ""
         if self.checkpoint is not None and self.checkpoint.path.is_file():
@@ -247,23 +249,22 @@ class Trainer:
             "precision fp32"
         )
 
-    def _show(self, epoch: int) -> None:
-        if not self.processes.main:
-            return
-        total = self._steps_per_epoch * self.settings.epochs
-        speed = self._means.get(keys.SAMPLES_PER_SECOND, 0.0)
-        if speed > 0:
-            a_step = self.source.batch_size * self.processes.world * self.settings.accumulate
-            left = (total - self._position.step) * a_step / speed
-            pace = f"{speed:.0f} samples/s  {duration(left)} left"
-        else:
-            pace = "…"
-        in_epoch = self._position.step - epoch * self._steps_per_epoch
-        self.line.show(
-            f"epoch {epoch + 1}/{self.settings.epochs}  step {in_epoch}/{self._steps_per_epoch}  "
-            f"{self._shown}{pace}",
-            always=self._position.step == total,
+    def _progress_bar(self) -> ProgressBar:
+        return ProgressBar(
+            self.label,
+            self._steps_per_epoch * self.settings.epochs,
+            "steps",
+            initial=self._position.step,
+            quiet=not (self.label and self.processes.main),
         )
+
+    def _note(self, epoch: int) -> str:
+        """What the progress bar shows beside the steps."""
+        note = f"epoch {epoch + 1}/{self.settings.epochs}"
+        if self._means:
+            note += f", loss {self._means[keys.LOSS]:.4g}"
+            note += f", {self._means[keys.SAMPLES_PER_SECOND]:.0f} samples/s"
+        return note
 
     # --- saving --------------------------------------------------------------------------
 
@@ -291,6 +292,8 @@ class Trainer:
     def _load(self) -> Position | None:
         state = self.checkpoint.load(self.device) if self.checkpoint is not None else None
         if state is None:
+            if self.processes.main:
+                self.tracker.resume(-1, self.training)  # a killed run may have recorded steps
             return None
         assert self.checkpoint is not None
         if state["processes"] != self.processes.world:
@@ -314,7 +317,7 @@ class Trainer:
         self._position = Position(**state["position"])
         self._seconds, self._means = state["seconds"], state["means"]
         if self.processes.main:
-            self.tracker.resume(self._position.step)
+            self.tracker.resume(self._position.step, self.training)
         return self._position
 
 

@@ -1,4 +1,4 @@
-"""What the loop and a method know of each other."""
+"""The interfaces between the training loop, what it trains and where batches come from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOSS_KEY: Final = "loss"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, as a method sees it in one step.
+    """Where training stands, as the trained module sees it in one step.
 
     Attributes:
         epoch: 0-based epoch.
@@ -40,8 +40,8 @@ class Progress:
 
 
 @runtime_checkable
-class Method(Protocol):
-    """What the loop calls. A method is an ``nn.Module`` that also has these."""
+class TrainableModule(Protocol):
+    """What the training loop calls: an ``nn.Module`` that also has these methods."""
 
     def training_step(self, batch: Any, progress: Progress) -> dict[str, Tensor]:
         """Loss of one batch.

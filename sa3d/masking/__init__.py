@@ -4,6 +4,6 @@ A strategy is one file with one subclass of :class:`~sa3d.masking.base.MaskStrat
 line in ``sa3d.registry.MASKS`` (``docs/extending.md``).
 """
 
-from sa3d.masking.base import Mask, MaskStrategy, Progress, largest, take
+from sa3d.masking.base import Mask, MaskStrategy, StepContext, largest, take
 
-__all__ = ["Mask", "MaskStrategy", "Progress", "largest", "take"]
+__all__ = ["Mask", "MaskStrategy", "StepContext", "largest", "take"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from sa3d.masking.settings import MaskConfig
 
 
-class Progress(Protocol):
-    """Where training stands: what the engine hands to every step (only what is read here)."""
+class StepContext(Protocol):
+    """What masking reads of a training step's :class:`sa3d.engine.types.Progress`."""
 
     @property
     def epoch(self) -> int:
@@ -95,7 +95,7 @@ class MaskStrategy(ABC):
         return self.hard_budget(epoch, epochs) > 0
 
     @abstractmethod
-    def __call__(self, centers: Tensor, scores: Tensor | None, progress: Progress) -> Tensor:
+    def __call__(self, centers: Tensor, scores: Tensor | None, progress: StepContext) -> Tensor:
         """The mask.
 
         Args:

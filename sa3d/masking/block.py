@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sa3d.masking.base import MaskStrategy, Progress, largest, take
+from sa3d.masking.base import MaskStrategy, StepContext, largest, take
 
 
 class BlockMask(MaskStrategy):
     """The M patches nearest to a random centre, itself included (Point-MAE, section 4.3)."""
 
-    def __call__(self, centers: Tensor, scores: Tensor | None, progress: Progress) -> Tensor:
+    def __call__(self, centers: Tensor, scores: Tensor | None, progress: StepContext) -> Tensor:
         """See the base class; ``scores`` are not used."""
         batch, groups, _ = centers.shape
         pick = torch.randint(

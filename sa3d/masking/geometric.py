@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sa3d.masking.base import MaskStrategy, Progress, largest
+from sa3d.masking.base import MaskStrategy, StepContext, largest
 from sa3d.masking.settings import GeometricMaskConfig, MaskConfig
 
 
@@ -39,7 +39,7 @@ class GeometricMask(MaskStrategy):
         # + 1e-9: an exact integer must not fall below itself by a rounding error
         return int(self.masked * self.end_ratio * share + 1e-9)
 
-    def __call__(self, centers: Tensor, scores: Tensor | None, progress: Progress) -> Tensor:
+    def __call__(self, centers: Tensor, scores: Tensor | None, progress: StepContext) -> Tensor:
         """See the base class."""
         keys = torch.rand(centers.shape[:2], generator=progress.generator, device=centers.device)
         hard = self.hard_budget(progress.epoch, progress.epochs)

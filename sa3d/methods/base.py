@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from torch import Tensor, nn
 
-from sa3d.masking import Mask, MaskStrategy, Progress
+from sa3d.masking import Mask, MaskStrategy, StepContext
 from sa3d.methods.settings import MethodConfig
 from sa3d.models.backbone import Backbone, Groups
 
@@ -48,11 +48,11 @@ class Method(nn.Module, ABC):
         return False
 
     @abstractmethod
-    def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
+    def training_step(self, batch: PointBatch, progress: StepContext) -> dict[str, Tensor]:
         """``"loss"``: scalar with a gradient; the rest detached scalars to log, by metric name."""
 
     @abstractmethod
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepContext) -> None:
         """Called when the optimiser has really stepped."""
 
     @abstractmethod
@@ -63,7 +63,7 @@ class Method(nn.Module, ABC):
     def rebuild(self, groups: Groups, mask: Mask) -> Tensor:
         """(B, M, P, 3) points of the masked patches, in the cloud's coordinates."""
 
-    def draw_mask(self, groups: Groups, scores: Tensor | None, progress: Progress) -> Mask:
+    def draw_mask(self, groups: Groups, scores: Tensor | None, progress: StepContext) -> Mask:
         """A mask by the method's strategy."""
         flags = self.strategy(groups.centers, scores, progress)
         return Mask.of(flags, self.strategy.masked)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sa3d.masking import Progress
+from sa3d.masking import StepContext
 from sa3d.methods.base import Method
 
 
@@ -26,7 +26,7 @@ class Explanation:
 
 
 @torch.no_grad()
-def explain(method: Method, points: Tensor, progress: Progress) -> Explanation:
+def explain(method: Method, points: Tensor, progress: StepContext) -> Explanation:
     """Score, mask and rebuild clouds (B, N, 3) in evaluation mode.
 
     The mask is the strategy's for ``progress.epoch``: give the last epoch to see the mask at

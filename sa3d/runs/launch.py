@@ -59,21 +59,27 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
     folder = (folder or located.folder).resolve()
     done = finished(folder, located.fingerprint)
     if done is not None:
-        say(options.quiet, f"already done: {folder}")
-        _summarise(done, folder, options.quiet)
-        return folder
+        return _reuse(done, folder, options.quiet)
 
     import torch
 
     from sa3d.engine.distributed import choose_device, processes
     from sa3d.engine.signals import Stopped
     from sa3d.runs.context import RunContext
+    from sa3d.runs.lock import locked
 
     run = located.run
     if not run.task.processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"sa3d {run.spec.task} runs in one process; start it without torchrun")
     device = choose_device(options.device)
-    with processes(device) as group, _tracking(folder, located, group) as tracker:
+    with contextlib.ExitStack() as stack:
+        group = stack.enter_context(processes(device))
+        stack.enter_context(locked(folder, group))
+        # another process may have made it while this one waited for the lock
+        done = finished(folder, located.fingerprint)
+        if group.any(group.main and done is not None)[0]:
+            return _reuse(done or {}, folder, options.quiet)
+        tracker = stack.enter_context(_tracking(folder, located, group))
         _tune(device, options, tracker, group)
         context = RunContext(
             folder=folder,
@@ -139,8 +145,7 @@ def _made(config: ExperimentConfig, source: RunSpec | str | None) -> Path | None
 
 @contextlib.contextmanager
 def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]:
-    """The run's lock and tracker in the main process; a tracker of nothing elsewhere."""
-    from sa3d.runs.lock import locked
+    """The run's tracker in the main process; one that records nothing elsewhere."""
     from sa3d.tracking.journal import NullTracker
 
     if not group.main:
@@ -157,12 +162,8 @@ def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]
         "fingerprint": located.fingerprint,
     }
     name = f"{run.experiment}-{run.spec.short}"
-    with (
-        locked(folder),
-        open_tracker(
-            folder, experiment=f"sa3d/{run.spec.task}", run_name=name, tags=tags
-        ) as tracker,
-    ):
+    experiment = f"sa3d/{run.spec.task}"
+    with open_tracker(folder, experiment=experiment, run_name=name, tags=tags) as tracker:
         yield tracker
 
 
@@ -180,8 +181,14 @@ def _tune(device: torch.device, options: Options, tracker: Any, group: Processes
             say(options.quiet, f"cpu: {torch.get_num_threads()} threads; {tuning}")
 
 
+def _reuse(result: Mapping[str, Any], folder: Path, quiet: bool) -> Path:
+    say(quiet, f"already done: {folder}")
+    _summarise(result, folder, quiet)
+    return folder
+
+
 def _summarise(result: Mapping[str, Any], folder: Path, quiet: bool) -> None:
-    for name, value in sorted(result["metrics"].items()):
+    for name, value in sorted(result.get("metrics", {}).items()):
         say(quiet, f"{name:28} {value:.6g}")
     say(quiet, str(folder))
 

@@ -17,7 +17,7 @@ from sa3d.models.backbone import Backbone
 from sa3d.models.loading import load_prefixed
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext
-from sa3d.utils.progress import ProgressLine
+from sa3d.utils.progress import ProgressBar
 
 Ints = NDArray[np.int64]
 SAMPLING = "farthest-point sampling from the first stored point"
@@ -52,9 +52,10 @@ def fixed_batches(clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: i
 
 
 def shown(
-    batches: Batches, device: torch.device, line: ProgressLine, what: str
+    batches: Batches, device: torch.device, label: str, quiet: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(points (B, N, 3), labels (B,)) of every batch on ``device``, with a progress line."""
-    for number, batch in enumerate(batches.epoch(0), start=1):
-        yield batch.points.to(device), batch.labels.to(device)
-        line.show(f"{what} {number}/{len(batches)}", always=number == len(batches))
+    """(points (B, N, 3), labels (B,)) of every batch on ``device``, with a progress bar."""
+    with ProgressBar(label, len(batches), "batches", quiet=quiet) as bar:
+        for batch in batches.epoch(0):
+            yield batch.points.to(device), batch.labels.to(device)
+            bar.update()

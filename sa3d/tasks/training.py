@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from sa3d.engine.loop import Trainer
 from sa3d.engine.types import Progress
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext
-from sa3d.utils.progress import ProgressLine
 
 CHECKPOINT = "last.pt"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def trainer_of(
@@ -30,9 +31,11 @@ def trainer_of(
     clouds: CloudSet,
     rows: NDArray[np.int64],
     sampling: Sampling,
+    *,
+    training: str = "",
     **more: Any,
 ) -> Trainer:
-    """A trainer of ``method`` on ``rows``, which resumes the run's checkpoint.
+    """A trainer of ``method`` on ``rows``, which resumes its checkpoint in the run folder.
 
     Args:
         method: what is trained, on the run's device.
@@ -42,11 +45,17 @@ def trainer_of(
         clouds: the data.
         rows: those that are trained on.
         sampling: see :class:`~sa3d.data.loader.Batches`.
+        training: name of this training where a run folder holds several, such as ``fold-3``: its
+            checkpoint is then ``last-fold-3.pt`` and its metrics are ``fold-3/train/loss`` etc.
         more: further fields of :class:`~sa3d.engine.loop.Trainer`.
 
     Raises:
         DataError: see :class:`~sa3d.data.loader.Batches`.
+        ValueError: a name of a training that is no name for a file and a metric.
     """
+    if training and not _NAME.fullmatch(training):
+        raise ValueError(f"training={training!r}: use letters, digits and any of . _ -")
+    file = f"last-{training}.pt" if training else CHECKPOINT
     batches = Batches(
         clouds,
         rows,
@@ -76,8 +85,9 @@ def trainer_of(
         device=context.device,
         prepare=prepare,
         tracker=context.tracker,
-        checkpoint=Checkpoint(context.folder / CHECKPOINT, context.fingerprint),
-        line=ProgressLine(config.spec.name, context.quiet),
+        checkpoint=Checkpoint(context.folder / file, context.fingerprint),
+        label="" if context.quiet else " ".join(filter(None, (config.spec.name, training))),
         processes=context.processes,
+        training=training,
         **more,
     )

@@ -1,8 +1,9 @@
 """The run's own record: an append-only file beside the checkpoint, written before any server.
 
-A tracking server that is away must neither stop nor falsify training, so every metric goes
-to ``journal.jsonl`` in the run folder first; ``sa3d.tracking.tracker`` ships it on. One JSON object
-a line, ``{"kind": "metrics", "step": 3, "at": 1732.5, "values": {...}}``; further kinds are
+A tracking server that does not answer must neither stop nor falsify training, so every metric
+goes to ``journal.jsonl`` in the run folder first; ``sa3d.tracking.tracker`` copies it to MLflow.
+One JSON object per line: ``{"kind": "metrics", "step": 3, "at": 1732.5, "values": {...}}``, with
+``"training": "fold-3"`` if it is one of several in the folder. Further kinds are ``results``,
 ``run``, ``params``, ``tags``, ``artifact`` and ``close``.
 """
 
@@ -12,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,10 +25,27 @@ FILE = "journal.jsonl"
 
 
 class Tracker(Protocol):
-    """What a task tells about itself. None of these may stop training for want of a server."""
+    """Where a task records what it does. A server that does not answer stops none of this.
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record scalars at a step. A key is recorded once a step; steps do not go back."""
+    A run folder may hold several trainings (the folds of a cross-validation). Each but one has a
+    name, and its metrics are recorded under ``training/key``: ``fold-3/train/loss``.
+    """
+
+    def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
+        """Record one point of each metric's curve.
+
+        Args:
+            values: scalars by key.
+            step: the same or a later one for every call; each key's steps increase.
+            training: name of the training; empty if the folder holds only one.
+
+        Raises:
+            ValueError: a key was already recorded at this step or a later one.
+        """
+
+    def results(self, values: Mapping[str, float], step: int = 0, training: str = "") -> None:
+        """Record final numbers, such as test accuracy. The last value of a key replaces earlier
+        ones: a run that was killed after this computes them again."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings, dotted names."""
@@ -38,39 +56,15 @@ class Tracker(Protocol):
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file or folder of results; it must stay where it is."""
 
-    def resume(self, step: int) -> None:
-        """Continue from a checkpoint taken after ``step``: forget metrics of later steps."""
+    def resume(self, step: int, training: str = "") -> None:
+        """Continue a training from its checkpoint taken after ``step``: forget its metrics of later
+        steps. -1 begins the training again. Other trainings and results stay."""
 
     def flush(self) -> None:
         """Put everything recorded so far on the disk. Called beside each checkpoint."""
 
     def close(self, status: Status) -> None:
         """End the record. Nothing may be recorded afterwards."""
-
-
-class NullTracker:
-    """The tracker of every process but the main one: records nothing."""
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing."""
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Nothing."""
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Nothing."""
-
-    def resume(self, step: int) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-    def close(self, status: Status) -> None:
-        """Nothing."""
 
 
 class Journal:
@@ -92,14 +86,25 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise unwritable(self.path, error) from None
-        self.last_step = max(
-            (e["step"] for e in entries(self.path) if e["kind"] == "metrics"), default=-1
-        )
+        self._last_steps = _last_steps(entries(self.path))
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
+    def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
         """See :class:`Tracker`."""
-        self._write("metrics", step=step, values={k: float(v) for k, v in values.items()})
-        self.last_step = max(self.last_step, step)
+        values = _named(values, training)
+        for key in values:
+            last = self._last_steps.get(key, -1)
+            if step <= last:
+                raise ValueError(
+                    f"{key} at step {step}, but step {last} is already recorded in {self.path}; "
+                    "steps must increase: give each training of a run folder its own name, "
+                    "and call resume() before repeating steps"
+                )
+        self._write("metrics", step=step, values=values, **_of(training))
+        self._last_steps.update(dict.fromkeys(values, step))
+
+    def results(self, values: Mapping[str, float], step: int = 0, training: str = "") -> None:
+        """See :class:`Tracker`."""
+        self._write("results", step=step, values=_named(values, training))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """See :class:`Tracker`."""
@@ -119,11 +124,18 @@ class Journal:
         """Append a line of another kind (the tracker's own ``run``)."""
         self._write(kind, **fields)
 
-    def resume(self, step: int) -> None:
-        """See :class:`Tracker`: the file is replaced as a whole, so never half-cut."""
-        if self.last_step <= step:
+    def resume(self, step: int, training: str = "") -> None:
+        """See :class:`Tracker`. The file is replaced as a whole, so it is never half-cut."""
+        found = entries(self.path)
+        kept = [
+            entry
+            for entry in found
+            if entry["kind"] != "metrics"
+            or entry["step"] <= step
+            or entry.get("training", "") != training
+        ]
+        if len(kept) == len(found):
             return
-        kept = [e for e in entries(self.path) if e["kind"] != "metrics" or e["step"] <= step]
         with self._lock:
             write_whole(self.path, "".join(json.dumps(e) + "\n" for e in kept).encode())
             self._file.close()  # the file that was there before
@@ -131,7 +143,7 @@ class Journal:
                 self._file = self.path.open("a", encoding="utf-8")
             except OSError as error:
                 raise unwritable(self.path, error) from None
-        self.last_step = step
+        self._last_steps = _last_steps(kept)
 
     def flush(self) -> None:
         """See :class:`Tracker`."""
@@ -155,6 +167,34 @@ class Journal:
                 self._file.flush()
             except OSError as error:
                 raise unwritable(self.path, error) from None
+
+
+class NullTracker:
+    """A :class:`Tracker` that records nothing: for every process of a run but the main one."""
+
+    def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
+        """Do nothing."""
+
+    def results(self, values: Mapping[str, float], step: int = 0, training: str = "") -> None:
+        """Do nothing."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Do nothing."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Do nothing."""
+
+    def resume(self, step: int, training: str = "") -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self, status: Status) -> None:
+        """Do nothing."""
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -191,6 +231,8 @@ def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 def read_journal(path: Path) -> dict[str, list[tuple[int, float]]]:
     """History of every metric, ``name -> [(step, value), ...]`` in the order of recording.
 
+    A result has one point, its last value.
+
     Args:
         path: the journal, or the run folder that holds it.
     """
@@ -199,7 +241,28 @@ def read_journal(path: Path) -> dict[str, list[tuple[int, float]]]:
         if entry["kind"] == "metrics":
             for name, value in entry["values"].items():
                 history.setdefault(name, []).append((entry["step"], value))
+        elif entry["kind"] == "results":
+            history |= {name: [(entry["step"], value)] for name, value in entry["values"].items()}
     return history
+
+
+def _named(values: Mapping[str, float], training: str) -> dict[str, float]:
+    """The values under the keys that the journal and MLflow have them by."""
+    section = f"{training}/" if training else ""
+    return {section + key: float(value) for key, value in values.items()}
+
+
+def _of(training: str) -> dict[str, str]:
+    return {"training": training} if training else {}
+
+
+def _last_steps(found: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The last step at which each metric was recorded."""
+    steps: dict[str, int] = {}
+    for entry in found:
+        if entry["kind"] == "metrics":
+            steps |= dict.fromkeys(entry["values"], entry["step"])
+    return steps
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from filelock import FileLock
+
 from sa3d.errors import UserError
 from sa3d.registry import TASKS
 from sa3d.utils.paths import root
-from sa3d.utils.telemetry import quiet
+from sa3d.utils.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,7 +81,7 @@ def client(uri: str | None = None) -> MlflowClient:
 
     Six processes that open a new one at once leave five with "duplicate column name".
     """
-    quiet()
+    disable_telemetry()
     from mlflow import MlflowClient
 
     # a new SQLite store would tell of every table it makes, a model of its example
@@ -92,8 +93,7 @@ def client(uri: str | None = None) -> MlflowClient:
     if database is None:
         return MlflowClient(uri, uri)
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(database.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(database.with_name(database.name + ".lock"), fallback_to_soft=False):
         opened = MlflowClient(uri, uri)
         opened.search_experiments(max_results=1)  # creates or migrates the tables
     return opened

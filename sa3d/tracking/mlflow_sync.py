@@ -1,4 +1,4 @@
-"""From a run's journal to MLflow: what the server lacks, once, in batches."""
+"""Copies a run's journal to MLflow: what the server has not got yet, once, in batches."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LABELS = 100  # params or tags a request; the API's own limit
 T = TypeVar("T")
 
 
-class Shipper:
+class MlflowSync:
     """Brings one MLflow run up to date with one journal.
 
-    Any method may raise whatever the server's client raises; what was sent by then is
-    remembered in ``mlflow.json`` and not sent again.
+    Any method may raise what MLflow's client raises. What was sent before that is noted in
+    ``mlflow.json`` and not sent again.
     """
 
     def __init__(self, run_dir: Path, uri: str) -> None:
@@ -48,10 +48,10 @@ class Shipper:
         return found
 
     def rewind(self) -> None:
-        """Read the journal from its start again: it was cut."""
+        """Read the journal from its start at the next :meth:`update`, because it was cut."""
         self._offset = 0
 
-    def ship(self) -> int:
+    def update(self) -> int:
         """Send what is new.
 
         Returns:
@@ -76,10 +76,10 @@ class Shipper:
             return sent
 
     def _open(self) -> tuple[MlflowClient, str]:
-        """The client, with the run begun or taken up again, and the run's id."""
+        """The client and the run's id; creates the run or continues the earlier one."""
         if self._client is None:
             opened = client(self.uri)
-            if self.run_id is not None and not self._take_up(opened, self.run_id):
+            if self.run_id is not None and not self._continue(opened, self.run_id):
                 self._cursor = self._fresh()
             if self.run_id is None:
                 name = self._about.get("experiment", "sa3d/pretrain")
@@ -96,8 +96,8 @@ class Shipper:
         assert self.run_id is not None
         return self._client, self.run_id
 
-    def _take_up(self, opened: MlflowClient, run: str) -> bool:
-        """Continue an earlier run; False when the store has lost it."""
+    def _continue(self, opened: MlflowClient, run: str) -> bool:
+        """Continue an earlier run; False when the store no longer has it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -107,7 +107,7 @@ class Shipper:
                 raise
             return False
         steps = self._cursor["steps"]
-        # A kill between sending and remembering must not double a point.
+        # After a kill between sending and noting it, the store has more than the note says.
         for key in known.data.metrics:
             last = max(metric.step for metric in opened.get_metric_history(run, key))
             steps[key] = max(last, steps.get(key, last))
@@ -116,25 +116,39 @@ class Shipper:
         return True
 
     def _metrics(self, opened: MlflowClient, run: str, entries: list[dict[str, Any]]) -> int:
+        """Send the points of curves that the store has not got, and results that changed."""
         from mlflow.entities import Metric
 
-        steps = self._cursor["steps"]
-        fresh = []
+        def metric(key: str, entry: dict[str, Any]) -> Metric:
+            value = entry["values"][key]
+            # MLflow turns an infinity into a made-up finite number
+            value = value if math.isfinite(value) else math.nan
+            return Metric(key, value, _milliseconds(entry), entry["step"])
+
+        steps, sent = self._cursor["steps"], self._cursor["results"]
         seen = dict(steps)
+        points = []
+        results: dict[str, dict[str, Any]] = {}
         for entry in entries:
-            if entry["kind"] != "metrics":
-                continue
-            for key, value in entry["values"].items():
-                if entry["step"] > seen.get(key, -1):
-                    seen[key] = entry["step"]
-                    # MLflow turns an infinity into a made-up finite number
-                    value = value if math.isfinite(value) else math.nan
-                    fresh.append(Metric(key, value, _milliseconds(entry), entry["step"]))
-        for batch in _chunks(fresh, _BATCH):
+            if entry["kind"] == "results":
+                results |= dict.fromkeys(entry["values"], entry)
+            elif entry["kind"] == "metrics":
+                for key in entry["values"]:
+                    # The journal's steps of a key increase (Journal.metrics), so what is not later
+                    # was sent before a resume or before a kill.
+                    if entry["step"] > seen.get(key, -1):
+                        seen[key] = entry["step"]
+                        points.append(metric(key, entry))
+        for batch in _chunks(points, _BATCH):
             opened.log_batch(run, metrics=batch)
-            steps.update({metric.key: metric.step for metric in batch})
+            steps.update({point.key: point.step for point in batch})
             self._save()
-        return len(fresh)
+        changed = [key for key in results if sent.get(key) != results[key]["values"][key]]
+        for keys in _chunks(changed, _BATCH):
+            opened.log_batch(run, metrics=[metric(key, results[key]) for key in keys])
+            sent.update({key: results[key]["values"][key] for key in keys})
+            self._save()
+        return len(points) + len(changed)
 
     def _labels(self, opened: MlflowClient, run: str, entries: list[dict[str, Any]]) -> None:
         from mlflow.entities import Param, RunTag
@@ -175,7 +189,7 @@ class Shipper:
         if path.is_file():
             cursor: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if cursor["uri"] == self.uri:
-                return cursor
+                return self._fresh() | cursor
         return self._fresh()
 
     def _fresh(self) -> dict[str, Any]:
@@ -183,7 +197,8 @@ class Shipper:
             "uri": self.uri,
             "experiment_id": None,
             "run_id": None,
-            "steps": {},
+            "steps": {},  # of each curve, the last step that was sent
+            "results": {},  # the values that were sent
             "params": [],
             "artifacts": [],
         }
@@ -193,8 +208,8 @@ class Shipper:
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """Where the record of a run folder lies."""
+class SyncedRun:
+    """The MLflow run of a run folder."""
 
     uri: str
     experiment_id: str
@@ -202,14 +217,14 @@ class Shipped:
 
     @property
     def url(self) -> str | None:
-        """Its page, where the store is a server; opens in the view for model training."""
+        """Its page, if the store is a server; opens MLflow's view for model training."""
         if not self.uri.startswith(("http://", "https://")):
             return None
         page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"{self.uri.rstrip('/')}/{page}?workflowType=machine_learning"
 
 
-def run_of(run_dir: Path) -> Shipped | None:
+def run_of(run_dir: Path) -> SyncedRun | None:
     """The MLflow run of a run folder, if it reached a store."""
     path = run_dir / CURSOR
     if not path.is_file():
@@ -217,7 +232,7 @@ def run_of(run_dir: Path) -> Shipped | None:
     cursor = json.loads(path.read_text(encoding="utf-8"))
     if cursor["run_id"] is None:
         return None
-    return Shipped(cursor["uri"], cursor["experiment_id"], cursor["run_id"])
+    return SyncedRun(cursor["uri"], cursor["experiment_id"], cursor["run_id"])
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -87,7 +87,7 @@ def _create(
     name: str,
     folder: Path,
     card: dict[str, Any],
-    run: mlflow_sync.Shipped | None,
+    run: mlflow_sync.SyncedRun | None,
 ) -> Any:
     uri = mlflow_store.tracking_uri()
     run_id = run.run_id if run is not None and run.uri == uri else None

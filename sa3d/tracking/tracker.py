@@ -1,10 +1,10 @@
-"""Runs in MLflow: journal first, server second, in the background.
+"""Runs in MLflow: recorded in the journal first, then copied to MLflow in the background.
 
-A task records into :class:`sa3d.tracking.journal.Journal`; a thread here reads that file and ships
-what the server has not seen, in batches, by explicit run id. ``mlflow.json`` beside the
-journal is the cursor: which server, which run, and up to which step of which metric. A
-server that is away costs a line on stderr and nothing else; ``sa3d sync DIR`` closes the
-gap later. The only module that logs to MLflow; ``sa3d.tracking.model_registry`` registers models.
+A task records into :class:`sa3d.tracking.journal.Journal`; a thread here reads that file and sends
+what MLflow has not got yet, in batches, by explicit run id. ``mlflow.json`` beside the journal says
+how far that is: which server, which run, and up to which step of which metric. If the server does
+not answer, one line on stderr says so and training goes on; ``sa3d sync DIR`` sends the rest later.
+This is the only module that logs to MLflow; ``sa3d.tracking.model_registry`` registers models.
 """
 
 from __future__ import annotations
@@ -22,32 +22,36 @@ from sa3d.errors import UserError
 from sa3d.tracking import lineage
 from sa3d.tracking.journal import FILE, Journal, Status
 from sa3d.tracking.mlflow_store import short, tracking_uri
-from sa3d.tracking.mlflow_sync import Shipper
-from sa3d.utils.telemetry import quiet
+from sa3d.tracking.mlflow_sync import MlflowSync
+from sa3d.utils.telemetry import disable_telemetry
 
-_PERIOD = 10.0  # seconds between batches; a batch costs the server about as much as a point
-_LONGEST = 120.0  # seconds between attempts at a server that is away
+_PERIOD = 10.0  # seconds between batches; a batch costs the server about as much as one point
+_LONGEST = 120.0  # most seconds between attempts while the server does not answer
 
 
-class Tracked:
-    """A :class:`sa3d.tracking.journal.Tracker`: a journal, and a thread that ships it.
+class MlflowTracker:
+    """A :class:`sa3d.tracking.journal.Tracker`: a journal, and a thread that copies it to MLflow.
 
-    As a context manager it closes with the status that the way out implies.
+    As a context manager it is closed with the status that follows from the exception, if any.
     """
 
-    def __init__(self, journal: Journal, shipper: Shipper) -> None:
+    def __init__(self, journal: Journal, sync: MlflowSync) -> None:
         self._journal = journal
-        self._shipper = shipper
+        self._sync = sync
         self._run_dir = journal.path.parent
         self._changed = threading.Event()
         self._ending = threading.Event()
         self._complained = False
-        self._thread = threading.Thread(target=self._work, name="mlflow-shipper", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="mlflow-sync", daemon=True)
         self._thread.start()
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
+    def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
         """See :class:`sa3d.tracking.journal.Tracker`."""
-        self._journal.metrics(values, step)
+        self._journal.metrics(values, step, training)
+
+    def results(self, values: Mapping[str, float], step: int = 0, training: str = "") -> None:
+        """See :class:`sa3d.tracking.journal.Tracker`."""
+        self._journal.results(values, step, training)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """See :class:`sa3d.tracking.journal.Tracker`."""
@@ -61,11 +65,11 @@ class Tracked:
         """See :class:`sa3d.tracking.journal.Tracker`."""
         self._journal.artifact(path, folder)
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, training: str = "") -> None:
         """See :class:`sa3d.tracking.journal.Tracker`."""
-        with self._shipper.lock:
-            self._journal.resume(step)
-            self._shipper.rewind()
+        with self._sync.lock:
+            self._journal.resume(step, training)
+            self._sync.rewind()
 
     def flush(self) -> None:
         """See :class:`sa3d.tracking.journal.Tracker`."""
@@ -73,7 +77,7 @@ class Tracked:
         self._changed.set()
 
     def close(self, status: Status) -> None:
-        """See :class:`sa3d.tracking.journal.Tracker`. Ships the rest, or says how to later."""
+        """See :class:`sa3d.tracking.journal.Tracker`. Sends the rest or says how to."""
         self._journal.close(status)
         self._ending.set()
         self._changed.set()
@@ -81,12 +85,12 @@ class Tracked:
         failed = self._attempt()
         if failed is not None:
             _say(
-                f"MLflow at {self._shipper.uri} lacks part of this run ({failed}); "
+                f"MLflow at {self._sync.uri} lacks part of this run ({failed}); "
                 f"all of it is in {self._run_dir / FILE}. When the server is back: "
                 f"sa3d sync {shlex.quote(str(self._run_dir))}"
             )
 
-    def __enter__(self) -> Tracked:
+    def __enter__(self) -> MlflowTracker:
         return self
 
     def __exit__(
@@ -103,17 +107,17 @@ class Tracked:
             self._changed.wait(pause)
             self._changed.clear()
             if self._ending.is_set():
-                return  # close() ships the rest in its own thread
+                return  # close() sends the rest in its own thread
             failed = self._attempt()
             pause = min(_LONGEST, pause * 2) if failed else _PERIOD
             if failed and not self._complained:
                 self._complained = True
-                _say(f"MLflow at {self._shipper.uri} does not answer ({failed}); going on without")
+                _say(f"MLflow at {self._sync.uri} does not answer ({failed}); going on without")
 
     def _attempt(self) -> str | None:
-        """Ship what there is; the reason when the server would not have it."""
+        """Send what is new; returns the error in a few words if that failed."""
         try:
-            self._shipper.ship()
+            self._sync.update()
         except Exception as error:  # a tracker may fail in any way; training must not
             return short(error)
         return None
@@ -125,26 +129,26 @@ def open_tracker(
     experiment: str = "sa3d/pretrain",
     run_name: str,
     tags: Mapping[str, str],
-) -> Tracked:
-    """A tracker of the run in ``run_dir``; an earlier MLflow run of that folder goes on.
+) -> MlflowTracker:
+    """A tracker of the run in ``run_dir``; an earlier MLflow run of that folder is continued.
 
     Args:
-        run_dir: the run folder; the journal and the cursor lie there.
-        experiment: MLflow experiment, one flat one a stage (``sa3d/pretrain``).
-        run_name: what differs from other runs, not the time.
+        run_dir: the run folder; holds the journal and ``mlflow.json``.
+        experiment: MLflow experiment, one per stage (``sa3d/pretrain``).
+        run_name: names what differs from other runs, not the time.
         tags: the run's own, such as stage, arm, seed, fingerprint, data (the data set's
             name), encoder. Lineage tags (commit, data hash, host, flow run) are added here.
     """
-    quiet()
+    disable_telemetry()
     journal = Journal(run_dir)
     journal.entry("run", experiment=experiment, run_name=run_name)
     own = {key: str(value) for key, value in tags.items()}
     journal.tags(own | lineage.tags(own.get("data")) | {"process": _process()})
-    return Tracked(journal, Shipper(run_dir, tracking_uri()))
+    return MlflowTracker(journal, MlflowSync(run_dir, tracking_uri()))
 
 
 def sync(run_dir: Path) -> int:
-    """Ship everything in the run folder's journal that the server lacks.
+    """Send everything in the run folder's journal that MLflow has not got yet.
 
     Returns:
         Number of metric points sent.
@@ -156,7 +160,7 @@ def sync(run_dir: Path) -> int:
         raise UserError(f"no {FILE} in {run_dir}: give a run folder, as in work/pretrain-...")
     uri = tracking_uri()
     try:
-        return Shipper(run_dir, uri).ship()
+        return MlflowSync(run_dir, uri).update()
     except UserError:
         raise
     except Exception as error:

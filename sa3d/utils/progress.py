@@ -1,52 +1,103 @@
-"""The one progress line, and the one way of writing a duration."""
+"""Progress of long work, and the one way of writing a duration."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TextIO
 
+from tqdm import tqdm
+
+_SILENT_SECONDS = 2.0  # shorter work shows nothing
 _REDRAW_SECONDS = 0.2
-_PLAIN_SECONDS = 10.0
+_LINE_SECONDS = 10.0
+_LINE = "{desc}  {n_fmt}/{total_fmt}  {rate_noinv_fmt}, {remaining} left{postfix}"
+_LINE_WITHOUT_TOTAL = "{desc}  {n_fmt}  {rate_noinv_fmt}{postfix}"
+_BAR = _LINE.replace("{desc}", "{desc}  {percentage:3.0f}% {bar}")
+
+# every call of update() looks at the clock, so tqdm's watching thread is not needed
+tqdm.monitor_interval = 0
 
 
-class ProgressLine:
-    """Where work stands, redrawn in place on a terminal, else a plain line every 10 s.
+class ProgressBar:
+    """A tqdm bar on a terminal, else a plain line every 10 s; nothing for the first 2 s.
 
     Args:
         label: what is being done.
-        quiet: write nothing.
+        total: how many there are; None if that is not known.
+        unit: what is counted, in the plural.
+        initial: how many were done before.
+        quiet: show nothing.
         stream: standard error by default, so that output can be piped.
     """
 
-    def __init__(self, label: str, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.label = label
-        self.quiet = quiet
-        self.stream = stream or sys.stderr
-        self._terminal = self.stream.isatty()
-        self._next = 0.0
-        self._width = 0
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        unit: str,
+        *,
+        initial: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        stream = stream or sys.stderr
+        self._terminal = stream.isatty()
+        self._bar = tqdm(
+            desc=label,
+            total=total,
+            unit=f" {unit}",
+            initial=initial,
+            disable=quiet,
+            delay=_SILENT_SECONDS,
+            file=stream if self._terminal else _Lines(stream),
+            mininterval=_REDRAW_SECONDS if self._terminal else _SILENT_SECONDS,
+            miniters=1,
+            dynamic_ncols=self._terminal,
+            bar_format=self._format(total),
+        )
 
-    def show(self, text: str, *, always: bool = False) -> None:
-        """Replace the line, unless the last one is too fresh; ``always`` does not wait."""
-        now = time.monotonic()
-        if self.quiet or (now < self._next and not always):
-            return
-        self._next = now + (_REDRAW_SECONDS if self._terminal else _PLAIN_SECONDS)
-        text = f"{self.label}  {text}"
-        if self._terminal:
-            self.stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
-        else:
-            self.stream.write(text + "\n")
-        self.stream.flush()
+    def expect(self, total: int) -> None:
+        """Set how many there are."""
+        self._bar.total = total
+        self._bar.bar_format = self._format(total)
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Add ``count`` to what is done; ``note`` follows the numbers."""
+        self._bar.set_postfix_str(note, refresh=False)
+        if self._bar.update(count) and not self._terminal:
+            self._bar.mininterval = _LINE_SECONDS
 
     def close(self) -> None:
-        """End the line, so that the shell's prompt begins on its own."""
-        if self._terminal and self._width:
-            self.stream.write("\n")
-            self.stream.flush()
-            self._width = 0
+        """Show the last state, if any was shown."""
+        self._bar.close()
+
+    def _format(self, total: int | None) -> str:
+        if total is None:  # tqdm would show 00:00 left
+            return _LINE_WITHOUT_TOTAL
+        return _BAR if self._terminal else _LINE
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Lines:
+    """A stream for tqdm that makes a line of each drawing, instead of drawing over the last."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what tqdm draws, without its control characters."""
+        text = text.strip("\r\n ")
+        if text:
+            self._stream.write(text + "\n")
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Nothing that runs here phones home."""
+"""Switches off the usage statistics that libraries would send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from sa3d.errors import UserError
 
 
-def quiet() -> None:
+def disable_telemetry() -> None:
     """Load ``docker/quiet.env`` into the environment; what is set already stays.
 
     Must come before the first import of Prefect or MLflow, which read it once.

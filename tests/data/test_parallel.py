@@ -1,14 +1,19 @@
-"""The ordered map, and the progress line beside it."""
+"""The ordered map over processes."""
 
 from __future__ import annotations
 
-import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
-from sa3d.data import progress
 from sa3d.data.parallel import ordered_map
-from sa3d.data.progress import Progress
 
 
 @pytest.mark.parametrize("count", [0, 3, 64, 200])
@@ -17,10 +22,17 @@ def test_order_is_kept(count: int) -> None:
 
 
 def test_it_does_not_run_far_ahead() -> None:
-    taken = []
-    results = ordered_map(abs, (taken.append(i) or i for i in range(500)))
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(500):
+            taken.append(number)
+            yield number
+
+    results = ordered_map(abs, items())
     for _ in range(100):
         next(results)
+    time.sleep(0.5)  # workers have time to go on: nothing may be taken while nobody asks
     assert len(taken) < 200
     results.close()
 
@@ -30,27 +42,46 @@ def test_an_error_in_a_worker_comes_back() -> None:
         list(ordered_map(abs, [1] * 100 + ["x"]))
 
 
-def lines(monkeypatch: pytest.MonkeyPatch, seconds: float, quiet: bool = False) -> str:
-    clock = iter(x * seconds for x in range(1000))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))  # each look takes long
-    stream = io.StringIO()
-    with Progress(10, "clouds", quiet=quiet, stream=stream) as counter:
-        for _ in range(10):
-            counter.step()
-    return stream.getvalue()
+WORKERS_ALIVE = """
+import os, time
+from sa3d.data.parallel import ordered_map
+def work(number):
+    time.sleep(0.1 * (number >= 64))
+    return os.getpid()
+if __name__ == "__main__":
+    results = ordered_map(work, range(10_000))
+    print(*{next(results) for _ in range(70)} - {os.getpid()}, flush=True)
+    time.sleep(60)
+"""
 
 
-def test_progress_speaks_only_of_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lines(monkeypatch, 0.01) == ""
-    assert lines(monkeypatch, 60.0, quiet=True) == ""
-    text = lines(monkeypatch, 60.0).splitlines()
-    assert text[0] == "clouds  1/10  0.0/s  9 min 00 s left"
-    assert text[-1] == "clouds  10/10 in 21 min 00 s"
+def test_a_kill_leaves_no_workers(tmp_path: Path) -> None:
+    script = tmp_path / "alive.py"
+    script.write_text(WORKERS_ALIVE)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert parent.stdout is not None
+    workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert workers
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    end = time.monotonic() + 10
+    while alive := [worker for worker in workers if is_alive(worker)]:
+        if time.monotonic() > end:
+            break
+        time.sleep(0.05)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
-def test_progress_without_total() -> None:
-    counter = Progress(0, "models", stream=io.StringIO())
-    counter.done = 5
-    assert counter.text(10.0) == "5  0.5/s"
-    counter.share = 0.25
-    assert counter.text(10.0) == "5  0.5/s  30 s left"
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs: not ended, and not ended without anyone having asked for its status."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -15,8 +15,7 @@ import tiny
 
 from sa3d.engine.distributed import processes
 from sa3d.engine.loop import Trainer
-from sa3d.runs.context import Silent
-from sa3d.utils.progress import ProgressLine
+from sa3d.tracking.journal import NullTracker
 
 BATCH, STEPS = 4, 2
 VARIANTS: dict[str, dict[str, object]] = {
@@ -59,9 +58,8 @@ def main() -> None:
                 seed=7,
                 device=torch.device("cpu"),
                 prepare=lambda batch, progress: batch,
-                tracker=Silent(),
+                tracker=NullTracker(),
                 checkpoint=None,
-                line=ProgressLine(name, quiet=True),
                 processes=group,
             ).fit()
             whole = hashlib.sha256()

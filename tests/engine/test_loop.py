@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sa3d.engine.schedule import learning_rate
 from sa3d.engine.types import Progress
 from sa3d.errors import CheckpointError, TrainingError, UserError
 from sa3d.tracking.journal import read_journal
-from sa3d.utils.progress import ProgressLine, duration
+from sa3d.utils import progress
 
 PUBLISHED = {"peak": 1e-3, "epochs": 400, "warmup": 40}
 
@@ -288,36 +289,21 @@ def test_generator_differs_by_step_and_repeats_by_seed(tmp_path: Path) -> None:
     assert len(set(drawn[0])) == len(drawn[0]) == 18
 
 
-def test_line_writes_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    ProgressLine("x", quiet=True).show("hidden", always=True)
-    line = ProgressLine("x")
-    line.show("first")
-    line.show("too soon")
-    line.show("last", always=True)
-    line.close()
-    assert capsys.readouterr().err == "x  first\nx  last\n"
-
-
-def test_line_tells_speed_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer(tmp_path, line=ProgressLine("toy")).fit()
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("toy  epoch 3/3  step 6/6  loss ")
-    assert " samples/s " in last
-    assert last.endswith("0 s left")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (4.44, "4.4 s"),
-        (59.4, "59 s"),
-        (200, "3 min 20 s"),
-        (3599.6, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+def test_the_progress_bar_counts_the_steps_of_all_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path / "short", label="toy").fit()
+    assert capsys.readouterr().err == "", "shorter than 2 s"
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 1e-6)
+    trainer(tmp_path / "quiet").fit()
+    assert capsys.readouterr().err == ""
+    trainer(tmp_path / "long", label="toy").fit()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("toy  1/18  ")
+    assert lines[0].endswith(", epoch 1/3")
+    assert re.fullmatch(
+        r"toy  18/18  [\d.]+ steps/s, 00:00 left, epoch 3/3, loss [\d.]+, \d+ samples/s", lines[-1]
+    )
 
 
 def test_devices() -> None:

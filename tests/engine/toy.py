@@ -24,7 +24,6 @@ from sa3d.engine.signals import Stopped
 from sa3d.engine.types import Progress
 from sa3d.errors import UserError
 from sa3d.tracking.journal import Journal
-from sa3d.utils.progress import ProgressLine
 
 SAMPLES, WIDTH = 48, 6
 
@@ -102,7 +101,6 @@ def trainer(run_dir: Path, method: ToyMethod | None = None, **changes: Any) -> T
         "prepare": lambda batch, progress: batch,
         "tracker": Journal(run_dir),
         "checkpoint": Checkpoint(run_dir / "last.pt", "toy"),
-        "line": ProgressLine("toy", quiet=True),
     }
     return Trainer(**parts | changes)
 

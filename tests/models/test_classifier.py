@@ -7,11 +7,11 @@ from tiny import build, clouds, experiment
 from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.errors import CheckpointError
-from sa3d.models.point_mae.heads import PlainClassifier
+from sa3d.models.point_mae.heads import PointMAEClassifier
 
 
 @pytest.fixture
-def classifier() -> PlainClassifier:
+def classifier() -> PointMAEClassifier:
     torch.manual_seed(0)
     return models.build_classifier(experiment(), 5).eval()
 

@@ -17,8 +17,8 @@ from sa3d.masking import Mask, take
 from sa3d.masking.random import RandomMask
 from sa3d.methods.explain import explain
 from sa3d.methods.mae.method import MAE
-from sa3d.models.point_m2ae.backbone import PointM2AE, ScaleTrunk, _within
-from sa3d.models.point_m2ae.heads import ScaleClassifier
+from sa3d.models.point_m2ae.backbone import PointM2AE, PointM2AETrunk, _within
+from sa3d.models.point_m2ae.heads import PointM2AEClassifier
 from sa3d.models.point_m2ae.scales import Ragged, ScaleGroups, group_scales, project_mask
 
 G, M = 16, 12
@@ -332,7 +332,7 @@ def test_pictures_show_points_of_the_cloud_and_points_of_masked_members():
 def test_a_classifier_takes_the_trunk_and_leaves_the_norms(pooling):
     config = experiment(SCALES)
     student = build(config)
-    classifier = ScaleClassifier(config.model, 5, 0.0, pooling)
+    classifier = PointM2AEClassifier(config.model, 5, 0.0, pooling)
     report = classifier.load_encoder(student.student_state())
     assert {name.partition(".")[0] for name in report.fresh} == {"norm", "head"}
     assert "backbone.encoder.norms.1.weight" in report.unused
@@ -354,7 +354,7 @@ def test_a_classifier_takes_the_trunk_and_leaves_the_norms(pooling):
 
 def test_layers_rise_from_the_finest_embedding_to_the_head():
     config = experiment(SCALES)  # blocks of the scales: 1, 2, 1
-    classifier = ScaleClassifier(config.model, 5, 0.0)
+    classifier = PointM2AEClassifier(config.model, 5, 0.0)
     ids = classifier.layer_ids()
     assert classifier.num_layers == 4
     assert ids.keys() == {name for name, _ in classifier.named_parameters()}
@@ -369,7 +369,7 @@ def test_layers_rise_from_the_finest_embedding_to_the_head():
 
 
 def test_stochastic_depth_rises_through_all_scales():
-    trunk = ScaleTrunk(load_experiment("point-m2ae").model)
+    trunk = PointM2AETrunk(load_experiment("point-m2ae").model)
     rates = [
         getattr(block.drop_path1, "drop_prob", 0.0) for s in trunk.stacks for block in s.blocks
     ]

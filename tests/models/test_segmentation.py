@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from sa3d import models
 from sa3d.errors import CheckpointError, ConfigError
+from sa3d.layers.heads import FeaturePropagation
 from sa3d.layers.patches import group_points
-from sa3d.models.downstream import FeaturePropagation, Segmenter
+from sa3d.models.downstream import Segmenter
 from sa3d.models.point_m2ae.scales import group_scales
 from sa3d.models.settings import PointM2AEConfig, PointMAEConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sa3d.masking import Mask, Progress
+from sa3d.masking import Mask, StepContext
 from sa3d.methods.base import Method, PointBatch
 from sa3d.metrics import names as keys
 from sa3d.models.backbone import Groups
@@ -13,7 +13,7 @@ from sa3d.models.backbone import Groups
 class MAE(Method):
     """The baseline, and the knowledge teacher of SA3DF once trained."""
 
-    def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
+    def training_step(self, batch: PointBatch, progress: StepContext) -> dict[str, Tensor]:
         """See the base class."""
         groups = self.backbone.group(batch.points)
         mask = self.draw_mask(groups, None, progress)
@@ -21,7 +21,7 @@ class MAE(Method):
         loss = self.backbone.point_loss(decoded, groups, mask).loss
         return {"loss": loss, keys.POINT: loss.detach()}
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepContext) -> None:
         """Nothing follows a step."""
 
     def score(self, groups: Groups) -> None:

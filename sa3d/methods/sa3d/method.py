@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sa3d.losses import absolute_loss, ranking_loss
-from sa3d.masking import Mask, MaskStrategy, Progress, take
+from sa3d.masking import Mask, MaskStrategy, StepContext, take
 from sa3d.methods.base import Method, PointBatch
 from sa3d.methods.sa3d.ema import EmaTeacher, Scorer
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
@@ -68,7 +68,7 @@ class SA3D(Method):
     def _scorer(self) -> Scorer:
         return Scorer(self.backbone.encoder, self.backbone.decoder.pos, self.gc)
 
-    def training_step(self, batch: PointBatch, progress: Progress) -> dict[str, Tensor]:
+    def training_step(self, batch: PointBatch, progress: StepContext) -> dict[str, Tensor]:
         """See the base class."""
         groups = self.backbone.group(batch.points)
         needed = self.strategy.needs_scores(progress.epoch, progress.epochs)
@@ -106,7 +106,7 @@ class SA3D(Method):
         scores: Tensor = self.gc(encoded.tokens, positions, shared)
         return scores[:, mask.visible.shape[1] :]
 
-    def _curriculum(self, progress: Progress, device: torch.device) -> dict[str, Tensor]:
+    def _curriculum(self, progress: StepContext, device: torch.device) -> dict[str, Tensor]:
         """Curriculum metrics. ``full`` fills on the device: no copy to wait for."""
         hard = self.strategy.hard_budget(progress.epoch, progress.epochs)
         values = {
@@ -116,7 +116,7 @@ class SA3D(Method):
         }
         return {key: torch.full((), value, device=device) for key, value in values.items()}
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepContext) -> None:
         """EMA update."""
         self.teacher.update(self._scorer(), progress.epoch)
 

@@ -47,7 +47,7 @@ class ScaleDecoded(Decoded):
     middle_masked: Tensor  # (B, G1) bool
 
 
-class ScaleTrunk(nn.Module):
+class PointM2AETrunk(nn.Module):
     """Embeddings, positions and blocks of every scale: all that a classifier keeps."""
 
     def __init__(self, config: PointM2AEConfig) -> None:
@@ -115,7 +115,7 @@ class PointM2AEEncoder(Encoder):
 
     def __init__(self, config: PointM2AEConfig) -> None:
         super().__init__()
-        self.trunk = ScaleTrunk(config)
+        self.trunk = PointM2AETrunk(config)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in config.dims)
 
     def forward(self, groups: Groups, mask: Mask | None) -> ScaleEncoded:

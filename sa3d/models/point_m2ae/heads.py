@@ -5,27 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sa3d.models.downstream import (
+from sa3d.layers.heads import (
     HIDDEN,
     LABEL,
     LOCAL,
     CategoryEmbed,
     ClassificationHead,
-    Classifier,
     FeaturePropagation,
     PartHead,
-    Segmenter,
 )
-from sa3d.models.point_m2ae.backbone import PointM2AEEncoder, ScaleTrunk
+from sa3d.models.downstream import Classifier, Segmenter
+from sa3d.models.point_m2ae.backbone import PointM2AEEncoder, PointM2AETrunk
 from sa3d.models.point_m2ae.scales import group_scales
 from sa3d.models.point_m2ae.settings import PointM2AEConfig
 
 PART_WIDTHS = (1024, 512, 256)
 
 
-def scale_layers(trunk: ScaleTrunk, prefix: str) -> dict[str, int]:
-    """Blocks count through all scales; what makes a scale's tokens goes with the block before
-    it. Names begin with ``prefix``.
+def trunk_layer_ids(trunk: PointM2AETrunk, prefix: str) -> dict[str, int]:
+    """Layer of every parameter for layer-wise learning-rate decay, by ``prefix`` + name.
+
+    Blocks are counted through all scales, from 1; what makes the tokens of a scale has the layer
+    of the last block before it.
 
     The published code decays nothing here, as no name of this model matches its rule.
     """
@@ -37,7 +38,7 @@ def scale_layers(trunk: ScaleTrunk, prefix: str) -> dict[str, int]:
     return ids
 
 
-class ScaleClassifier(Classifier):
+class PointM2AEClassifier(Classifier):
     """Point-M2AE's classifier: tokens attend within a radius, mean and maximum of the coarsest.
 
     Source: Point-M2AE (arXiv 2205.14401), section 3.4, and its code: `sum` is what it has for
@@ -45,7 +46,7 @@ class ScaleClassifier(Classifier):
     15; there the code leaves token 0 out of the maximum, here it counts). 249 tensors.
     """
 
-    encoder: ScaleTrunk
+    encoder: PointM2AETrunk
     encoder_weights = "backbone.encoder.trunk."  # the norms of pre-training are left behind
 
     def __init__(
@@ -58,7 +59,7 @@ class ScaleClassifier(Classifier):
         super().__init__()
         self.groups, self.group_sizes = config.groups, config.group_sizes
         self.concat = pooling == "concat"
-        self.encoder = ScaleTrunk(config)
+        self.encoder = PointM2AETrunk(config)
         dim = config.dims[-1]
         self.norm = nn.LayerNorm(dim)
         self.head = ClassificationHead((2 if self.concat else 1) * dim, num_classes, dropout)
@@ -79,10 +80,10 @@ class ScaleClassifier(Classifier):
 
     def early_layers(self) -> dict[str, int]:
         """See the base class."""
-        return scale_layers(self.encoder, "encoder.")
+        return trunk_layer_ids(self.encoder, "encoder.")
 
 
-class ScaleSegmenter(Segmenter):
+class PointM2AESegmenter(Segmenter):
     """Point-M2AE's: every scale carried to the points by its own propagation; tokens attend
     within the radius of their scale.
 
@@ -126,4 +127,4 @@ class ScaleSegmenter(Segmenter):
 
     def early_layers(self) -> dict[str, int]:
         """See the base class."""
-        return scale_layers(self.encoder.trunk, "encoder.trunk.")
+        return trunk_layer_ids(self.encoder.trunk, "encoder.trunk.")

@@ -6,19 +6,18 @@ import torch
 from torch import Tensor
 
 from sa3d.errors import ConfigError
-from sa3d.layers.patches import group_points
-from sa3d.layers.transformer import token
-from sa3d.models.downstream import (
+from sa3d.layers.heads import (
     HIDDEN,
     LABEL,
     LOCAL,
     CategoryEmbed,
     ClassificationHead,
-    Classifier,
     FeaturePropagation,
     PartHead,
-    Segmenter,
 )
+from sa3d.layers.patches import group_points
+from sa3d.layers.transformer import token
+from sa3d.models.downstream import Classifier, Segmenter
 from sa3d.models.point_mae.backbone import PointMAEEncoder
 from sa3d.models.point_mae.settings import PointMAEConfig
 
@@ -26,8 +25,10 @@ PART_WIDTHS = (512, 256)
 TAPS = 3  # depths at which segmentation reads the encoder
 
 
-def plain_layers(encoder: PointMAEEncoder, prefix: str) -> dict[str, int]:
-    """Input side 0, block j (0-based) j + 1; names begin with ``prefix``.
+def encoder_layer_ids(encoder: PointMAEEncoder, prefix: str) -> dict[str, int]:
+    """Layer of every encoder parameter for layer-wise learning-rate decay, by ``prefix`` + name.
+
+    Patch embedding and positions are layer 0, block j (0-based) is layer j + 1.
 
     The published code leaves patch embedding and positions at scale 1, faster than the
     blocks above them; here they share the class token's scale.
@@ -42,7 +43,7 @@ def plain_layers(encoder: PointMAEEncoder, prefix: str) -> dict[str, int]:
     return ids
 
 
-class PlainClassifier(Classifier):
+class PointMAEClassifier(Classifier):
     """Point-MAE's classifier: a class token, and the maximum over patches beside it.
 
     Source: Point-MAE (arXiv 2203.06604), section 4.2, and its code. 174 tensors at full
@@ -84,10 +85,10 @@ class PlainClassifier(Classifier):
 
     def early_layers(self) -> dict[str, int]:
         """The class token is input."""
-        return {"cls_token": 0, "cls_pos": 0, **plain_layers(self.encoder, "encoder.")}
+        return {"cls_token": 0, "cls_pos": 0, **encoder_layer_ids(self.encoder, "encoder.")}
 
 
-class PlainSegmenter(Segmenter):
+class PointMAESegmenter(Segmenter):
     """Point-MAE's: tokens of three depths, all through the encoder's final LayerNorm.
 
     Source: Point-MAE (arXiv 2203.06604), section 4.2, and its code; no class token. 192 tensors
@@ -145,4 +146,4 @@ class PlainSegmenter(Segmenter):
 
     def early_layers(self) -> dict[str, int]:
         """See the base class."""
-        return plain_layers(self.encoder, "encoder.")
+        return encoder_layer_ids(self.encoder, "encoder.")

@@ -109,7 +109,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     }
     if selection.best_on_test is not None:
         metrics[keys.TEST_BEST] = selection.best_on_test
-    context.tracker.metrics(metrics, fitted.steps)
+    context.tracker.results(metrics, fitted.steps)
     save_outcomes(
         context.folder / OUTCOMES,
         predicted == truth,

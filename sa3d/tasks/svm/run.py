@@ -25,7 +25,7 @@ from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
 from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, frozen_encoder, shown
 from sa3d.tasks.svm.task import SvmConfig
-from sa3d.utils.progress import ProgressLine
+from sa3d.utils.progress import ProgressBar
 
 Features = NDArray[np.float32]
 
@@ -45,24 +45,26 @@ def run(config: RunConfig, context: RunContext) -> Result:
     backbone = frozen_encoder(config, context)
     describe(config, context)
 
-    line = ProgressLine(config.spec.name, context.quiet)
     train, test = clouds.indices(TRAIN), clouds.indices(TEST)
-    inputs = _features(backbone, clouds, train, config, context, line, "training features")
-    line.show("cross-validation", always=True)
+    inputs = _features(backbone, clouds, train, config, context, "training features")
     labels = clouds.labels[train]
     chosen, accuracies, splitter = choose_c(
-        inputs, labels, clouds.group[train], settings, config.spec.seed
+        inputs,
+        labels,
+        clouds.group[train],
+        settings,
+        config.spec.seed,
+        label="" if context.quiet else f"{config.spec.name}: cross-validation",
     )
-    context.tracker.metrics({keys.VAL_ACC: accuracies[chosen]}, 0)
+    context.tracker.results({keys.VAL_ACC: accuracies[chosen]})
 
-    tested = _features(backbone, clouds, test, config, context, line, "test features")
-    line.close()
+    tested = _features(backbone, clouds, test, config, context, "test features")
     predicted = _fit(inputs, labels, chosen).predict(tested)
     official = _fit(inputs, labels, settings.official_c).predict(tested)
     truth = clouds.labels[test]
     found, confusion = classification(truth, predicted, clouds.class_names)
     found[keys.TEST_OFFICIAL_C] = float((official == truth).mean())
-    context.tracker.metrics(found, 0)
+    context.tracker.results(found)
     save_outcomes(
         context.folder / OUTCOMES,
         predicted == truth,
@@ -86,7 +88,12 @@ def run(config: RunConfig, context: RunContext) -> Result:
 
 
 def choose_c(
-    inputs: Features, labels: Ints, family: Ints, settings: SvmConfig, seed: int
+    inputs: Features,
+    labels: Ints,
+    family: Ints,
+    settings: SvmConfig,
+    seed: int,
+    label: str = "",
 ) -> tuple[float, dict[float, float], str]:
     """The C with the best cross-validated accuracy; of equals the smallest.
 
@@ -95,6 +102,9 @@ def choose_c(
 
     Args:
         inputs: (S, D). labels, family: (S,).
+        settings: grid and folds.
+        seed: of the folds.
+        label: of the progress bar; empty shows none.
 
     Returns:
         C, mean accuracy of every C tried, and the name of the splitter.
@@ -115,12 +125,15 @@ def choose_c(
             f"and there are {len(np.unique(family))} families; set the SVM's folds lower"
         )
     folds = list(splitter.split(inputs, labels, family if families else None))
-    accuracies = {
-        c: float(
-            np.mean([_fit(inputs[a], labels[a], c).score(inputs[b], labels[b]) for a, b in folds])
-        )
-        for c in sorted(settings.c_grid)
-    }
+    accuracies = {}
+    total = len(settings.c_grid) * len(folds)
+    with ProgressBar(label, total, "fits", quiet=not label) as bar:
+        for c in sorted(settings.c_grid):
+            found = []
+            for a, b in folds:
+                found.append(_fit(inputs[a], labels[a], c).score(inputs[b], labels[b]))
+                bar.update()
+            accuracies[c] = float(np.mean(found))
     return max(accuracies, key=lambda c: accuracies[c]), accuracies, kind.__name__
 
 
@@ -134,7 +147,6 @@ def _features(
     rows: Ints,
     config: RunConfig,
     context: RunContext,
-    line: ProgressLine,
     what: str,
 ) -> Features:
     """(S, D) frozen features of ``rows``."""
@@ -142,7 +154,9 @@ def _features(
     batches = fixed_batches(clouds, rows, config, config.settings.batch_size)
     parts = [
         backbone.features(points).cpu().numpy()
-        for points, _ in shown(batches, context.device, line, what)
+        for points, _ in shown(
+            batches, context.device, f"{config.spec.name}: {what}", context.quiet
+        )
     ]
     features = np.concatenate(parts)
     if not np.isfinite(features).all():

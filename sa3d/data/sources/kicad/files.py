@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
-from sa3d.data.progress import Progress
 from sa3d.errors import DataError
+from sa3d.utils.progress import ProgressBar
 
 FETCH = "`apt-get download kicad-packages3d`"
 _SUFFIX = ".3dshapes"
@@ -58,28 +58,31 @@ def locate(root: Path) -> Path:
     return root
 
 
-def model_files(place: Path, progress: Progress) -> Iterator[ModelFile]:
-    """Every ``*.3dshapes/*.wrl`` of a package or folder; tells ``progress`` how many to expect."""
+def model_files(place: Path, bar: ProgressBar) -> Iterator[ModelFile]:
+    """Every ``*.3dshapes/*.wrl`` of a package or folder; tells ``bar`` how many to expect."""
     if place.is_dir():
         found = sorted(_wrl_paths(place))
-        progress.total = len(found)
+        bar.expect(len(found))
         for path in found:
             yield ModelFile(path.parent.name.removesuffix(_SUFFIX), path.stem, path.read_bytes())
         return
     members = _members(place)
     unpacked = _unpacked_size(place, members)
+    number = 0
     try:
         with _data_tar(place, members) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
             for member in tar:
-                if unpacked:
-                    progress.share = min(member.offset_data / unpacked, 1.0)
                 name = PurePosixPath(member.name)
                 if name.suffix != ".wrl" or not name.parent.name.endswith(_SUFFIX):
                     continue
                 content = tar.extractfile(member)
                 if content is not None:
                     folder = name.parent.name.removesuffix(_SUFFIX)
+                    number += 1
+                    if unpacked and member.offset_data:  # an archive does not say how many it has
+                        bar.expect(max(number, round(number * unpacked / member.offset_data)))
                     yield ModelFile(folder, name.stem, content.read())
+            bar.expect(number)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise DataError(
             f"{place} cannot be unpacked ({error}); it is damaged, fetch it again with {FETCH}"

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
-from sa3d.data.progress import Progress
 from sa3d.data.readers.vrml import VrmlError, read_vrml
 from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model_files
 from sa3d.data.sources.kicad.settings import KicadSource
@@ -37,6 +36,7 @@ from sa3d.data.store import CloudTable, check_cloud, unit_sphere, write_clouds
 from sa3d.errors import DataError
 from sa3d.utils import paths
 from sa3d.utils.files import unwritable
+from sa3d.utils.progress import ProgressBar
 
 SAMPLER_VERSION = 1
 """Raised whenever the clouds of the same files change, so that the source hash changes."""
@@ -165,8 +165,8 @@ def _sample_all(
     """All clouds, their points moved to ``spool`` in order; unreadable ones keep their reason."""
     seen: list[_Cloud] = []
     parts: list[NDArray[np.uint8]] = []
-    with Progress(0, "kicad models", quiet=quiet) as progress:
-        tasks = (_Task(file, source.points, source.seed) for file in model_files(place, progress))
+    with ProgressBar("kicad", None, "models", quiet=quiet) as bar:
+        tasks = (_Task(file, source.points, source.seed) for file in model_files(place, bar))
         for cloud in ordered_map(sample_model, tasks):
             if cloud.points is not None and cloud.parts is not None:
                 try:
@@ -175,7 +175,7 @@ def _sample_all(
                     raise unwritable(out, error) from error
                 parts.append(cloud.parts)
             seen.append(_Cloud(cloud.folder, cloud.stem, cloud.digest, None, None, cloud.reason))
-            progress.step()
+            bar.update()
     try:
         spool.flush()
     except OSError as error:

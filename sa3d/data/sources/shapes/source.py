@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from sa3d.data.descriptors import knn_accuracy
 from sa3d.data.mesh import sample_surface
-from sa3d.data.progress import Progress
 from sa3d.data.sources.shapes.categories import CATEGORIES, Category
 from sa3d.data.sources.shapes.settings import ShapesSource
 from sa3d.data.sources.shapes.solids import Assembly
 from sa3d.data.split import hold_out
 from sa3d.data.store import CloudTable, unit_sphere, write_clouds
+from sa3d.utils.progress import ProgressBar
 
 GENERATOR_VERSION = 2
 """Raised whenever the generated clouds change, so that the source hash changes with them."""
@@ -38,7 +38,7 @@ def prepare(source: ShapesSource, out: Path, *, quiet: bool = False) -> Path:
     points = np.empty((count, source.points, 3), dtype=np.float32)
     parts = np.empty((count, source.points), dtype=np.uint8)
     ids = []
-    with Progress(count, "shapes", quiet=quiet) as progress:
+    with ProgressBar("generating", count, "shapes", quiet=quiet) as bar:
         for row in range(count):
             label, number = divmod(row, source.shapes_per_class)
             points[row], parts[row] = make_cloud(
@@ -49,7 +49,7 @@ def prepare(source: ShapesSource, out: Path, *, quiet: bool = False) -> Path:
                 noise=source.noise,
             )
             ids.append(f"{names[label]}/{number:05d}")
-            progress.step()
+            bar.update()
     labels = np.repeat(np.arange(len(names)), source.shapes_per_class)
     # the split has its own stream, so that it does not hang on how clouds are drawn
     rng = np.random.default_rng((source.seed, len(names)))

@@ -1,4 +1,4 @@
-"""The board: a line a change without a terminal, a table on one."""
+"""The table: a line a change without a terminal, a table on one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.plan import Node
-from flows.status_table import Board
+from flows.status_table import StatusTable
 
 NODES = [
     Node("pretrain-method", "pretrain", "pretrain", "method"),
@@ -22,42 +22,42 @@ NODES = [
 def test_without_a_terminal_every_change_is_a_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    board = Board(NODES, "demo")
-    with board.shown():
-        step = board.steps["pretrain-method"]
+    table = StatusTable(NODES, "demo")
+    with table.shown():
+        step = table.steps["pretrain-method"]
         step.run_dir = tmp_path
-        board.change("pretrain-method", "running", where="2 threads")
+        table.change("pretrain-method", "running", where="2 threads")
         (tmp_path / "log.txt").write_text("$ sa3d pretrain\nepoch 3/40  [12 s left]\n")
-        board.tick()
-        board.change("pretrain-method", "failed", error="exit status 1: [oops]")
-        board.change("svm-method", "skipped", error="needs pretrain-method")
+        table.tick()
+        table.change("pretrain-method", "failed", error="exit status 1: [oops]")
+        table.change("svm-method", "skipped", error="needs pretrain-method")
     said = capfd.readouterr().err.splitlines()
     assert said[0] == f"pretrain-method: running (2 threads), log {tmp_path / 'log.txt'}"
     assert said[1] == "  pretrain-method: epoch 3/40  [12 s left]"
     assert said[2].endswith("exit status 1: [oops]")
     assert said[3] == "svm-method: skipped: needs pretrain-method"
-    assert board.fraction == 1.0
+    assert table.fraction == 1.0
 
 
 def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    board = Board(NODES, "demo", quiet=True)
-    with board.shown():
-        board.change("svm-method", "running")
-        board.tick()
+    table = StatusTable(NODES, "demo", quiet=True)
+    with table.shown():
+        table.change("svm-method", "running")
+        table.tick()
     assert capfd.readouterr() == ("", "")
 
 
 ON_A_TERMINAL = """
 import sys, time
 from pathlib import Path
-from flows.status_table import Board
-from tests.flows.test_board import NODES
-board = Board(NODES, "demo (seed 0)")
-board.steps["pretrain-method"].run_dir = Path(sys.argv[1])
-with board.shown():
-    board.change("pretrain-method", "running", where="2 threads")
+from flows.status_table import StatusTable
+from tests.flows.test_status_table import NODES
+table = StatusTable(NODES, "demo (seed 0)")
+table.steps["pretrain-method"].run_dir = Path(sys.argv[1])
+with table.shown():
+    table.change("pretrain-method", "running", where="2 threads")
     time.sleep(1.2)
-    board.change("pretrain-method", "finished")
+    table.change("pretrain-method", "finished")
 """
 
 
