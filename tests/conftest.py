@@ -14,15 +14,19 @@ datasets:
   tiny: {source: shapes, seed: 0, shapes_per_class: 8, points: 128, test_fraction: 0.25}
 experiments:
   tiny:
-    seed: 1
-    data: {name: tiny, points: 64, val_fraction: 0.2}
+    seeds: [1]
     model: {groups: 8, group_size: 8, dim: 16, depth: 2, heads: 2, decoder_depth: 1, embed_width: 8}
     pretrain:
-      {method: sa3df, mask: gc, mask_ratio: 0.6, gc_depth: 1, switch_epoch: 1, epochs: 3,
+      {data: {name: tiny, points: 64, val_fraction: 0.2}, mask_ratio: 0.6, epochs: 3,
        batch_size: 32, lr: 1.0e-3, warmup_epochs: 1, clip: 5.0}
-    baseline: {method: mae, mask: random}
-    svm: {folds: 2}
-    classify: {epochs: 2, batch_size: 16, lr: 1.0e-3, clip: 10.0, layer_decay: 0.75}
+    variants:
+      sa3df: {method: sa3df, teacher: random-masks, mask: gc, gc_depth: 1, switch_epoch: 1}
+      random-masks: {method: mae, mask: random}
+      scratch: {scratch: true}
+    evaluate:
+      - {task: svm, settings: {folds: 2}}
+      - task: classify
+        settings: {epochs: 2, batch_size: 16, lr: 1.0e-3, clip: 10.0, layer_decay: 0.75}
 """
 
 

@@ -8,6 +8,7 @@ from sa3d import models
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.engine.types import Progress
 from sa3d.methods.base import Method
+from sa3d.methods.build import build_method
 
 GROUPS, SIZE, POINTS, DIM = 16, 8, 96, 24
 
@@ -40,27 +41,34 @@ SCALES = {
 }
 
 
-def experiment(model: dict | None = None, **pretrain: object) -> ExperimentConfig:
-    """A narrow SA3DF experiment; ``pretrain`` overrides its settings, ``model`` those of
+def experiment(model: dict | None = None, **method: object) -> ExperimentConfig:
+    """A narrow SA3DF experiment; ``method`` overrides its settings, ``model`` those of
     Point-MAE, or is a whole section that names its backbone."""
     model = model or {}
     recipe = {"mask_ratio": 0.6, "epochs": 10, "batch_size": 4, "lr": 1e-3}
+    ours = {**recipe, "method": "sa3df", "mask": "gc", "gc_depth": 2, **method}
+    if ours["method"] == "sa3df":
+        ours["teacher"] = PLAIN_MASKS
+    if ours["method"] == "mae":
+        del ours["gc_depth"]
     return ExperimentConfig(
         name="test",
-        data={"name": "none", "points": POINTS},
         model=model if "backbone" in model else PLAIN | model,
-        pretrain={**recipe, "method": "sa3df", "mask": "gc", "gc_depth": 2, **pretrain},
-        baseline={**recipe, "method": "mae", "mask": "random"},
-        classify={"epochs": 2, "batch_size": 4, "lr": 1e-3},
+        pretrain={"data": {"name": "none", "points": POINTS}},
+        variants={OURS: ours, PLAIN_MASKS: {**recipe, "method": "mae", "mask": "random"}},
+        reference=OURS,
     )
 
 
-def build(config: ExperimentConfig, seed: int = 0, arm: str = "method") -> Method:
+OURS, PLAIN_MASKS = "ours", "plain"
+
+
+def build(config: ExperimentConfig, seed: int = 0, variant: str = OURS) -> Method:
     """The method with seeded random weights, its knowledge teacher included."""
     torch.manual_seed(seed)
-    needs = config.stage(arm).method == "sa3df"
-    teacher = models.build_backbone(config.model) if needs else None
-    return models.build_method(config, arm, teacher).train()
+    settings = config.methods[variant]
+    teacher = models.build_backbone(config.model) if settings.has_teacher else None
+    return build_method(settings, config.model, teacher).train()
 
 
 def progress(epoch: int = 9, epochs: int = 10, seed: int = 0) -> Progress:
