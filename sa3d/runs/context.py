@@ -163,7 +163,7 @@ def data_facts(config: ExperimentConfig, clouds: CloudSet) -> dict[str, Any]:
 
 def split_counts(splits: Splits) -> dict[str, int]:
     """``train``, ``val`` and ``test`` clouds."""
-    return {name: len(rows) for name, rows in splits._asdict().items()}
+    return {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
 
 
 def device_name(device: torch.device) -> str:

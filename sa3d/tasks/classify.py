@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sa3d.checkpoints.export import export_model, load_pretrained
 from sa3d.config.experiment import ClassifyConfig, ExperimentConfig
 from sa3d.data.loader import Batch
-from sa3d.data.split import train_val_test
+from sa3d.data.split import Splits, train_val_test
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
@@ -195,7 +195,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result | None:
         metrics=dict(fitted.metrics) | {keys.VAL_ACC: selection.score[0]} | metrics,
         seconds=fitted.seconds,
         data=split_counts(splits),
-        protocol=_protocol(config, run, selection, fitted, loaded),
+        protocol=_protocol(config, run, splits, selection, fitted, loaded),
         artifacts={"model": MODEL, "predictions": PREDICTIONS},
         confusion=found["confusion"],
     )
@@ -257,6 +257,7 @@ def _card(config: ExperimentConfig, run: RunContext, clouds: CloudSet) -> dict[s
 def _protocol(
     config: ExperimentConfig,
     run: RunContext,
+    splits: Splits,
     selection: Selection,
     fitted: Fitted,
     loaded: str,
@@ -273,7 +274,7 @@ def _protocol(
         "layer_decay": _layer_decay(config, run),
         "epochs": settings.epochs,
         "steps": fitted.steps,
-        "validation": f"{config.data.val_fraction:g} of the training split, families kept whole",
+        "validation": splits.describe(),
         "selected_epoch": selection.epoch + 1,
         "selected_by": "validation accuracy, of equals the lower validation loss",
         "headline": "validation-selected weights",

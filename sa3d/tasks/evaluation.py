@@ -25,7 +25,12 @@ SAMPLING = "farthest-point sampling from the first stored point"
 
 
 def fixed_batches(
-    clouds: CloudSet, rows: Ints, config: ExperimentConfig, batch_size: int
+    clouds: CloudSet,
+    rows: Ints,
+    config: ExperimentConfig,
+    batch_size: int,
+    *,
+    parts: bool = False,
 ) -> Batches:
     """All of ``rows``, in order, each cloud reduced to ``data.points`` by farthest-point
     sampling: the same points every time, no augmentation."""
@@ -38,6 +43,7 @@ def fixed_batches(
         shuffle=False,
         drop_last=False,
         sampling="fps",
+        parts=parts,
     )
 
 
@@ -82,6 +88,6 @@ def save_predictions(path: Path, clouds: CloudSet, rows: Ints, predicted: Ints) 
         labels=clouds.labels[rows],
         predicted=predicted,
         index=rows,
-        group=clouds.group[rows],
+        group=clouds.family[rows],
     )
     write_whole(path, buffer.getbuffer())

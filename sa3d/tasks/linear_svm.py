@@ -59,7 +59,7 @@ def run(config: ExperimentConfig, run: RunContext) -> Result:
     inputs = _features(backbone, clouds, train, config, run, line, "training features")
     line.show("cross-validation", always=True)
     chosen, accuracies, splitter = choose_c(
-        inputs, clouds.labels[train], clouds.group[train], config.svm, config.seed
+        inputs, clouds.labels[train], clouds.family[train], config.svm, config.seed
     )
     run.tracker.metrics({keys.VAL_ACC: accuracies[chosen]}, 0)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sa3d.checkpoints.export import export_model, load_pretrained
 from sa3d.config.experiment import ExperimentConfig, PretrainConfig
+from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
@@ -65,6 +66,7 @@ def _export(method: Method, config: ExperimentConfig, run: RunContext, clouds: C
         "model": tree["model"],
         "pretrain": config.stage(run.arm).model_dump(mode="json"),
         "data": {**tree["data"], "digest": clouds.digest},
+        "preprocessing": Preprocessing.of(clouds, config.data.points).to_json(),
     }
     export_model(run.run_dir / MODEL, method.student_state(), card)
 
