@@ -6,7 +6,7 @@ a pipe (measured 14 000 clouds/s in the main process, the training step is far b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sa3d.data.preprocessing import Preprocessing, farthest, taken
+from sa3d.data.preprocessing import Preprocessing, farthest
 from sa3d.data.store import CloudSet, Ints, Points
 from sa3d.errors import DataError
 
@@ -133,25 +133,26 @@ class Batches:
     def _batch(self, rows: Ints, e: int) -> Batch:
         names = rows.tolist()
         whole = [self.preprocessing.before(self.clouds.cloud(row)) for row in names]
-        index = self._chosen(names, whole, e)
-        parts = None
-        if self.parts:
-            own = [self.clouds.parts(row)[i] for row, i in zip(names, index, strict=True)]
-            parts = torch.from_numpy(np.stack(own).astype(np.int64))
+        points, parts = [], []
+        for row, cloud, index in zip(names, whole, self._chosen(names, whole, e), strict=True):
+            points.append(cloud.take(index, axis=0))
+            if self.parts:
+                parts.append(self.clouds.parts(row).take(index))
         return Batch(
-            self.preprocessing.after(taken(whole, index)),
+            self.preprocessing.after(torch.from_numpy(np.stack(points))),
             torch.from_numpy(self.clouds.labels[rows]),
             torch.from_numpy(rows.copy()),
-            parts,
+            torch.from_numpy(np.stack(parts).astype(np.int64)) if self.parts else None,
         )
 
-    def _chosen(self, rows: list[int], whole: list[Points], e: int) -> list[Ints]:
+    def _chosen(self, rows: list[int], whole: list[Points], e: int) -> Iterable[Ints]:
         """The (N,) points of each cloud that its batch shows."""
         points = self.preprocessing.points
         if self.sampling == "fps":
             return farthest(whole, points)
         if self.sampling == "random":
-            return [self._draw(len(cloud), row, e) for row, cloud in zip(rows, whole, strict=True)]
+            # one after the other: indices still in the cache when they are used
+            return (self._draw(len(cloud), row, e) for row, cloud in zip(rows, whole, strict=True))
         starts = [
             int(self._stream(_START, row, e).integers(len(cloud)))
             for row, cloud in zip(rows, whole, strict=True)

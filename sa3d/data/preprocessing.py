@@ -79,8 +79,12 @@ class Preprocessing:
     def batch(self, clouds: Sequence[Points]) -> Tensor:
         """(B, N, 3) float32 of clouds of N points or more each, whatever their sizes: N farthest
         points from the first one on. A cloud comes out the same whatever is beside it."""
+        import torch
+
         whole = [self.before(cloud) for cloud in clouds]
-        return self.after(taken(whole, farthest(whole, self.points)))
+        index = farthest(whole, self.points)
+        chosen = [cloud.take(i, axis=0) for cloud, i in zip(whole, index, strict=True)]
+        return self.after(torch.from_numpy(np.stack(chosen)))
 
     def before(self, cloud: Points) -> Points:
         """The cloud (n, 3) out of which points are chosen."""
@@ -156,12 +160,3 @@ def farthest(
         row, start = index[slot], first[slot]
         found[at] = np.where(row == 0, start, np.where(row == start, 0, row))
     return found
-
-
-def taken(clouds: Sequence[Points], index: Sequence[Ints]) -> Tensor:
-    """(B, N, 3) points ``index`` (N,) of each cloud."""
-    import torch
-
-    return torch.from_numpy(
-        np.stack([cloud.take(i, axis=0) for cloud, i in zip(clouds, index, strict=True)])
-    )

@@ -62,24 +62,6 @@ PartLabels = NDArray[np.uint8] | NDArray[np.uint16]
 Normalisation = Literal["subsample", "cloud", "none"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 
-# Columns in the order in which they are written and enter the digest; the flat arrays follow.
-COLUMNS = (
-    "offsets",
-    "labels",
-    "split",
-    "family",
-    "ids",
-    "class_names",
-    "part_names",
-    "class_parts",
-    "episode_names",
-    "episode_members",
-    "episode_ids",
-    "episode_labels",
-    "episode_test",
-)
-FLAT = ("points", "normals", "part_labels")
-
 BLOCK_BYTES = 16 << 20  # read, written and hashed at a time
 
 
@@ -286,37 +268,41 @@ def open_clouds(path: Path) -> CloudSet:
 
 
 class ContentDigest:
-    """sha256 over every array of a file, name, type and shape included, and what else counts."""
+    """sha256 over the sha256 of every array with its name, type and shape, and what else counts.
 
-    def __init__(self, normalisation: str) -> None:
-        self._hash = hashlib.sha256(f"{FORMAT} {VERSION} {normalisation}".encode())
+    Of each array its own, so that the flat ones can be hashed side by side as clouds come.
+    """
 
-    def begin(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """An array follows, in one or more blocks."""
-        self._hash.update(f"\n{name} {dtype.str} {shape}\n".encode())
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+        self._kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._rows: dict[str, int] = {}
 
-    def add(self, block: NDArray[Any]) -> None:
-        """The next rows of the array."""
-        self._hash.update(np.ascontiguousarray(block).data)
+    def add(self, name: str, block: NDArray[Any]) -> None:
+        """The next rows of an array."""
+        self._hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(block).data)
+        self._kinds[name] = block.dtype.str, block.shape[1:]
+        self._rows[name] = self._rows.get(name, 0) + len(block)
 
-    def text(self) -> str:
+    def text(self, normalisation: str) -> str:
         """The digest, 64 hex digits."""
-        return self._hash.hexdigest()
+        lines = [f"{FORMAT} {VERSION} {normalisation}"]
+        for name in sorted(self._hashes):
+            dtype, row = self._kinds[name]
+            shape = (self._rows[name], *row)
+            lines.append(f"{name} {dtype} {shape} {self._hashes[name].hexdigest()}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def content_digest(clouds: CloudSet) -> str:
     """Digest recomputed from the whole content, to compare with ``clouds.digest``."""
-    digest = ContentDigest(clouds.normalisation)
+    digest = ContentDigest()
     with h5py.File(clouds.path, "r") as file:
-        for name in (*COLUMNS, *FLAT):
-            if name not in file:
-                continue
-            array = file[name]
-            digest.begin(name, array.dtype, array.shape)
+        for name, array in file.items():
             step = max(1, BLOCK_BYTES // (array.dtype.itemsize * int(np.prod(array.shape[1:]))))
             for row in range(0, len(array), step):
-                digest.add(array[row : row + step])
-    return digest.text()
+                digest.add(name, array[row : row + step])
+    return digest.text(clouds.normalisation)
 
 
 def _read(file: h5py.File, path: Path) -> CloudSet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,6 @@ from numpy.typing import NDArray
 
 from sa3d.data.store import (
     BLOCK_BYTES,
-    COLUMNS,
-    FLAT,
     FORMAT,
     NORMALISATIONS,
     TEST,
@@ -38,6 +37,8 @@ from sa3d.data.store import (
 )
 from sa3d.errors import DataError
 from sa3d.utils.files import check_space, replacing, write_whole
+
+FLAT = ("points", "normals", "part_labels")
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,15 @@ def write_clouds(
         spools = {
             name: files.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in FLAT
         }
-        sizes = _spool(clouds, table, spools)
-        check_space(path, sum(spool.tell() for spool in spools.values()))
-        digest = _write_file(temporary, sizes, table, spools)
+        hashes = ContentDigest()
+        sizes = _spool(clouds, table, spools, hashes)
+        columns = _columns(table, sizes)
+        for name, array in columns.items():
+            hashes.add(name, array)
+        digest = hashes.text(table.normalisation)
+        spooled = sum(spool.tell() for spool in spools.values())
+        check_space(path, spooled + sum(array.nbytes for array in columns.values()))
+        _write_file(temporary, table, columns, spools, digest)
     summary = summarise(path.stem, table, sizes, digest) | dict(facts or {})
     write_whole(path.with_suffix(".json"), (json.dumps(summary, indent=2) + "\n").encode())
     return path
@@ -258,7 +265,12 @@ def _checked(cloud: Cloud, name: str, label: int, table: CloudTable) -> dict[str
 # --- files -------------------------------------------------------------------------------
 
 
-def _spool(clouds: Iterable[Cloud], table: CloudTable, spools: Mapping[str, IO[bytes]]) -> Ints:
+def _spool(
+    clouds: Iterable[Cloud],
+    table: CloudTable,
+    spools: Mapping[str, IO[bytes]],
+    digest: ContentDigest,
+) -> Ints:
     """Put every cloud's points, normals and part labels to the files; the clouds' sizes."""
     sizes: list[int] = []
     kinds: set[str] = set()
@@ -274,59 +286,66 @@ def _spool(clouds: Iterable[Cloud], table: CloudTable, spools: Mapping[str, IO[b
         kinds = set(found)
         for name, array in found.items():
             spools[name].write(np.ascontiguousarray(array).data)
+            digest.add(name, array)
         sizes.append(len(found["points"]))
     if len(sizes) != len(table.ids):
         raise DataError(f"{len(sizes)} clouds for {len(table.ids)} ids: the source stopped early")
     return np.array(sizes, dtype=np.int64)
 
 
-def _write_file(path: Path, sizes: Ints, table: CloudTable, spools: Mapping[str, IO[bytes]]) -> str:
-    digest = ContentDigest(table.normalisation)
-    total = int(sizes.sum())
+def _write_file(
+    path: Path,
+    table: CloudTable,
+    columns: Mapping[str, NDArray[Any]],
+    spools: Mapping[str, IO[bytes]],
+    digest: str,
+) -> None:
+    total = int(columns["offsets"][-1])
     flat: dict[str, tuple[str, tuple[int, ...]]] = {
         "points": ("<f4", (total, 3)),
         "normals": ("<f4", (total, 3)),
         "part_labels": (_part_type(table), (total,)),
     }
-    # aligned, so that mapped arrays are
-    with h5py.File(
-        path, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
-    ) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        file.attrs["source_hash"] = table.source_hash
-        file.attrs["normalisation"] = table.normalisation
-        columns = _columns(table, sizes)
-        for name in (name for name in COLUMNS if name in columns):
-            array = columns[name]
-            digest.begin(name, array.dtype, array.shape)
-            digest.add(array)
-            file.create_dataset(name, data=array, track_times=False)
-        for name in FLAT:
-            if spools[name].tell():
-                _copy(spools[name], file, name, *flat[name], digest)
-        file.attrs["digest"] = digest.text()
-    return digest.text()
+    places = {}
+    try:
+        # aligned, so that mapped arrays are
+        with h5py.File(
+            path, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
+        ) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            file.attrs["source_hash"] = table.source_hash
+            file.attrs["normalisation"] = table.normalisation
+            file.attrs["digest"] = digest
+            for name, array in columns.items():
+                file.create_dataset(name, data=array, track_times=False)
+            for name in FLAT:
+                if spools[name].tell():
+                    places[name] = _reserve(file, name, *flat[name])
+    except RuntimeError as error:  # h5py's, of a file that it cannot close
+        raise OSError(str(error)) from error
+    # not by h5py: on a full disk HDF5 cannot close its file, and crashes when the process ends
+    with path.open("r+b") as out:
+        for name, place in places.items():
+            out.seek(place)
+            spools[name].seek(0)
+            shutil.copyfileobj(spools[name], out, BLOCK_BYTES)
 
 
-def _copy(
-    spool: IO[bytes],
-    file: h5py.File,
-    name: str,
-    kind: str,
-    shape: tuple[int, ...],
-    digest: ContentDigest,
-) -> None:
-    dtype = np.dtype(kind)
-    target = file.create_dataset(name, shape=shape, dtype=dtype, track_times=False)
-    digest.begin(name, dtype, shape)
-    row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
-    step = BLOCK_BYTES // row_bytes
-    spool.seek(0)
-    for row in range(0, shape[0], step):
-        block = np.frombuffer(spool.read(step * row_bytes), dtype).reshape(-1, *shape[1:])
-        target[row : row + len(block)] = block
-        digest.add(block)
+def _reserve(file: h5py.File, name: str, kind: str, shape: tuple[int, ...]) -> int:
+    """Make a contiguous data set without writing to it; where in the file its bytes belong."""
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    how.set_obj_track_times(False)
+    made = h5py.h5d.create(
+        file.id,
+        name.encode(),
+        h5py.h5t.py_create(np.dtype(kind), logical=True),
+        h5py.h5s.create_simple(shape),
+        dcpl=how,
+    )
+    return int(made.get_offset())
 
 
 def _columns(table: CloudTable, sizes: Ints) -> dict[str, NDArray[Any]]:
