@@ -36,7 +36,9 @@ def frozen_encoder(config: RunConfig, context: RunContext) -> Backbone:
     return backbone.to(context.device).eval()
 
 
-def fixed_batches(clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int) -> Batches:
+def fixed_batches(
+    clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int, *, parts: bool = False
+) -> Batches:
     """All of ``rows``, in order, each cloud reduced to ``data.points`` by farthest-point
     sampling: the same points every time, no augmentation."""
     return Batches(
@@ -48,6 +50,7 @@ def fixed_batches(clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: i
         shuffle=False,
         drop_last=False,
         sampling="fps",
+        parts=parts,
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sa3d.checkpoints.card import FOLDER
 from sa3d.checkpoints.export import export_model, load_pretrained
 from sa3d.data.loader import Batch
+from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.split import Splits, train_val_test
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
@@ -114,7 +115,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         context.folder / OUTCOMES,
         predicted == truth,
         splits.test,
-        clouds.group[splits.test],
+        clouds.family[splits.test],
         labels=truth,
         predicted=predicted,
     )
@@ -172,6 +173,7 @@ def _card(config: RunConfig, context: RunContext, clouds: CloudSet) -> dict[str,
         "model": config.model.model_dump(mode="json"),
         "settings": config.settings.model_dump(mode="json"),
         "data": {**config.data.model_dump(mode="json"), "digest": clouds.digest},
+        "preprocessing": Preprocessing.of(clouds, config.data.points).to_json(),
         "class_names": list(clouds.class_names),
     }
 
@@ -185,7 +187,6 @@ def _protocol(
     fitted: Fitted,
     loaded: str,
 ) -> dict[str, Any]:
-    carved = len(splits.val) / (len(splits.val) + len(splits.train))
     scratch = f"random weights, seed {config.spec.seed}"
     return {
         "encoder": f"pre-trained: {loaded}" if context.start else scratch,
@@ -198,8 +199,8 @@ def _protocol(
         "layer_decay": _layer_decay(settings, context),
         "epochs": settings.epochs,
         "steps": fitted.steps,
-        "validation": f"{carved * 100:.1f} % of the training split, families kept whole",
-        "val_share": carved,
+        "validation": splits.describe(),
+        "val_share": splits.val_share,
         "selected_epoch": selection.epoch + 1,
         "selected_by": "validation accuracy, of equals the lower validation loss",
         "headline": "validation-selected weights",

@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
+from sa3d.data.preprocessing import unit_sphere_float64
 from sa3d.data.readers.vrml import VrmlError, read_vrml
 from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model_files
 from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.split import hold_out
-from sa3d.data.store import CloudTable, check_cloud, unit_sphere, write_clouds
+from sa3d.data.store import check_cloud
+from sa3d.data.writing import Cloud, CloudTable, write_clouds
 from sa3d.errors import DataError
 from sa3d.utils import paths
 from sa3d.utils.files import unwritable
@@ -153,7 +155,7 @@ def sample_model(task: _Task) -> _Cloud:
         mesh = Mesh(surface.vertices, surface.faces, of_material[surface.material])
         points, parts = sample_surface(mesh, task.points, rng)
         upright = points[:, (0, 2, 1)] * (1.0, 1.0, -1.0)
-        cloud = check_cloud(unit_sphere(upright), f"{folder}/{stem}", task.points)
+        cloud = check_cloud(unit_sphere_float64(upright), f"{folder}/{stem}", task.points)
     except (VrmlError, DataError) as error:
         return _Cloud(folder, stem, digest, None, None, str(error))
     return _Cloud(folder, stem, digest, cloud, parts.astype(np.uint8))
@@ -221,14 +223,14 @@ def _write(
         ids=[cloud.id for cloud in chosen],
         labels=labels,
         split=test.astype(np.uint8),
-        group=group,
+        family=group,
         class_names=names,
-        part_labels=part_labels,
         part_names=PARTS,
         class_parts=tuple(
             tuple(np.unique(part_labels[labels == label]).tolist()) for label in range(len(names))
         ),
         source_hash=_source_hash(source, seen),
+        normalisation="subsample",
     )
     facts = {
         "licence": LICENCE,
@@ -238,8 +240,8 @@ def _write(
         "unreadable_examples": [f"{c.id}: {c.reason}" for c in unreadable[:_NAMED]],
         "left_out": dict(sorted(left_out.items())),
     }
-    clouds = (points[row] for row in rows)
-    write_clouds(out, clouds, table, num_points=source.points, facts=facts)
+    clouds = (Cloud(points[row], parts[row]) for row in rows)
+    write_clouds(out, clouds, table, facts=facts)
     if (unreadable or left_out) and not quiet:
         print(  # noqa: T201
             f"{len(unreadable)} of {len(seen)} models unreadable, {len(left_out)} classes left "
