@@ -1,0 +1,216 @@
+"""Whether two meshes are the same geometry, wherever, however turned and at whatever size.
+
+A surface is described by its moments: the means over its area of the products of up to four
+coordinates, about its centroid, with the root mean square distance from it as the unit of length,
+and the largest distance from it. They are exact integrals over the triangles, so the order of
+vertices and faces, repeated vertices and the way in which flat faces are cut into triangles do not
+matter, and rounded coordinates change them by no more than the rounding.
+
+Two meshes are compared by the distance of their moments under the best rotation. *Same* geometry
+is within :data:`SAME`, the rounding of text files; *alike* is within :data:`ALIKE`, mirror images
+included. A mirror image of an asymmetric shape is alike, never the same.
+
+Limits: two chiral shapes whose moments up to order four have a mirror plane that the shapes have
+not would be taken for the same. Of shapes with three equal principal moments (cube, sphere) only
+some poses are tried, so that turned copies may be missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d.data.mesh import Mesh
+
+Floats = NDArray[np.float64]
+
+SAME = 3e-5
+"""Largest distance of moments of the same geometry. Measured on KiCad's 6 227 models: rounding
+keeps copies within 1e-5, different parts begin at 1e-4."""
+
+ALIKE = 5e-4
+"""Largest distance of moments of shapes that belong to one family whatever their names."""
+
+# quadrature on a triangle, exact to degree 4: Dunavant 1985, table for p = 4
+_A, _WEIGHT_A = 0.445948490915965, 0.223381589678011
+_B, _WEIGHT_B = 0.091576213509771, 0.109951743655322
+_CORNERS = np.array(
+    [[1 - 2 * p if i == j else p for j in range(3)] for p in (_A, _B) for i in range(3)]
+)
+_WEIGHTS = np.repeat((_WEIGHT_A, _WEIGHT_B), 3)
+_BLOCK = 8192
+
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+# column of each product x_i x_j of the nine, in the six different ones
+_OF_NINE = np.array([_PAIRS.index((min(i, j), max(i, j))) for i in range(3) for j in range(3)])
+_TRACE = [0, 4, 8]
+
+
+class Moments(NamedTuple):
+    """Moments of a surface in the frame of its principal axes.
+
+    ``radius``: largest distance from the centroid. ``second`` (3, 3), ``third`` (3, 9) and
+    ``fourth`` (9, 9): means of x_i x_j, x_i (x_j x_k) and (x_i x_j) (x_k x_l).
+    """
+
+    radius: float
+    second: Floats
+    third: Floats
+    fourth: Floats
+
+
+class Likeness(NamedTuple):
+    """``same`` and ``alike`` (S,): equal numbers for shapes linked by a chain of pairs that are the
+    same, or alike. Shapes that are the same are alike, too."""
+
+    same: NDArray[np.int64]
+    alike: NDArray[np.int64]
+
+
+def moments(mesh: Mesh) -> Moments:
+    """Moments of a mesh that has some area; faces without area count for nothing."""
+    corners = np.ascontiguousarray(mesh.vertices[mesh.faces].transpose(2, 1, 0))  # (3, 3, F)
+    doubled = np.cross(
+        corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], axisa=0, axisb=0, axisc=0
+    )
+    area = np.sqrt((doubled**2).sum(axis=0))
+    corners, area = corners[:, :, area > 0.0], area[area > 0.0]
+    share = area / area.sum()
+    corners -= (corners.mean(axis=1) @ share)[:, None, None]
+    corners /= np.sqrt((corners**2).sum(axis=0).max())
+    raw = np.zeros((9, 9))
+    for start in range(0, len(share), _BLOCK):
+        raw += _products(corners[:, :, start : start + _BLOCK], share[start : start + _BLOCK])
+    unit = float(np.sqrt(np.trace(raw[:3, :3])))
+    second = raw[:3, :3] / unit**2
+    third = raw[:3, 3:][:, _OF_NINE] / unit**3
+    fourth = raw[3:, 3:][np.ix_(_OF_NINE, _OF_NINE)] / unit**4
+    axes = np.linalg.eigh(second)[1].T
+    axes[0] *= np.linalg.det(axes)  # a rotation, not a reflection
+    return Moments(1.0 / unit, *_turned(axes, second, third, fourth))
+
+
+def likeness(shapes: Sequence[Moments]) -> Likeness:
+    """Which of the shapes are the same and which are alike.
+
+    Compares the pairs that :func:`invariants` cannot tell apart, not all pairs.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+    from scipy.spatial import cKDTree
+
+    if not shapes:
+        return Likeness(np.empty(0, np.int64), np.empty(0, np.int64))
+    keys = np.array([invariants(shape) for shape in shapes])
+    same, alike = DisjointSet(range(len(shapes))), DisjointSet(range(len(shapes)))
+    near = cKDTree(keys).query_pairs(ALIKE, p=np.inf, output_type="ndarray")
+    for a, b in near[np.lexsort(near.T[::-1])].tolist():
+        bound = float(np.abs(keys[a] - keys[b]).max())
+        if same.connected(a, b) or (bound > SAME and alike.connected(a, b)):
+            continue
+        found = distance(shapes[a], shapes[b])
+        if found <= SAME:
+            same.merge(a, b)
+        if found <= ALIKE or distance(shapes[a], _mirrored(shapes[b])) <= ALIKE:
+            alike.merge(a, b)
+    return Likeness(_numbers(same.subsets()), _numbers(alike.subsets()))
+
+
+def invariants(shape: Moments) -> Floats:
+    """Numbers (17,) that no rotation or reflection changes, each of which differs between two
+    shapes by no more than :func:`distance`: eigenvalues and singular values move by no more than
+    the Frobenius norm of the difference of the matrices (Weyl), a sum of three entries by no more
+    than the root of 3 times it.
+    """
+    traces = np.sqrt(3.0)
+    contracted = shape.fourth[:, _TRACE].sum(axis=1).reshape(3, 3) / traces
+    odd = shape.third[:, _TRACE].sum(axis=1) / traces
+    return np.concatenate(
+        (
+            np.array([shape.radius, float(np.linalg.norm(odd))]),
+            np.linalg.eigvalsh(shape.second),
+            np.linalg.svd(shape.third, compute_uv=False),
+            np.linalg.eigvalsh(contracted),
+            np.linalg.eigvalsh(shape.fourth)[3:],  # three of nine are 0: x_i x_j is x_j x_i
+        )
+    )
+
+
+def distance(a: Moments, b: Moments) -> float:
+    """Root of the sum of squared differences of all moments, under the best rotation of ``b``."""
+    from scipy.optimize import least_squares
+    from scipy.spatial.transform import Rotation
+
+    def difference(vector: Floats) -> Floats:
+        turned = _turned(Rotation.from_rotvec(vector).as_matrix(), *b[1:])
+        parts = [(x - y).ravel() for x, y in zip(a[1:], turned, strict=True)]
+        return np.concatenate([[a.radius - b.radius], *parts])
+
+    starts, vectors = _starts()
+    turned = _turned(starts, *b[1:])
+    squared = sum(((x - y) ** 2).sum(axis=(1, 2)) for x, y in zip(a[1:], turned, strict=True))
+    best = vectors[int(np.argmin(squared))]
+    if float(np.linalg.norm(difference(best))) > SAME:
+        best = least_squares(difference, best, xtol=1e-9, ftol=1e-9, gtol=1e-12).x
+    return float(np.linalg.norm(difference(best)))
+
+
+def _products(corners: Floats, share: Floats) -> Floats:
+    """Integrals (9, 9) of all products of x, y, z, xx, xy, xz, yy, yz, zz over triangles."""
+    points = _CORNERS @ corners  # (3, 6, F)
+    values = np.empty((9, *points.shape[1:]))
+    values[:3] = points
+    for row, (i, j) in enumerate(_PAIRS, start=3):
+        np.multiply(points[i], points[j], out=values[row])
+    weighted = values * (_WEIGHTS[:, None] * share)
+    result: Floats = weighted.reshape(9, -1) @ values.reshape(9, -1).T
+    return result
+
+
+def _turned(
+    rotation: Floats, second: Floats, third: Floats, fourth: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Moments after ``rotation`` (..., 3, 3) of the points."""
+    twice = np.einsum("...ij,...kl->...ikjl", rotation, rotation)
+    twice = twice.reshape(*rotation.shape[:-2], 9, 9)
+    first, second_factor = np.swapaxes(rotation, -1, -2), np.swapaxes(twice, -1, -2)
+    return (
+        rotation @ second @ first,
+        rotation @ third @ second_factor,
+        twice @ fourth @ second_factor,
+    )
+
+
+def _mirrored(shape: Moments) -> Moments:
+    """Moments of the point reflection: those of odd order change their sign."""
+    return shape._replace(third=-shape.third)
+
+
+@cache
+def _starts() -> tuple[Floats, Floats]:
+    """Rotations that the best one is sought from, as matrices and as vectors.
+
+    Principal axes leave four of the 24 rotations of the cube to choose from, or more where two
+    principal moments are equal and the axes between them are arbitrary: turns by 15 degrees about
+    each axis cover that.
+    """
+    from scipy.spatial.transform import Rotation
+
+    turns = [np.zeros(3)]
+    for axis in np.eye(3):
+        turns += [np.radians(angle) * axis for angle in range(15, 90, 15)]
+    rotations = Rotation.concatenate(
+        [Rotation.from_rotvec(turn) * Rotation.create_group("O") for turn in turns]
+    )
+    return rotations.as_matrix(), rotations.as_rotvec()
+
+
+def _numbers(subsets: list[set[int]]) -> NDArray[np.int64]:
+    """Number of the subset that each of 0, 1, 2, ... is in."""
+    numbers = np.empty(sum(map(len, subsets)), dtype=np.int64)
+    for number, members in enumerate(subsets):
+        numbers[list(members)] = number
+    return numbers
