@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.data.geometry import Moments, likeness
+from sa3d.data.geometry import Likeness
 
 _EXAMPLES = 20
 
@@ -51,16 +51,21 @@ class Distinct(NamedTuple):
 
 
 def distinct(
-    shapes: Sequence[Moments], ids: Sequence[str], classes: Sequence[str], families: Sequence[str]
+    found: Likeness,
+    ids: Sequence[str],
+    classes: Sequence[str],
+    families: Sequence[str],
+    wanted: NDArray[np.bool_],
 ) -> Distinct:
     """Shapes without copies, and the families they form.
 
     Args:
-        shapes, ids, classes, families: moments, unique name, name of the class and name of the
-            family of every shape; a family is of one class.
+        found: which shapes are the same and which alike.
+        ids, classes, families: unique name, name of the class and name of the family of every
+            shape; a family is of one class.
+        wanted: mask of the shapes to look at; the others are as if they were not there.
     """
-    found = likeness(shapes)
-    by_name = sorted(range(len(ids)), key=lambda row: ids[row])
+    by_name = sorted(np.flatnonzero(wanted).tolist(), key=lambda row: ids[row])
     alike: dict[int, list[int]] = defaultdict(list)
     for row in by_name:
         alike[int(found.alike[row])].append(row)

@@ -34,7 +34,7 @@ from sa3d import paths
 from sa3d.config import KicadSource
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.duplicates import Distinct, distinct
-from sa3d.data.geometry import Moments, moments
+from sa3d.data.geometry import Moments, likeness, moments
 from sa3d.data.kicad_files import ModelFile, count_models, locate, model_files
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
@@ -208,7 +208,7 @@ def _write(
     twice = [name for name, count in Counter(cloud.id for cloud in readable).items() if count > 1]
     if twice:
         raise DataError(f"{place} holds '{twice[0]}' more than once; keep one copy of the models")
-    rows, families, left_out, found = _choose(readable, source.min_shapes)
+    rows, left_out, kept = _choose(readable, source.min_shapes)
     if not rows:
         raise DataError(
             f"{place}: none of {len(left_out)} classes has {source.min_shapes} shapes in two "
@@ -218,7 +218,7 @@ def _write(
     of_class = [class_of(cloud.folder) for cloud in chosen]
     names = tuple(sorted(set(of_class)))
     labels = np.array([names.index(name) for name in of_class])
-    group = np.unique(families, return_inverse=True)[1].astype(np.int64)
+    group = np.unique(kept.families, return_inverse=True)[1].astype(np.int64)
     rng = np.random.default_rng(source.seed)
     test = hold_out(labels, group, source.test_fraction, rng)
     part_labels = np.stack([parts[row] for row in rows])
@@ -244,14 +244,14 @@ def _write(
         "unreadable": len(unreadable),
         "unreadable_examples": [f"{c.id}: {c.reason}" for c in unreadable[:_NAMED]],
         "left_out": dict(sorted(left_out.items())),
-        **found.facts(),
+        **kept.facts(),
     }
     clouds = (points[row] for row in rows)
     write_clouds(out, clouds, table, num_points=source.points, facts=facts)
-    if (unreadable or left_out or found.merged or found.ambiguous) and not quiet:
+    if (unreadable or left_out or kept.merged or kept.ambiguous) and not quiet:
         print(  # noqa: T201
             f"{len(unreadable)} of {len(seen)} models unreadable, {len(left_out)} classes left "
-            f"out, {len(found.merged)} copies merged, {len(found.ambiguous)} shapes of several "
+            f"out, {len(kept.merged)} copies merged, {len(kept.ambiguous)} shapes of several "
             f"classes dropped: see {out.with_suffix('.json')}",
             file=sys.stderr,
         )
@@ -267,33 +267,29 @@ def _check_unreadable(unreadable: list[_Cloud], total: int, place: Path) -> None
         )
 
 
-def _choose(
-    clouds: list[_Cloud], min_shapes: int
-) -> tuple[list[int], list[str], dict[str, str], Distinct]:
+def _choose(clouds: list[_Cloud], min_shapes: int) -> tuple[list[int], dict[str, str], Distinct]:
     """Rows to keep in order of class and name (so that the result does not hang on the order of
-    the files), the family of each, why classes are left out, and what became of copies.
+    the files), why classes are left out, and the families and what became of copies.
 
     A class that is left out makes no geometry ambiguous, since its label is not in the data set:
     where one is too small without its copies, the others are looked through again without it.
     """
-    ids = [cloud.id for cloud in clouds]
-    classes = [class_of(cloud.folder) for cloud in clouds]
-    families = [family_of(name, cloud.stem) for name, cloud in zip(classes, clouds, strict=True)]
+    order = sorted(
+        range(len(clouds)), key=lambda row: (class_of(clouds[row].folder), clouds[row].id)
+    )
+    ids = [clouds[row].id for row in order]
+    classes = [class_of(clouds[row].folder) for row in order]
+    families = [family_of(class_of(clouds[row].folder), clouds[row].stem) for row in order]
     names = set(classes)
     left_out = _too_small(names, classes, families, min_shapes)
+    found = likeness([shape for row in order if (shape := clouds[row].shape) is not None])
     while True:
-        rows = sorted(
-            (row for row, name in enumerate(classes) if name not in left_out),
-            key=lambda row: (classes[row], ids[row]),
-        )
-        shapes = [shape for row in rows if (shape := clouds[row].shape) is not None]
-        columns = ([column[row] for row in rows] for column in (ids, classes, families))
-        found = distinct(shapes, *columns)
-        rows = [rows[row] for row in found.rows]
-        of_class = [classes[row] for row in rows]
-        too_small = _too_small(names - set(left_out), of_class, found.families, min_shapes)
+        wanted = np.array([name not in left_out for name in classes])
+        kept = distinct(found, ids, classes, families, wanted)
+        of_class = [classes[row] for row in kept.rows]
+        too_small = _too_small(names - set(left_out), of_class, kept.families, min_shapes)
         if not too_small:
-            return rows, found.families, left_out, found
+            return [order[row] for row in kept.rows], left_out, kept
         left_out |= {name: f"{why} without copies" for name, why in too_small.items()}
 
 
