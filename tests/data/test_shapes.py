@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa3d.config.experiment import ShapesSource
+from sa3d.data.sources.shapes.settings import ShapesSource
 from sa3d.data.prepare import prepare
 from sa3d.data.sources.shapes.categories import CATEGORIES
 from sa3d.data.sources.shapes.source import source_hash
