@@ -25,12 +25,7 @@ SAMPLING = "farthest-point sampling from the first stored point"
 
 
 def fixed_batches(
-    clouds: CloudSet,
-    rows: Ints,
-    config: ExperimentConfig,
-    batch_size: int,
-    *,
-    parts: bool = False,
+    clouds: CloudSet, rows: Ints, config: ExperimentConfig, batch_size: int
 ) -> Batches:
     """All of ``rows``, in order, each cloud reduced to ``data.points`` by farthest-point
     sampling: the same points every time, no augmentation."""
@@ -43,7 +38,6 @@ def fixed_batches(
         shuffle=False,
         drop_last=False,
         sampling="fps",
-        parts=parts,
     )
 
 
