@@ -14,7 +14,7 @@ import torch
 from sa3d.checkpoints.export import export_model
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import load_experiment
-from sa3d.data.store import unit_sphere
+from sa3d.data.preprocessing import unit_sphere
 from sa3d.errors import CheckpointError, DataError
 from sa3d.inference.serving import FeatureModel
 from sa3d.models import build_method
@@ -50,6 +50,7 @@ def exported(run_dir: Path, config: ExperimentConfig, seed: int = 0) -> torch.nn
         "fingerprint": f"f{seed}",
         "model": tree["model"],
         "data": {**tree["data"], "digest": "d1"},
+        "preprocessing": {"points": config.data.points, "normalisation": "subsample"},
     }
     export_model(run_dir / "model", method.student_state(), card)
     return method.backbone.eval()
@@ -64,7 +65,7 @@ def test_features_are_those_of_the_backbone_on_the_unit_sphere(
 ) -> None:
     backbone = exported(tmp_path, config)
     given = clouds(3)
-    ready = torch.from_numpy(np.stack([unit_sphere(cloud) for cloud in given]))
+    ready = unit_sphere(torch.from_numpy(given))
     with torch.inference_mode():
         wanted = backbone.features(ready).numpy()
     model = FeatureModel(tmp_path / "model")
@@ -75,9 +76,10 @@ def test_features_are_those_of_the_backbone_on_the_unit_sphere(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((2, 64, 4)), r"\(B, N, 3\)"),
-        (np.zeros((0, 64, 3)), r"\(B, N, 3\)"),
-        (clouds(1, points=7), "at least 8"),
+        (np.zeros((2, 64, 4)), r"\(64, 4\), expected \(points, 3\)"),
+        (np.zeros(3), r"expected clouds \(B, n, 3\) or \(n, 3\)"),
+        (np.zeros((0, 64, 3)), "one cloud or more"),
+        (clouds(1, points=63), "'0' has 63 points; this model needs at least 64"),
         (np.full((1, 64, 3), np.nan), "non-finite"),
         (np.ones((1, 64, 3)), "all equal"),
     ],

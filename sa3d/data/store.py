@@ -10,7 +10,7 @@ data set             shape, type  meaning
 ``labels``           (S,) i8      class index into ``class_names``; in a set for part
                                   segmentation this is the category
 ``split``            (S,) u1      0 train, 1 test, 2 the data set's own validation split
-``family``           (S,) i8      shapes of one family are near-duplicates
+``family``           (S,) i8      shapes of one family are near-duplicates, all of one class
 ``ids``              (S,) utf-8   unique name of each shape within its source
 ``class_names``      (C,) utf-8
 ``points``           (T, 3) f4    as the source gives them; see *normalisation*

@@ -176,9 +176,23 @@ def _check_table(table: CloudTable) -> None:
         raise DataError(
             f"normalisation '{table.normalisation}' is none of {', '.join(NORMALISATIONS)}"
         )
+    _check_families(table)
     _check_class_parts(table)
     for episode in table.episodes:
         _check_episode(episode, set(table.ids))
+
+
+def _check_families(table: CloudTable) -> None:
+    """A family is of one class: splits are drawn class by class and keep families whole."""
+    pairs = np.unique(np.stack((table.family, table.labels)), axis=1)
+    several = np.flatnonzero(np.diff(pairs[0]) == 0)
+    if len(several):
+        family, label = pairs[:, several[0]]
+        other = table.class_names[pairs[1, several[0] + 1]]
+        raise DataError(
+            f"family {family} has clouds of class '{table.class_names[label]}' and of '{other}'; "
+            "a family must be of one class"
+        )
 
 
 def _check_names(kind: str, names: Sequence[str]) -> None:

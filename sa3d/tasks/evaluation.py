@@ -36,9 +36,7 @@ def frozen_encoder(config: RunConfig, context: RunContext) -> Backbone:
     return backbone.to(context.device).eval()
 
 
-def fixed_batches(
-    clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int, *, parts: bool = False
-) -> Batches:
+def fixed_batches(clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int) -> Batches:
     """All of ``rows``, in order, each cloud reduced to ``data.points`` by farthest-point
     sampling: the same points every time, no augmentation."""
     return Batches(
@@ -50,7 +48,6 @@ def fixed_batches(
         shuffle=False,
         drop_last=False,
         sampling="fps",
-        parts=parts,
     )
 
 

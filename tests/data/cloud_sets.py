@@ -15,12 +15,12 @@ SIX = (16, 5, 1 << 10, 16, 7, 33)
 
 
 def table_of(count: int, *, parts: bool = True, **changes: Any) -> CloudTable:
-    """Two classes in turn, families of two, the last two clouds test."""
+    """Two classes in turn, families of two of a class, the last two clouds test."""
     columns: dict[str, Any] = {
         "ids": [f"a/{i}-µ" for i in range(count)],
         "labels": np.arange(count) % 2,
         "split": (np.arange(count) >= count - 2).astype(np.uint8),
-        "family": np.arange(count) // 2,
+        "family": np.arange(count) % 2 + np.arange(count) // 4 * 2,
         "class_names": ("one", "two"),
         "source_hash": "f00",
         "normalisation": "subsample",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -15,13 +16,13 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
-from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.prepare import check, prepare
+from sa3d.data.readers.vrml import read_vrml
 from sa3d.data.sources.kicad import files as kicad_files
 from sa3d.data.sources.kicad import source as kicad
+from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.sources.kicad.source import class_of, family_of, part_of
 from sa3d.data.store import CloudSet, open_clouds
-from sa3d.data.readers.vrml import read_vrml
 from sa3d.errors import DataError
 
 
@@ -124,12 +125,12 @@ def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
     clouds = made(folder, tmp_path / "kicad.h5")
     assert clouds.class_names == ("Connector_PinHeader", "Package_SO", "Resistor_THT")
     assert np.bincount(clouds.labels).tolist() == [8, 12, 12]
-    for name in np.unique(clouds.group):
-        rows = clouds.group == name
+    for name in np.unique(clouds.family):
+        rows = clouds.family == name
         assert len(np.unique(clouds.split[rows])) == 1
         assert len(np.unique(clouds.labels[rows])) == 1
     # families: 2 kinds of header whatever the pitch, 4 + 4 kinds of the others
-    assert len(np.unique(clouds.group)) == 10
+    assert len(np.unique(clouds.family)) == 10
     held = np.bincount(clouds.labels[clouds.split == 1])
     assert held.tolist() == [4, 3, 3]
     summary = json.loads((tmp_path / "kicad.json").read_text())
@@ -143,18 +144,34 @@ def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
     assert 0.0 <= summary["descriptor_5nn_accuracy"] <= 1.0
 
 
+def test_clouds_are_those_of_sampler_version_1(folder: Path, tmp_path: Path) -> None:
+    """Digests taken when the layout held clouds of one size: what is sampled has not changed."""
+    read = made(folder, tmp_path / "kicad.h5")
+    columns = (read.flat_points, read.labels, read.split, read.family, read.flat_parts)
+    found = [hashlib.sha256(np.ascontiguousarray(c).tobytes()).hexdigest()[:16] for c in columns]
+    assert found == [
+        "e88da49ba42ee2ba",
+        "63c12d7533623248",
+        "62af0b4ccfaadf55",
+        "f0ee250717b3082f",
+        "35562d4e8a3362d0",
+    ]
+    assert (read.num_points, read.normalisation) == (128, "subsample")
+
+
 def test_clouds_stand_upright_with_parts(folder: Path, tmp_path: Path) -> None:
     clouds = made(folder, tmp_path / "kicad.h5")
     row = clouds.ids.index("Resistor_THT/R_Axial_L4.0mm")
-    assert clouds.part_labels is not None
-    metal, ceramic = (clouds.part_labels[row] == kicad.PARTS.index(p) for p in ("metal", "ceramic"))
+    metal, ceramic = (clouds.parts(row) == kicad.PARTS.index(p) for p in ("metal", "ceramic"))
     assert (metal | ceramic).all()
-    assert clouds.points[row][metal][:, 1].mean() < clouds.points[row][ceramic][:, 1].mean()
+    assert clouds.cloud(row)[metal][:, 1].mean() < clouds.cloud(row)[ceramic][:, 1].mean()
     # area of the pin's sides and ends over all
     pin = 4 * 0.2 * 4 + 2 * 0.04
     expected = pin / (pin + 4 * 4 + 2)
     assert metal.mean() == pytest.approx(expected, abs=0.12)
-    np.testing.assert_allclose(np.linalg.norm(clouds.points, axis=2).max(axis=1), 1.0, atol=1e-5)
+    for number in range(len(clouds)):
+        radii = np.linalg.norm(clouds.cloud(number), axis=1)
+        assert radii.max() == pytest.approx(1.0, abs=1e-5)
     assert set(clouds.class_parts[2]) == {0, 2}
 
 
@@ -197,7 +214,7 @@ def test_seed_changes_clouds_and_more_points_change_the_hash(folder: Path, tmp_p
     assert first.source_hash == again.source_hash
     other = made(folder, tmp_path / "2.h5", seed=1)
     assert other.source_hash != first.source_hash
-    assert (other.points != first.points).any()
+    assert (other.flat_points != first.flat_points).any()
 
 
 # --- bad input ---------------------------------------------------------------------------
@@ -529,7 +546,7 @@ def test_check_tells_what_is_missing_and_what_is_there(folder: Path, tmp_path: P
     assert "39 models" in str(after)
     assert clouds.digest[:16] in str(after)
     with h5py.File(out, "r+") as file:
-        file["points"][3, 2, 1] += 0.5
+        file["points"][3, 1] += 0.5
     spoilt = check("kicad", source(folder), out)
     assert not spoilt.processed
     assert "has changed" in str(spoilt)

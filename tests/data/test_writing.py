@@ -94,6 +94,10 @@ def test_clouds_must_match_ids(tmp_path: Path, count: int) -> None:
         ({"labels": np.zeros(5, int)}, "labels has shape"),
         ({"split": np.full(6, 3, np.uint8)}, "split"),
         ({"family": np.zeros(7, int)}, "family has shape"),
+        (
+            {"family": np.array([9, 0, 1, 2, 3, 9])},
+            "family 9 has clouds of class 'one' and of 'two'",
+        ),
         ({"normalisation": "sphere"}, "'sphere' is none of subsample, cloud, none"),
         ({"class_parts": ()}, "given together"),
         ({"part_names": ()}, "given together"),

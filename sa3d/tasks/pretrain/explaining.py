@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sa3d.data.loader import Batches
 from sa3d.data.store import TEST, CloudSet
 from sa3d.engine.types import Progress
 from sa3d.masking.base import largest
 from sa3d.methods.base import Method
 from sa3d.methods.explain import explain
 from sa3d.runs.config import RunConfig
-from sa3d.tasks.evaluation import fixed_batches
 from sa3d.viz.explain import Explained, save_explain
 
 CLOUDS = 6
@@ -32,8 +32,19 @@ def save_explanation(
     autoencoder has no scores: its ``gc`` is zero everywhere and nothing is ``hard``.
     """
     rows = example_rows(clouds)
-    has_parts = bool(clouds.part_names)
-    batch = next(fixed_batches(clouds, rows, config, len(rows), parts=has_parts).epoch(0))
+    batch = next(
+        Batches(
+            clouds,
+            rows,
+            batch_size=len(rows),
+            points=config.data.points,
+            seed=config.spec.seed,
+            shuffle=False,
+            drop_last=False,
+            sampling="fps",
+            parts=bool(clouds.part_names),
+        ).epoch(0)
+    )
     points = batch.points.to(device)
     generator = torch.Generator(device).manual_seed(config.spec.seed)
     epochs = config.method.epochs
