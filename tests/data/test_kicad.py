@@ -395,7 +395,7 @@ def test_copies_in_a_class_are_merged(tmp_path: Path, copy: Callable[[str], str]
     assert summary["ambiguous"] == 0
     assert summary["families_joined"] == 1
     wound, axial = (clouds.ids.index(name) for name in ("Resistor_THT/R_Wound_L5.0mm", AXIAL))
-    assert clouds.group[wound] == clouds.group[axial]
+    assert clouds.family[wound] == clouds.family[axial]
     assert summary["families"] == 10
 
 
@@ -458,7 +458,7 @@ def test_parts_that_differ_are_kept(tmp_path: Path) -> None:
     assert len(clouds) == 37
     assert (summary["merged"], summary["ambiguous"], summary["families_joined"]) == (0, 0, 1)
     kinds = [
-        clouds.group[clouds.ids.index(f"Package_SO/Comb{k}-20")] for k in ("", "Mirrored", "Other")
+        clouds.family[clouds.ids.index(f"Package_SO/Comb{k}-20")] for k in ("", "Mirrored", "Other")
     ]
     assert kinds[0] == kinds[1] != kinds[2]
 

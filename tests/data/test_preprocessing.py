@@ -24,7 +24,7 @@ from sa3d.data.preprocessing import Preprocessing, farthest, unit_sphere, unit_s
 from sa3d.data.store import NORMALISATIONS, CloudSet
 from sa3d.errors import CheckpointError, DataError
 from sa3d.inference.serving import DENSITY, FeatureModel
-from sa3d.models import build_method
+from sa3d.methods.build import build_method
 
 POINTS = 64
 SIZES = (300, 64, 65, 128, 90, 300, 64, 257)
@@ -154,9 +154,10 @@ def test_cards_that_say_nothing_of_use(tree: Any) -> None:
 def exported(folder: Path, way: Preprocessing | None) -> FeatureModel:
     """A small model whose card says that its clouds are prepared by ``way``."""
     small = ["model.groups=8", "model.group_size=8", "model.dim=24", "model.depth=1"]
-    config = load_experiment("demo", overrides=[*small, "model.heads=2", f"data.points={POINTS}"])
+    overrides = [*small, "model.heads=2", f"pretrain.data.points={POINTS}"]
+    config = load_experiment("demo", overrides=overrides)
     torch.manual_seed(0)
-    method = build_method(config, "baseline")
+    method = build_method(config.methods["random-masks"], config.model)
     card: dict[str, Any] = {"kind": "pretrain", "model": config.model_dump(mode="json")["model"]}
     if way is not None:
         card["preprocessing"] = way.to_json()
