@@ -32,6 +32,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 
 def _downstream(name: str) -> str:
+    # asked at every call, since tests register tasks of their own
     return registry.known(dict.fromkeys(registry.downstream()), "task")(name)
 
 
