@@ -61,7 +61,8 @@ class LocalExecutor(Executor):
         """See :class:`Executor`."""
         end = time.monotonic() + seconds
         while True:
-            found = [*self._ended(), *self._started()]
+            # what ended is told before more is started: it may set free what is more important
+            found = list(self._ended()) or list(self._started())
             left = end - time.monotonic()
             if found or left <= 0:
                 return found

@@ -159,6 +159,18 @@ def test_priority_not_the_order_of_submission_decides_what_starts(
     assert found.index(("first", "finished")) < found.index(("later", "started"))
 
 
+def test_what_ended_is_told_before_more_is_started(tmp_path: Path, executor: LocalExecutor) -> None:
+    """Its end may make something of more importance possible."""
+    executor.submit(job(tmp_path / "teacher", MAKES, whole=True))
+    executor.submit(job(tmp_path / "small", MAKES, priority=2))
+    assert pairs(events_until(executor, over(1))) == [
+        ("teacher", "started"),
+        ("teacher", "finished"),
+    ]
+    executor.submit(job(tmp_path / "student", MAKES, priority=1, whole=True))
+    assert pairs(events_until(executor, over(2)))[0] == ("student", "started")
+
+
 def test_a_stop_lets_children_save_and_starts_no_more(
     tmp_path: Path, executor: LocalExecutor
 ) -> None:
