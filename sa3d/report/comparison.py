@@ -38,7 +38,8 @@ class _Evidence(NamedTuple):
 
     rows: list[Numbers]
     family: NDArray[np.int64] | None
-    unit: str  # what a column is
+    row: str  # what a row is, in the plural
+    unit: str  # what a column is; "": each row is a single value
 
 
 def spec_of(run: RunRecord) -> RunSpec:
@@ -73,7 +74,7 @@ def estimate(runs: Side, metric: Metric) -> Estimate:
         return _from_share(runs[0], metric, plain) if len(runs) == 1 else replace(plain, how=found)
     scale = _Scale.of(found.rows, metric)
     (rows,) = (scale.inside(rows) for rows in found.rows)
-    if found.unit == "runs":
+    if not found.unit:
         made = intervals.estimate_values(list(rows[:, 0]))
     else:
         made = intervals.estimate(rows, found.family)
@@ -81,7 +82,7 @@ def estimate(runs: Side, metric: Metric) -> Estimate:
         plain,
         mean=float(np.mean(found.rows[0])),
         interval=scale.outside(made.interval),
-        how=_named(made.how, found.unit),
+        how=_named(made.how, found),
     )
 
 
@@ -99,14 +100,14 @@ def difference(first: Side, second: Side, metric: Metric) -> Difference:
         return _unpaired(a, b, metric, Difference(value, None, found))
     scale = _Scale.of(found.rows, metric)
     one, two = (scale.inside(rows) for rows in found.rows)
-    if found.unit == "runs":
+    if not found.unit:
         made = intervals.difference_values(list(one[:, 0]), list(two[:, 0]))
     else:
         made = intervals.difference(one, two, found.family)
     return Difference(
         float(np.mean(found.rows[0] - found.rows[1])),
         scale.stretched(made.interval),
-        _named(made.how, found.unit),
+        _named(made.how, found),
     )
 
 
@@ -121,10 +122,9 @@ def _evidence(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
             f"no interval: the results of single test clouds are missing for {without} of "
             f"{len(runs)} runs"
         )
+    groups, row = _repetitions(sides, "runs")
     return _same_units(sides) or _Evidence(
-        [_averaged(_values(side, metric)[:, None], _repetitions(sides)) for side in sides],
-        None,
-        "runs",
+        [_averaged(_values(side, metric)[:, None], groups) for side in sides], None, row, ""
     )
 
 
@@ -145,8 +145,8 @@ def _same_units(sides: Sequence[Side]) -> _Evidence | None:
             rows.append(kept.score[order])
         tables.append(np.stack(rows))
     assert units is not None, "a side has at least one run"
-    groups = _repetitions(sides)
-    return _Evidence([_averaged(table, groups) for table in tables], units[1], "clouds")
+    groups, row = _repetitions(sides, "runs")
+    return _Evidence([_averaged(table, groups) for table in tables], units[1], row, "clouds")
 
 
 def _fold_values(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
@@ -154,7 +154,7 @@ def _fold_values(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
     places = [place(run) for run in sides[0]]
     seeds, folds = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
     if len(seeds) == 1:
-        return _Evidence([_values(side, metric)[:, None] for side in sides], None, "runs")
+        return _Evidence([_values(side, metric)[:, None] for side in sides], None, "folds", "")
     if len(places) != len(seeds) * len(folds):
         return "no interval: not every seed has every fold"
     tables, first_of_seed = [], []
@@ -163,12 +163,12 @@ def _fold_values(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
         rows = [[at[seed, fold] for fold in folds] for seed in seeds]
         tables.append(np.stack([_values(row, metric) for row in rows]))
         first_of_seed.append([row[0] for row in rows])
-    groups = _repetitions(first_of_seed)
-    return _Evidence([_averaged(table, groups) for table in tables], None, "folds")
+    groups, row = _repetitions(first_of_seed, "seeds")
+    return _Evidence([_averaged(table, groups) for table in tables], None, row, "folds")
 
 
-def _repetitions(sides: Sequence[Side]) -> list[list[int]]:
-    """Rows that are averaged, because they start from the same pre-training.
+def _repetitions(sides: Sequence[Side], row: str) -> tuple[list[list[int]], str]:
+    """Rows that are averaged, because they start from the same pre-training; what rows then are.
 
     With a single pre-training on every side the rows stay as they are: they then tell what the
     seed of the evaluation changes, which :func:`repetition` says in words.
@@ -176,11 +176,11 @@ def _repetitions(sides: Sequence[Side]) -> list[list[int]]:
     columns = [[start_of(run) for run in side] for side in sides]
     several = [column for column in columns if len(set(column)) > 1]
     if not several:
-        return [[row] for row in range(len(columns[0]))]
+        return [[place] for place in range(len(columns[0]))], row
     groups: dict[str, list[int]] = {}
-    for row, start in enumerate(min(several, key=lambda column: len(set(column)))):
-        groups.setdefault(start, []).append(row)
-    return list(groups.values())
+    for place, start in enumerate(min(several, key=lambda column: len(set(column)))):
+        groups.setdefault(start, []).append(place)
+    return list(groups.values()), row if len(groups) == len(columns[0]) else "pre-trainings"
 
 
 def _averaged(table: Numbers, groups: Sequence[Sequence[int]]) -> Numbers:
@@ -215,9 +215,9 @@ def _total(run: RunRecord, metric: Metric) -> int | None:
     return found if metric.accuracy and isinstance(found, int) and found > 0 else None
 
 
-def _named(how: str, unit: str) -> str:
-    """The same words for what the columns really are."""
-    return how.replace("clouds", "folds").replace(" runs", " seeds") if unit == "folds" else how
+def _named(how: str, found: _Evidence) -> str:
+    """The same words, with what the rows and columns really are."""
+    return how.replace("runs", found.row).replace("clouds", found.unit or "clouds")
 
 
 @dataclass(frozen=True)

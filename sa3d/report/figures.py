@@ -65,23 +65,37 @@ def results_chart(section: Section) -> Chart | None:
         mean = None if found is None else found.mean
         items.append(charts.Dot(each.variant.label, each.variant.role, mean, low, high, each.state))
     limits = (0.0, 1.0) if metric.share else (-math.inf, math.inf)
+    marks = _near(section.floors, items)
 
     def make(palette: Palette, width: float = 7.2) -> Figure:
         return charts.dots(
-            items, section.floors, palette, show=lambda value: number(value, metric),
+            items, marks, palette, show=lambda value: number(value, metric),
             tick=_percent_tick if metric.share else "{:.4g}".format, limits=limits, width=width,
         )  # fmt: skip
 
     title = metric_label(metric)
     title = f"{title[:1].upper()}{title[1:]}"
-    key, caption = (
-        f"{section.key}-results",
-        "Means; bars are 95 % intervals, where one can be given.",
-    )
+    caption = "Means; bars are 95 % intervals, where one can be given."
+    if section.floors:
+        named = "; ".join(f"{name}: {percent(value)}" for name, value in section.floors)
+        caption += f" For scale: {named}."
+    key = f"{section.key}-results"
     drawn = chart(key, title, caption, make, wide=True)
     return replace(
         drawn, phone=style.svg(make(style.THEMED, 4.3), f"{title}. {caption}", f"{key}-phone")
     )
+
+
+def _near(
+    marks: Sequence[tuple[str, float]], items: Sequence[charts.Dot]
+) -> list[tuple[str, float]]:
+    """The marks that are no farther from the dots than these are from each other.
+
+    A far one would press all dots together; the caption tells it all the same.
+    """
+    ends = [end for item in items for end in (item.value, item.low, item.high) if end is not None]
+    reach = max(ends) - min(ends)
+    return [mark for mark in marks if min(ends) - reach <= mark[1] <= max(ends) + reach]
 
 
 def _percent_tick(value: float) -> str:

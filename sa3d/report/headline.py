@@ -28,7 +28,7 @@ def headline(experiment: Experiment, sections: Sequence[Section]) -> Headline:
     labels = [variant.label for variant in variants_of(config).values()]
     title = f"{config.name}: {labels[0]}"
     if len(labels) > 1:
-        title += f" against {listed(labels[1:], 'and')}"
+        title += f" against {listed(labels[1:])}"
     title += f", {config.model.backbone}"
     return Headline(title, _verdict(experiment, sections), _detail(experiment, sections))
 
@@ -51,62 +51,71 @@ def _verdict(experiment: Experiment, sections: Sequence[Section]) -> str:
 
 
 def _by_variant(sections: Sequence[Section]) -> str:
-    """Every other variant with the evaluations on which the reference is ahead or behind."""
+    """The variants that the reference is clearly ahead of or behind, and on what."""
     found: dict[str, dict[str, list[str]]] = {}
     for section in sections:
         for each in section.comparisons:
-            of_variant = found.setdefault(each.second.label, {})
+            of_variant = found.setdefault(each.second.name, {})
             of_variant.setdefault(each.verdict, []).append(section.name)
-    first = next(s.comparisons[0].first.label for s in sections if s.comparisons)
-    parts = []
-    for verdict, begin, link in (
-        ("better", "clearly better", "than"),
-        ("worse", "clearly worse", "than"),
-        ("unclear", "not clearly different", "from"),
-    ):
-        clauses = _clauses(found, verdict, link)
-        if clauses:
-            parts.append(f"{begin} {listed(clauses)}")
-    return f"{first} is {'; '.join(parts)}."
+    first = _reference(sections)
+    unclear = sum(len(verdicts.get("unclear", ())) for verdicts in found.values())
+    ahead, behind = (_clauses(found, verdict) for verdict in ("better", "worse"))
+    if not ahead and not behind:
+        others = listed(list(found), "or")
+        where = _where([s.name for s in sections if s.comparisons], 0)
+        return f"No difference beyond noise between {first} and {others} {where}."
+    parts = [f"clearly better {listed(ahead)}"] if ahead else []
+    parts += [f"clearly worse {listed(behind)}"] if behind else []
+    text = f"{first} is {' and '.join(parts)}"
+    if unclear == 1:
+        (name,) = [name for name, verdicts in found.items() if "unclear" in verdicts]
+        text += f"; against {name} {_where(found[name]['unclear'], 0)} nothing is beyond noise"
+    elif unclear:
+        text += f"; in {unclear} other comparisons nothing is beyond noise"
+    return f"{text}."
 
 
-def _clauses(
-    found: Mapping[str, Mapping[str, Sequence[str]]], verdict: str, link: str
-) -> list[str]:
+def _reference(sections: Sequence[Section]) -> str:
+    return next(each.first.label for section in sections for each in section.comparisons)
+
+
+def _clauses(found: Mapping[str, Mapping[str, Sequence[str]]], verdict: str) -> list[str]:
     """`than A and B on all 3 evaluations`, variants with the same evaluations together."""
     together: dict[tuple[tuple[str, ...], int], list[str]] = {}
-    for label, verdicts in found.items():
-        names = tuple(verdicts.get(verdict, ()))
-        total = sum(map(len, verdicts.values()))
-        if names:
-            together.setdefault((names, total), []).append(label)
+    for name, verdicts in found.items():
+        where = tuple(verdicts.get(verdict, ()))
+        if where:
+            together.setdefault((where, sum(map(len, verdicts.values()))), []).append(name)
     return [
-        f"{link} {listed(labels, 'and')} {_where(names, total)}"
-        for (names, total), labels in together.items()
+        f"than {listed(names)} {_where(where, total)}" for (where, total), names in together.items()
     ]
 
 
 def _where(names: Sequence[str], total: int) -> str:
-    if len(names) == total:
-        return f"on {names[0]}" if total == 1 else f"on all {total} evaluations"
     if len(names) <= NAMED:
         return f"on {listed(names)}"
-    return f"on {len(names)} of {total} evaluations"
+    if len(names) == total:
+        return f"on all {total} evaluations"
+    return (
+        f"on {len(names)} of {total} evaluations"
+        if total
+        else f"on any of {len(names)} evaluations"
+    )
 
 
 def _in_numbers(sections: Sequence[Section]) -> str:
     verdicts = [each.verdict for section in sections for each in section.comparisons]
-    first = next(s.comparisons[0].first.label for s in sections if s.comparisons)
     better, worse = verdicts.count("better"), verdicts.count("worse")
     return (
-        f"{first} is clearly better in {better} and clearly worse in {worse} of "
+        f"{_reference(sections)} is clearly better in {better} and clearly worse in {worse} of "
         f"{plural(len(verdicts), 'comparison')} on {plural(len(sections), 'evaluation')}."
     )
 
 
 def _detail(experiment: Experiment, sections: Sequence[Section]) -> str:
     config = experiment.config
-    said = [f"{config.description.rstrip('.')}."] if config.description else []
+    text = config.description.rstrip(".")
+    said = [f"{text[:1].upper()}{text[1:]}."] if text else []
     if len(sections) == 1 and sections[0].with_numbers:
         said.append(sections[0].sentence)
     runs = [run for run in experiment.runs.values() if run.kind != "register"]

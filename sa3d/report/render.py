@@ -148,9 +148,10 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
 
 
 def _unbroken(value: Any) -> Any:
-    """Keep a number and its unit on one line; markup passes as it is."""
+    """Keep a number and its unit on one line, and 5-NN too; markup passes as it is."""
     if type(value) is not str:
         return value
+    value = re.sub(r"(?<=\d)-(?=NN\b|fold\b)", "\u2011", value)
     return re.sub(r"(?<=\d) (?=(%|s|min|h|points|\d{3})(?!\w))", "\u00a0", value)
 
 

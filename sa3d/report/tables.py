@@ -26,7 +26,7 @@ class Row:
         repeated: how many runs that are, and from how many pre-trainings.
         interval: at 95 %.
         how: the interval was made, or why there is none.
-        compared: what the reference is, compared with it.
+        compared, compared_how: what the reference is, compared with it; how that was found.
         choice: what selection arrived at.
         extras: further metrics.
         missing: runs without a number, and why.
@@ -38,6 +38,7 @@ class Row:
     interval: str
     how: str
     compared: str
+    compared_how: str
     choice: str
     extras: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
@@ -59,6 +60,9 @@ def _row(section: Section, each: VariantRuns) -> Row:
         interval="" if found is None or found.interval is None else span(found.interval, metric),
         how="" if found is None else found.how,
         compared="" if compared is None else compared.words,
+        compared_how=""
+        if compared is None or compared.difference.interval is None
+        else compared.difference.how,
         choice=_choice(section.task, numbered),
         extras=tuple(_extras(section.task.extras, numbered)),
         missing=_missing(each, metric),

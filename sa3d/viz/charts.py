@@ -56,7 +56,8 @@ def dots(
     limits: tuple[float, float],
     width: float = 7.2,
 ) -> Figure:
-    """Means as dots with intervals, one below the other; ``marks`` are lines to hold them against.
+    """Means as dots with intervals, one below the other; ``marks`` are lines to hold them
+    against, without their names on a narrow chart.
 
     Args:
         show, tick: a value and a mark of the axis as text.
@@ -77,8 +78,9 @@ def dots(
     for name, value in marks:
         axes.axvline(value, color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
         late = value > (left + right) / 2
+        text = f"{name}: {show(value)}" if width > NARROW else show(value)
         axes.annotate(
-            f"{name}: {show(value)}", (value, height), (-4 if late else 4, 0),
+            text, (value, height), (-4 if late else 4, 0),
             textcoords="offset points", color=palette.muted, fontsize=8,
             ha="right" if late else "left", va="center",
             bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 1.0},
