@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.checkpoints.card import find_model, model_card
+from sa3d.runs.spec import RunSpec
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ _FINGERPRINT = "fingerprint"
 _IMPORTED = ("torch", "timm", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
 
 
-def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
+def register(run_dir: Path, experiment: str, variant: str) -> dict[str, str]:
     """Register the model that a pre-training run exported; it becomes ``@candidate``.
 
     Args:
         run_dir: the run folder (with ``model/`` and, if it reached MLflow, its run).
         experiment: experiment of ``params.yaml``.
-        arm: ``method`` or ``baseline``.
+        variant: the way to the encoder.
 
     Returns:
         ``name``, ``version``, ``uri`` and ``model_id`` of the version.
@@ -50,7 +51,7 @@ def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
 
     # the registry resolves models:/ID by the process's URI, not by that of the client
     mlflow_tracking.set_tracking_uri(mlflow_store.tracking_uri())
-    name = f"sa3d-{experiment}-{arm}"
+    name = f"sa3d-{experiment}-{variant}"
     found = _existing(opened, name, card["sha256"])
     if found is None:
         found = _create(opened, name, folder, card, mlflow_sync.run_of(run_dir))
@@ -169,14 +170,10 @@ def example(points: int) -> NDArray[np.float32]:
 
 def _tags(card: dict[str, Any]) -> dict[str, str]:
     data = card.get("data", {})
-    own = {
-        "stage": "pretrain",
-        "arm": card.get("arm"),
-        "seed": card.get("seed"),
+    own = RunSpec.from_json(card["spec"]).tags() | {
         "experiment": card.get("experiment"),
         _FINGERPRINT: card.get(_FINGERPRINT),
         "sha256": card["sha256"],
-        "data": data.get("name"),
         "data.digest": data.get("digest"),
     }
     given = {key: str(value) for key, value in own.items() if value is not None}
