@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sa3d.layers.batch_norm import BatchNorm
 from sa3d.masking import take
 
 
@@ -64,10 +65,10 @@ class PatchEmbed(nn.Module):
         super().__init__()
         first, second = lift
         self.point1 = nn.Linear(inputs, first)
-        self.norm1 = nn.BatchNorm1d(first)
+        self.norm1 = BatchNorm(first)
         self.point2 = nn.Linear(first, second)
         self.patch1 = nn.Linear(2 * second, hidden)  # of [maximum over the patch, member]
-        self.norm2 = nn.BatchNorm1d(hidden)
+        self.norm2 = BatchNorm(hidden)
         self.patch2 = nn.Linear(hidden, dim)
 
     @classmethod
