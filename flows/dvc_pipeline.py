@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from sa3d.config.experiment import CheckpointVariant
+from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, load_source, source_names
 from sa3d.config.resolve import used_recipes
 from sa3d.config.yaml_file import read_yaml
@@ -75,7 +75,12 @@ def dvc_yaml(params: Path) -> str:
                 raise ConfigError(
                     f"{params}: {section}.{name}: DVC takes only letters, digits, - and _ in a name"
                 )
-    stages = {"prepare": _prepare(params, tree), "experiment": _experiment(params, tree)}
+    configs = {name: load_experiment(name, params) for name in experiment_names(params)}
+    stages = {"prepare": _prepare(params, tree)}
+    provided = {d for c in configs.values() for d in c.datasets} - set(source_names(params))
+    if provided:
+        stages["provided"] = _provided(sorted(provided))
+    stages["experiment"] = _experiment(configs, params, tree)
     # a folder, whose files are looked up when asked for: none is missed that was never made
     pipeline = {"metrics": ["metrics"], "stages": stages}
     return HEADER + yaml.safe_dump(pipeline, sort_keys=False, width=200)
@@ -103,15 +108,30 @@ def _raw(name: str, params: Path, tree: Mapping[str, Any]) -> str:
     return str(getattr(source, "root", f"sa3d/data/sources/{kind}"))
 
 
-def _experiment(params: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
-    names = experiment_names(params)
-    inputs = {name: _inputs(name, params) for name in names}
-    read = {name: _parameters(name, tree) for name in names}
+def _provided(names: list[str]) -> dict[str, Any]:
+    """A check of each data set that nothing here makes: if it is missing, DVC says so once and
+    which experiments wait for it."""
+    file = "data/processed/${item}.h5"
+    return {
+        "foreach": names,
+        "do": {
+            "desc": "a data set that nothing here makes",
+            "cmd": f"test -f {file}",
+            "outs": [{file: {"cache": False, "persist": True}}],  # persist: DVC never deletes it
+        },
+    }
+
+
+def _experiment(
+    configs: Mapping[str, ExperimentConfig], params: Path, tree: Mapping[str, Any]
+) -> dict[str, Any]:
+    inputs = {name: _inputs(config, params) for name, config in configs.items()}
+    read = {name: _parameters(name, tree) for name in configs}
     files, keys = _longest(inputs.values()), _longest(read.values())
     return {
         "foreach": {
             name: {"inputs": _filled(inputs[name], files), "params": _filled(read[name], keys)}
-            for name in names
+            for name in configs
         },
         "do": {
             "desc": "pre-train, register, compare on every task, report",
@@ -130,14 +150,15 @@ def _experiment(params: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inputs(name: str, params: Path) -> list[str]:
+def _inputs(config: ExperimentConfig, params: Path) -> list[str]:
     """The files and folders that an experiment reads: data sets, and encoders from elsewhere."""
-    config = load_experiment(name, params)
     variants = config.variants.values()
     found = [f"data/processed/{each}.h5" for each in config.datasets]
     found += [v.checkpoint for v in variants if isinstance(v, CheckpointVariant)]
     if not found:
-        raise ConfigError(f"{params}: experiments.{name} neither pre-trains nor evaluates anything")
+        raise ConfigError(
+            f"{params}: experiments.{config.name} neither pre-trains nor evaluates anything"
+        )
     return list(dict.fromkeys(found))
 
 
