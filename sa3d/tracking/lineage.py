@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -25,7 +26,8 @@ PARENT_TAGS = "SA3D_TAGS"  # JSON: tags a flow hands down to the runs it starts
 def git(folder: Path | None = None) -> dict[str, str]:
     """``git.commit`` and ``git.dirty`` of the checkout; empty outside one.
 
-    ``dvc.lock`` does not count as dirt: the very run that is being described rewrites it.
+    ``dvc.lock`` and ``metrics/`` do not count as dirt: the very run that is being described
+    rewrites them.
     """
     where = str(folder or root())
     try:
@@ -33,7 +35,8 @@ def git(folder: Path | None = None) -> dict[str, str]:
         changed = _git(where, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {}  # an unpacked archive, or no git on this machine
-    dirty = any(line[3:] != "dvc.lock" for line in changed.splitlines())
+    ours = re.compile(r"dvc\.lock|metrics/[^/]+\.json")
+    dirty = any(not ours.fullmatch(line[3:]) for line in changed.splitlines())
     return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}
 
 
