@@ -44,10 +44,10 @@ def embed(layers: Any, patches: Tensor) -> Tensor:
     """(B, G, K, I) -> (B, G, C)."""
     batch, groups, size, inputs = patches.shape
     x = patches.reshape(batch * groups, size, inputs).transpose(1, 2)
-    x = conv(layers.point2, functional.relu(layers.norm1(conv(layers.point1, x))))
+    x = conv(layers.point2, functional.relu(batch_norm(layers.norm1, conv(layers.point1, x))))
     whole = x.max(2, keepdim=True).values.expand(-1, -1, size)
     x = torch.cat([whole, x], dim=1)
-    x = conv(layers.patch2, functional.relu(layers.norm2(conv(layers.patch1, x))))
+    x = conv(layers.patch2, functional.relu(batch_norm(layers.norm2, conv(layers.patch1, x))))
     return x.max(2).values.view(batch, groups, -1)
 
 

@@ -15,6 +15,7 @@
 #include <optional>
 #include <tuple>
 #include <type_traits>
+#include <vector>
 
 #include "kernels.h"
 
@@ -22,6 +23,7 @@ namespace {
 #include "bindings_common.h"
 #include "bindings_points.h"
 #include "bindings_rows.h"
+#include "bindings_norm.h"
 }  // namespace
 
 TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
@@ -35,4 +37,6 @@ TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
   m.impl("gather_backward", &gather_backward);
   m.impl("interpolate", &interpolate);
   m.impl("interpolate_backward", &interpolate_backward);
+  m.impl("batch_norm", &batch_norm);
+  m.impl("batch_norm_backward", &batch_norm_backward);
 }

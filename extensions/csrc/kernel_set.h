@@ -31,16 +31,28 @@ namespace {
 #include "chamfer.h"
 #include "rows.h"
 #include "auction.h"
+#include "norm.h"
 
 template <class T>
 constexpr Kernels<T> table() {
   return {fps<T>,          planes<T>,           knn<T>,         ball<T>,    nearest<T>,
           nearest_both<T>, nearest_backward<T>, interpolate<T>, scatter<T>, dots<T>};
 }
+template <class S, class T>
+constexpr NormKernels<S, T> norm_table() {
+  return {moments<S, T>, normalise<S, T>, products<S, T>, normalise_backward<S, T>};
+}
 }  // namespace
 
 const KernelSet& KERNEL_SET() {
-  static const KernelSet set{KERNEL_NAME, table<float>(), table<double>(), auction};
+  static const KernelSet set{KERNEL_NAME,
+                             table<float>(),
+                             table<double>(),
+                             auction,
+                             norm_table<float, float>(),
+                             norm_table<double, double>(),
+                             norm_table<Bfloat16, float>(),
+                             merge_moments};
   return set;
 }
 

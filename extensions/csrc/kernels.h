@@ -38,6 +38,31 @@ struct Kernels {
                int64_t n, int64_t c, T* to_weight);
 };
 
+// Storage of a bfloat16: the upper half of a float32.
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+// Batch normalisation of rows (n, c) stored as S and computed in T; see norm.h.
+template <class S, class T>
+struct NormKernels {
+  // Mean (c) and sum of squared deviations from it (c).
+  void (*moments)(const S* rows, int64_t n, int64_t c, double* mean, double* square);
+  // out (n, c) = (x - mean) * scale + offset. `large`: the output will not stay in the cache.
+  void (*normalise)(const S* rows, int64_t n, int64_t c, const T* mean, const T* scale,
+                    const T* offset, bool large, S* out);
+  // Sums over the rows of grad (n, c) and of grad * (x - mean).
+  void (*products)(const S* grad, const S* rows, int64_t n, int64_t c, const T* mean, double* sum,
+                   double* product);
+  // out (n, c) = (grad - offset - (x - mean) * slope) * scale.
+  void (*backward)(const S* grad, const S* rows, int64_t n, int64_t c, const T* mean,
+                   const T* scale, const T* offset, const T* slope, bool large, S* out);
+};
+
+// Moments of `count` more rows merged into those of `before` rows.
+using MergeMoments = void (*)(int64_t before, double* mean, double* square, int64_t count,
+                              const double* other_mean, const double* other_square, int64_t c);
+
 // Matching of two clouds (n, 3) within eps of the cheapest mean distance; finite coordinates.
 using Auction = void (*)(const float* a, const float* b, int64_t n, float eps, int64_t* out);
 
@@ -46,6 +71,10 @@ struct KernelSet {
   Kernels<float> f32;
   Kernels<double> f64;
   Auction auction;
+  NormKernels<float, float> norm_f32;
+  NormKernels<double, double> norm_f64;
+  NormKernels<Bfloat16, float> norm_bf16;
+  MergeMoments merge_moments;
 };
 
 const KernelSet& kernels_base();

@@ -12,6 +12,7 @@ from .fps import farthest_point_sample
 from .gather import gather, group
 from .interpolate import interpolate, three_interpolate, three_nn
 from .knn import knn
+from .norm import BatchNorm, batch_norm
 
 __version__ = "0.1.0"
 
@@ -19,10 +20,12 @@ announce()
 del announce
 
 __all__ = [
+    "BatchNorm",
     "Chamfer",
     "assignment",
     "backends",
     "ball_query",
+    "batch_norm",
     "chamfer",
     "chamfer_l1",
     "chamfer_l2",

@@ -31,11 +31,11 @@ NAME = r"^[a-z0-9][a-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
 
-def _task(name: str) -> str:
+def _downstream(name: str) -> str:
     return registry.known(dict.fromkeys(registry.downstream()), "task")(name)
 
 
-TaskName = Annotated[str, AfterValidator(_task)]
+TaskName = Annotated[str, AfterValidator(_downstream)]
 
 
 def _backbone(value: object) -> object:

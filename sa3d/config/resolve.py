@@ -48,6 +48,26 @@ def with_recipes(values: Any, recipes: Mapping[str, Any], within: tuple[str, ...
     return merge(with_recipes(recipes[name], recipes, (*within, name)), own)
 
 
+def used_recipes(values: Any, recipes: Mapping[str, Any]) -> list[str]:
+    """Names of the recipes in ``values``, and of those that these use, in the order met.
+
+    Each must be in ``recipes``; :func:`with_recipes` says so to users.
+    """
+    found: list[str] = []
+    waiting = [values]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += reversed(item)
+        elif isinstance(item, Mapping):
+            waiting += reversed([value for key, value in item.items() if key != RECIPE])
+            name = item.get(RECIPE)
+            if name is not None and name not in found:
+                found.append(name)
+                waiting.append(recipes[name])
+    return found
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """``base`` with the values of ``over``, mappings merged key by key."""
     merged = dict(base)

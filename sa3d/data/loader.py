@@ -6,7 +6,7 @@ a pipe (measured 14 000 clouds/s in the main process, the training step is far b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -14,23 +14,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sa3d.data.store import CloudSet
-from sa3d.data.transforms import unit_sphere
+from sa3d.data.preprocessing import Preprocessing, farthest
+from sa3d.data.store import CloudSet, Ints, Points
 from sa3d.errors import DataError
 
 Sampling = Literal["random", "fps", "fps_subset"]
 
-# Stream numbers keep the draws of the order and of the points apart.
-_ORDER, _POINTS = 1, 2
+# Stream numbers keep the draws of the order, of the points and of the first point apart.
+_ORDER, _POINTS, _START = 1, 2, 3
 
 
 class Batch(NamedTuple):
-    """``points`` (B, N, 3) float32 in the unit sphere, ``labels`` (B,) int64, ``index`` (B,)
-    int64 rows of the :class:`~sa3d.data.store.CloudSet`."""
+    """Some clouds as a model sees them.
+
+    Attributes:
+        points: (B, N, 3) float32.
+        labels: (B,) int64.
+        index: (B,) int64 rows of the :class:`~sa3d.data.store.CloudSet`.
+        parts: (B, N) int64 part of each point, where they were asked for.
+    """
 
     points: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
+    parts: Tensor | None = None
+
+    @property
+    def category(self) -> Tensor:
+        """(B,) category of each cloud: another name of ``labels``, for part segmentation."""
+        return self.labels
 
 
 class Batches:
@@ -44,20 +56,23 @@ class Batches:
         clouds: the opened data set.
         indices: rows to draw from.
         batch_size: clouds a batch, in this process.
-        points: points N taken of each stored cloud, before it is scaled to the unit sphere.
+        points: points N taken of each stored cloud.
         seed: seed of order and subsets.
         shuffle: a new order every epoch; else the order of ``indices``.
         drop_last: leave out the last, smaller batch.
         sampling: ``random`` subset without replacement, farthest-point sampling (``fps``, from
             the first point), or ``fps_subset``: a random subset of somewhat more farthest points
-            (1200 for 1024), which is what trains a model that is tested on ``fps`` (Point-MAE
-            code, its fine-tuning runner).
+            (1200 for 1024), found from a new random point each epoch, which is what trains a
+            model that is tested on ``fps`` (Point-MAE code, its fine-tuning runner, which
+            shuffles a cloud's points before it samples).
+        parts: batches have part labels.
         rank, world: this process and their number. Ranks get disjoint rows and equally many
             batches; without ``drop_last`` the last ones may differ in size by one, and may be one
             larger than ``batch_size``.
 
     Raises:
-        DataError: more points asked than stored, or too few rows for one batch.
+        DataError: more points asked than a cloud has, part labels asked of a data set without,
+            or too few rows for one batch.
     """
 
     def __init__(
@@ -71,14 +86,10 @@ class Batches:
         shuffle: bool,
         drop_last: bool,
         sampling: Sampling = "random",
+        parts: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if points > clouds.num_points:
-            raise DataError(
-                f"{points} points asked but {clouds.path} stores {clouds.num_points} a cloud; "
-                f"set data.points to {clouds.num_points} or less"
-            )
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world} processes")
         if sampling not in get_args(Sampling):
@@ -86,16 +97,16 @@ class Batches:
         self.clouds = clouds
         self.indices = np.asarray(indices, dtype=np.int64)
         self.batch_size = batch_size
-        self.points = points
+        self.preprocessing = Preprocessing.of(clouds, points)
         self.seed = seed
         self.shuffle = shuffle
         self.sampling: Sampling = sampling
+        self.parts = parts
         self.rank, self.world = rank, world
         self._bounds = _bounds(len(self.indices), batch_size, world, drop_last)
-        # The farthest points of a cloud are the same in every epoch, so a subset of them finds
-        # them kept: 1200 x 4 bytes a row, 24 MB for 5000 clouds. Plain `fps` is for one pass over
-        # the data and keeps nothing.
-        self._farthest: dict[int, NDArray[np.int32]] = {}
+        self._check_sizes()
+        if parts:
+            clouds.parts(int(self.indices[0]))  # refuses here rather than in the first batch
 
     def __len__(self) -> int:
         """Batches an epoch; the same on every rank."""
@@ -109,55 +120,54 @@ class Batches:
         for low, high in zip(self._bounds[start:-1], self._bounds[start + 1 :], strict=True):
             yield self._batch(np.array_split(order[low:high], self.world)[self.rank], e)
 
-    def _batch(self, rows: NDArray[np.int64], e: int) -> Batch:
+    def _check_sizes(self) -> None:
+        sizes, points = self.clouds.sizes[self.indices], self.preprocessing.points
+        smallest = int(sizes.argmin())
+        if sizes[smallest] < points:
+            raise DataError(
+                f"{points} points asked but cloud '{self.clouds.ids[self.indices[smallest]]}' of "
+                f"{self.clouds.path} has {sizes[smallest]}; set data.points to "
+                f"{sizes[smallest]} or less"
+            )
+
+    def _batch(self, rows: Ints, e: int) -> Batch:
         names = rows.tolist()
-        points = torch.from_numpy(np.stack([self._cloud(row, e) for row in names]))
-        pool = self._pool()
-        if pool < points.shape[1]:
-            points = _take(points, self._spread(names, points, pool))
-        if pool > self.points:
-            chosen = [self._draw(pool, row, e) for row in names]
-            points = _take(points, torch.from_numpy(np.stack(chosen)))
+        whole = [self.preprocessing.before(self.clouds.cloud(row)) for row in names]
+        points, parts = [], []
+        for row, cloud, index in zip(names, whole, self._chosen(names, whole, e), strict=True):
+            points.append(cloud.take(index, axis=0))
+            if self.parts:
+                parts.append(self.clouds.parts(row).take(index))
         return Batch(
-            unit_sphere(points),
+            self.preprocessing.after(torch.from_numpy(np.stack(points))),
             torch.from_numpy(self.clouds.labels[rows]),
             torch.from_numpy(rows.copy()),
+            torch.from_numpy(np.stack(parts).astype(np.int64)) if self.parts else None,
         )
 
-    def _spread(self, rows: list[int], clouds: Tensor, count: int) -> Tensor:
-        """(B, count) farthest points of ``clouds``, which are the whole ones of ``rows``."""
-        from point_ops import farthest_point_sample
-
+    def _chosen(self, rows: list[int], whole: list[Points], e: int) -> Iterable[Ints]:
+        """The (N,) points of each cloud that its batch shows."""
+        points = self.preprocessing.points
         if self.sampling == "fps":
-            return farthest_point_sample(clouds, count)
-        new = [at for at, row in enumerate(rows) if row not in self._farthest]
-        if new:
-            found = farthest_point_sample(clouds[new], count).numpy().astype(np.int32)
-            self._farthest |= zip([rows[at] for at in new], found, strict=True)
-        return torch.from_numpy(np.stack([self._farthest[row] for row in rows]))
-
-    def _pool(self) -> int:
-        """Points of each cloud that farthest-point sampling leaves."""
-        if self.sampling != "fps_subset":
-            return self.points
-        return min(self.clouds.num_points, self.points * 75 // 64)  # 1024 -> 1200, 2048 -> 2400
-
-    def _cloud(self, row: int, e: int) -> NDArray[np.float32]:
-        cloud: NDArray[np.float32] = self.clouds.points[row]
+            return farthest(whole, points)
         if self.sampling == "random":
-            return cloud.take(self._draw(len(cloud), row, e), axis=0)
-        return cloud
+            # one after the other: indices still in the cache when they are used
+            return (self._draw(len(cloud), row, e) for row, cloud in zip(rows, whole, strict=True))
+        starts = [
+            int(self._stream(_START, row, e).integers(len(cloud)))
+            for row, cloud in zip(rows, whole, strict=True)
+        ]
+        pools = farthest(whole, points * 75 // 64, starts)  # 1024 -> 1200, 2048 -> 2400
+        return [pool[self._draw(len(pool), row, e)] for row, pool in zip(rows, pools, strict=True)]
 
-    def _draw(self, count: int, row: int, e: int) -> NDArray[np.int64]:
-        """``points`` of ``count`` indices, without replacement."""
+    def _draw(self, count: int, row: int, e: int) -> Ints:
+        """N of ``count`` indices, without replacement."""
+        return self._stream(_POINTS, row, e).choice(count, self.preprocessing.points, replace=False)
+
+    def _stream(self, kind: int, row: int, e: int) -> np.random.Generator:
         # a counter-based generator: seeding it by (epoch, row) costs nothing, so subsets do
         # not depend on batch size, position or number of processes
-        bits = np.random.Philox(key=self.seed, counter=[0, _POINTS, e, row])
-        return np.random.Generator(bits).choice(count, self.points, replace=False)
-
-
-def _take(points: Tensor, index: Tensor) -> Tensor:
-    return points.gather(1, index.long()[..., None].expand(-1, -1, 3))
+        return np.random.Generator(np.random.Philox(key=self.seed, counter=[0, kind, e, row]))
 
 
 def _bounds(count: int, batch_size: int, world: int, drop_last: bool) -> list[int]:

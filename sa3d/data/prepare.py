@@ -9,7 +9,7 @@ from typing import Any
 
 from sa3d import registry
 from sa3d.config.base import Frozen
-from sa3d.data.store import TEST, TRAIN, content_digest, open_clouds
+from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
 from sa3d.errors import DataError, remake
 
 
@@ -75,15 +75,25 @@ def _processed(name: str, out: Path, full: bool) -> list[str]:
             f"{out} has changed since it was written (its digest differs); delete it and make it "
             f"again with {remake(name)}"
         )
-    train, test = len(clouds.indices(TRAIN)), len(clouds.indices(TEST))
-    families = len(set(clouds.group.tolist()))
-    parts = f", {len(clouds.part_names)} parts" if clouds.part_names else ""
+    splits = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+    counts = {name: len(clouds.indices(split)) for name, split in splits.items()}
+    also = "".join(
+        f", {count} {what}"
+        for what, count in (("parts", len(clouds.part_names)), ("episodes", len(clouds.episodes)))
+        if count
+    )
     return [
         f"{out}, {out.stat().st_size / 1e6:.1f} MB, digest {clouds.digest[:16]}, "
         f"source {clouds.source_hash[:16]}",
-        f"{len(clouds)} clouds of {clouds.num_points} points: {train} train, {test} test, "
-        f"{clouds.num_classes} classes, {families} families{parts}",
+        f"{len(clouds)} clouds of {_sizes(clouds)} points: "
+        + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        + f", {clouds.num_classes} classes, {len(set(clouds.family.tolist()))} families{also}",
     ]
+
+
+def _sizes(clouds: CloudSet) -> str:
+    same = clouds.num_points
+    return str(same) if same is not None else f"{clouds.least_points} to {clouds.sizes.max()}"
 
 
 def _kind(source: Frozen) -> str:

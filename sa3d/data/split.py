@@ -2,61 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.data.store import TEST, TRAIN, CloudSet
+from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet
 from sa3d.errors import DataError
 
 _TRIALS = 8
 
 
-class Splits(NamedTuple):
-    """Ascending row indices into a :class:`~sa3d.data.store.CloudSet`."""
+@dataclass(frozen=True)
+class Splits:
+    """Ascending row indices into a :class:`~sa3d.data.store.CloudSet`.
+
+    ``val_source`` says how ``val`` came about: the data set's own validation split, or carved
+    out of its training split.
+    """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
+    val_source: Literal["official", "carved"]
+
+    @property
+    def val_share(self) -> float:
+        """Validation clouds over those of training and validation together. Whole families are
+        carved out, so this is not exactly the fraction asked for."""
+        return len(self.val) / (len(self.train) + len(self.val))
+
+    def describe(self) -> str:
+        """Where validation comes from, in words."""
+        if self.val_source == "official":
+            return f"the data set's own validation split, {len(self.val)} clouds"
+        return f"{self.val_share:.1%} of the training split, families kept whole"
 
 
 def train_val_test(clouds: CloudSet, val_fraction: float, seed: int) -> Splits:
-    """Carve validation out of the training split; the test split stays untouched.
+    """Training, validation and test rows; the test split stays untouched.
 
-    Stratified: about ``val_fraction`` of each class. Group-aware: a family goes to one side as
-    a whole; a class whose training part is a single family gives nothing to validation.
-    Deterministic in ``seed``.
+    Validation is the data set's own where it has one, and then all of its training split trains.
+    Else it is carved out of the training split. Stratified: about ``val_fraction`` of each class.
+    Family-aware: a family goes to one side as a whole; a class whose training part is a single
+    family gives nothing to validation. Deterministic in ``seed``.
 
     Raises:
         DataError: a fraction outside (0, 1), or no class with two families to divide.
     """
     if not 0.0 < val_fraction < 1.0:
         raise DataError(f"val_fraction={val_fraction} must lie between 0 and 1")
-    train = clouds.indices(TRAIN)
+    train, val, test = (clouds.indices(split) for split in (TRAIN, VALIDATION, TEST))
+    if len(val):
+        return Splits(train, val, test, "official")
     rng = np.random.default_rng(seed)
-    chosen = hold_out(clouds.labels[train], clouds.group[train], val_fraction, rng)
+    chosen = hold_out(clouds.labels[train], clouds.family[train], val_fraction, rng)
     if not chosen.any():
         raise DataError(
             f"{clouds.path}: no validation split possible, every class has a single family "
             "in its training part; prepare more shapes"
         )
-    return Splits(train[~chosen], train[chosen], clouds.indices(TEST))
+    return Splits(train[~chosen], train[chosen], test, "carved")
 
 
 def hold_out(
-    labels: NDArray[Any], group: NDArray[Any], fraction: float, rng: np.random.Generator
+    labels: NDArray[Any], family: NDArray[Any], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Mask (S,) of held-out rows: of each class, random whole groups of about ``fraction``.
+    """Mask (S,) of held-out rows: of each class, random whole families of about ``fraction``.
 
-    A group is taken while that brings the class's share nearer to ``fraction``; of a few random
-    orders the one that ends nearest counts, since one large group can spoil an order. Each class
-    with two groups or more gives at least its smallest one and keeps at least one.
+    A family is taken while that brings the class's share nearer to ``fraction``; of a few random
+    orders the one that ends nearest counts, since one large family can spoil an order. Each class
+    with two families or more gives at least its smallest one and keeps at least one.
     """
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        names, inverse, sizes = np.unique(group[rows], return_inverse=True, return_counts=True)
+        names, inverse, sizes = np.unique(family[rows], return_inverse=True, return_counts=True)
         if len(names) < 2:
             continue
         target = fraction * len(rows)
@@ -69,7 +91,7 @@ def hold_out(
 
 
 def _take(order: NDArray[np.int64], sizes: NDArray[np.int64], target: float) -> list[int]:
-    """Groups taken in this order while each brings the sum nearer to ``target``; never all."""
+    """Families taken in this order while each brings the sum nearer to ``target``; never all."""
     taken: list[int] = []
     count = 0
     for position in order.tolist():

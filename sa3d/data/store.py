@@ -1,91 +1,131 @@
 """The one processed layout: an HDF5 file that every source writes and every task reads.
 
-==============  ============  =====================================================
-data set        shape, type   meaning
-==============  ============  =====================================================
-``points``      (S, N, 3) f4  clouds, centred on their centroid, largest radius 1
-``labels``      (S,) i8       class index into ``class_names``
-``split``       (S,) u1       0 train, 1 test
-``group``       (S,) i8       family; shapes of one family are near-duplicates
-``ids``         (S,) utf-8    unique name of each shape within its source
-``part_labels`` (S, N) u1/u2  part index into ``part_names``; absent without parts
-``class_parts`` (C, P) u1     1 where class c may contain part p; absent without parts
-==============  ============  =====================================================
+S clouds, T points in all; the points of cloud s are rows ``offsets[s]`` to ``offsets[s + 1]`` of
+the flat arrays, so that clouds may differ in size.
 
-``points`` and ``part_labels`` are stored contiguously and unfiltered, so that the reader maps
-them into memory by their offset and h5py is out of the way of every batch: measured 12 times
-the samples/s of one file a cloud and 20 times those of h5py's own fancy indexing.
+===================  ===========  ======================================================
+data set             shape, type  meaning
+===================  ===========  ======================================================
+``offsets``          (S+1,) i8    where each cloud begins in the flat arrays
+``labels``           (S,) i8      class index into ``class_names``; in a set for part
+                                  segmentation this is the category
+``split``            (S,) u1      0 train, 1 test, 2 the data set's own validation split
+``family``           (S,) i8      shapes of one family are near-duplicates, all of one class
+``ids``              (S,) utf-8   unique name of each shape within its source
+``class_names``      (C,) utf-8
+``points``           (T, 3) f4    as the source gives them; see *normalisation*
+``normals``          (T, 3) f4    absent where the source has none
+``part_labels``      (T,) u1/u2   index into ``part_names``; absent without parts
+``part_names``       (P,) utf-8   absent without parts
+``class_parts``      (C, P) u1    1 where class c may contain part p; absent without parts
+``episode_names``    (E,) utf-8   few-shot episodes; this and the next four are absent
+                                  without them
+``episode_members``  (M,) i8      which episode each of its M clouds belongs to
+``episode_ids``      (M,) utf-8   the cloud, by its name in ``ids``
+``episode_labels``   (M,) i8      its class within the episode, 0 to way - 1
+``episode_test``     (M,) u1      0 the episode is trained on it, 1 tested on it
+===================  ===========  ======================================================
 
-Files are written under a temporary name, synced and renamed: a file with the final name is
-whole. The bytes depend only on the content (no time stamps), so its md5 identifies it.
+The attribute ``normalisation`` says how a model is to see these clouds
+(:mod:`sa3d.data.preprocessing`): a fact of the data set, not a setting.
+
+The three flat arrays are stored contiguously and unfiltered, so that the reader maps them into
+memory by their offset and h5py is out of the way of every batch: measured 12 times the samples/s
+of one file a cloud and 20 times those of h5py's own fancy indexing.
+
+Files are written whole (:mod:`sa3d.data.writing`). The bytes depend only on the content (no time
+stamps), so its md5 identifies it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError, remake
-from sa3d.utils.files import check_space, replacing, write_whole
 
 FORMAT = "sa3d-clouds"
-VERSION = 1
-TRAIN, TEST = 0, 1
+VERSION = 2
+TRAIN, TEST, VALIDATION = 0, 1, 2
 
 Points = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Parts = NDArray[np.uint8] | NDArray[np.uint16]
+PartLabels = NDArray[np.uint8] | NDArray[np.uint16]
+Normalisation = Literal["subsample", "cloud", "none"]
+NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 
-_BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 16 << 20  # read, written and hashed at a time
 
 
 @dataclass(frozen=True)
-class CloudTable:
-    """Everything a processed file says about its clouds, except the points.
+class Episode:
+    """A few-shot task: train on some clouds, test on others, labels counted from 0.
 
-    ``class_parts[c]`` lists the part indices that class c may contain; it and ``part_labels``
-    are given together or not at all.
+    Attributes:
+        name: unique within the file.
+        train, test: ids of clouds of the same file; none is in both.
+        train_labels, test_labels: class of each within the episode, 0 to way - 1.
     """
 
-    ids: Sequence[str]
-    labels: Ints
-    split: NDArray[np.uint8]
-    group: Ints
-    class_names: tuple[str, ...]
-    source_hash: str
-    part_labels: Parts | None = None
-    part_names: tuple[str, ...] = ()
-    class_parts: tuple[tuple[int, ...], ...] = ()
+    name: str
+    train: tuple[str, ...]
+    train_labels: tuple[int, ...]
+    test: tuple[str, ...]
+    test_labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeRows:
+    """An :class:`Episode` with its clouds as rows of the :class:`CloudSet`."""
+
+    name: str
+    train: Ints
+    train_labels: Ints
+    test: Ints
+    test_labels: Ints
+
+    @property
+    def way(self) -> int:
+        """Number of classes of the episode."""
+        return int(self.train_labels.max()) + 1
 
 
 @dataclass(frozen=True)
 class CloudSet:
-    """An opened processed file; ``points`` and ``part_labels`` are read-only memory maps.
+    """An opened processed file; the flat arrays are read-only memory maps.
 
-    ``digest`` is the sha256 of the content (points, labels, names, split), ``source_hash``
-    that of what it was made from.
+    ``digest`` is the sha256 of the content, ``source_hash`` that of what it was made from.
+    ``flat_points`` (T, 3), ``flat_normals`` (T, 3) and ``flat_parts`` (T,) hold all clouds one
+    after the other; :meth:`cloud`, :meth:`normals_of` and :meth:`parts` give those of one.
     """
 
-    points: Points
-    labels: Ints
-    part_labels: Parts | None
+    path: Path
+    digest: str
+    source_hash: str
+    normalisation: Normalisation
     ids: tuple[str, ...]
+    labels: Ints
     split: NDArray[np.uint8]
-    group: Ints
+    family: Ints
     class_names: tuple[str, ...]
     part_names: tuple[str, ...]
     class_parts: tuple[tuple[int, ...], ...]
-    source_hash: str
-    digest: str
-    path: Path
+    episodes: tuple[EpisodeRows, ...]
+    offsets: Ints
+    flat_points: Points
+    flat_normals: Points | None
+    flat_parts: PartLabels | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @property
     def num_classes(self) -> int:
@@ -93,19 +133,80 @@ class CloudSet:
         return len(self.class_names)
 
     @property
-    def num_points(self) -> int:
-        """Points stored a cloud."""
-        return int(self.points.shape[1])
+    def category(self) -> Ints:
+        """(S,) category of each cloud: another name of ``labels``, for part segmentation."""
+        return self.labels
 
-    def __len__(self) -> int:
-        return int(self.points.shape[0])
+    @cached_property
+    def sizes(self) -> Ints:
+        """(S,) number of points of each cloud."""
+        return np.diff(self.offsets)
+
+    @property
+    def least_points(self) -> int:
+        """Points of the smallest cloud."""
+        return int(self.sizes.min())
+
+    @property
+    def num_points(self) -> int | None:
+        """Points of every cloud; None where clouds differ in size."""
+        least = self.least_points
+        return least if least == self.sizes.max() else None
+
+    def cloud(self, row: int) -> Points:
+        """(n, 3) points of one cloud, a view of the file.
+
+        Raises:
+            IndexError: no such row.
+        """
+        return self.flat_points[self._span(row)]
+
+    def normals_of(self, row: int) -> Points:
+        """(n, 3) normals of one cloud, a view of the file.
+
+        Raises:
+            DataError: the data set has none. IndexError: no such row.
+        """
+        if self.flat_normals is None:
+            raise DataError(f"{self.path} has no normals")
+        return self.flat_normals[self._span(row)]
+
+    def parts(self, row: int) -> PartLabels:
+        """(n,) part labels of one cloud, a view of the file.
+
+        Raises:
+            DataError: the data set has none. IndexError: no such row.
+        """
+        if self.flat_parts is None:
+            raise DataError(f"{self.path} has no part labels; choose a data set that has")
+        return self.flat_parts[self._span(row)]
 
     def indices(self, split: int) -> Ints:
-        """Ascending row indices of ``TRAIN`` or ``TEST``."""
+        """Ascending row indices of ``TRAIN``, ``TEST`` or ``VALIDATION``."""
         return np.flatnonzero(self.split == split).astype(np.int64)
 
+    def episode(self, name: str) -> EpisodeRows:
+        """The few-shot episode ``name``.
 
-# --- writing -----------------------------------------------------------------------------
+        Raises:
+            DataError: there is none; names some that there are.
+        """
+        for episode in self.episodes:
+            if episode.name == name:
+                return episode
+        known = ", ".join(episode.name for episode in self.episodes[:8]) or "none at all"
+        raise DataError(f"{self.path} has no episode '{name}'; it has {known}")
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """``offsets`` as Python integers: reading single items of an array is slow."""
+        starts: list[int] = self.offsets.tolist()
+        return starts
+
+    def _span(self, row: int) -> slice:
+        if row < 0:
+            raise IndexError(f"row {row}")
+        return slice(self._starts[row], self._starts[row + 1])
 
 
 def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) -> Points:
@@ -134,177 +235,6 @@ def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) 
             f"cloud '{name}' is degenerate: its {len(array)} points are all equal; remove the shape"
         )
     return array
-
-
-def unit_sphere(points: NDArray[Any]) -> Points:
-    """Points (N, 3) minus their centroid, over their largest radius (method: unit sphere)."""
-    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
-    radius = float(np.sqrt((centred**2).sum(axis=1).max()))
-    scaled: Points = (centred / (radius or 1.0)).astype(np.float32)
-    return scaled
-
-
-def write_clouds(
-    path: Path,
-    points: Iterable[NDArray[Any]],
-    table: CloudTable,
-    *,
-    num_points: int,
-    facts: dict[str, Any] | None = None,
-) -> Path:
-    """Write a processed file and its summary beside it (``<name>.json``).
-
-    Args:
-        path: final ``.h5`` name; its folder is made.
-        points: as many (num_points, 3) clouds as the table has ids, in that order; consumed one
-            at a time, so a data set need not fit into memory.
-        table: everything else.
-        num_points: points N of every cloud.
-        facts: further entries of the summary (floors, skipped files, ...).
-
-    Raises:
-        DataError: a bad cloud (named), a table that contradicts itself. Nothing is left under
-            the final name then.
-        WriteError: a full disk, no permission; nothing is left either.
-    """
-    _check_table(table, num_points)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    check_space(path, len(table.ids) * num_points * (12 + 2))
-    with replacing(path) as temporary:
-        digest = _write_file(temporary, points, table, num_points)
-    summary = summarise(path.stem, table, num_points, digest) | (facts or {})
-    write_whole(path.with_suffix(".json"), (json.dumps(summary, indent=2) + "\n").encode())
-    return path
-
-
-def summarise(name: str, table: CloudTable, num_points: int, digest: str) -> dict[str, Any]:
-    """Counts of a processed file, as written to ``<name>.json``."""
-    train, test = table.split == TRAIN, table.split == TEST
-    classes = {
-        class_name: {
-            "train": int((train & (table.labels == label)).sum()),
-            "test": int((test & (table.labels == label)).sum()),
-            "families": len(np.unique(table.group[table.labels == label])),
-        }
-        for label, class_name in enumerate(table.class_names)
-    }
-    return {
-        "name": name,
-        "shapes": len(table.ids),
-        "train": int(train.sum()),
-        "test": int(test.sum()),
-        "points": num_points,
-        "num_classes": len(table.class_names),
-        "num_parts": len(table.part_names),
-        "families": len(np.unique(table.group)),
-        "classes": classes,
-        "source_hash": table.source_hash,
-        "digest": digest,
-    }
-
-
-def _check_table(table: CloudTable, num_points: int) -> None:
-    count = len(table.ids)
-    if count == 0:
-        raise DataError("no clouds to write: the source gave no usable shape")
-    for name in ("labels", "split", "group"):
-        if getattr(table, name).shape != (count,):
-            raise DataError(f"{name} has shape {getattr(table, name).shape}, expected ({count},)")
-    if len(set(table.ids)) != count:
-        twice = next(i for i in table.ids if list(table.ids).count(i) > 1)
-        raise DataError(f"id '{twice}' occurs more than once; ids must be unique")
-    if table.labels.min() < 0 or table.labels.max() >= len(table.class_names):
-        raise DataError(
-            f"labels run from {table.labels.min()} to {table.labels.max()} but there are "
-            f"{len(table.class_names)} class names"
-        )
-    if not np.isin(table.split, (TRAIN, TEST)).all():
-        raise DataError("split holds values other than 0 (train) and 1 (test)")
-    if table.part_labels is not None:
-        if table.part_labels.shape != (count, num_points):
-            raise DataError(
-                f"part_labels have shape {table.part_labels.shape}, "
-                f"expected ({count}, {num_points})"
-            )
-        if table.part_labels.max() >= len(table.part_names):
-            raise DataError(
-                f"part label {table.part_labels.max()} but only {len(table.part_names)} part names"
-            )
-        if len(table.class_parts) != len(table.class_names):
-            raise DataError("class_parts must list the parts of every class")
-
-
-def _write_file(
-    path: Path, points: Iterable[NDArray[Any]], table: CloudTable, num_points: int
-) -> str:
-    count = len(table.ids)
-    digest = hashlib.sha256()
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        file.attrs["source_hash"] = table.source_hash
-
-        def put(name: str, array: NDArray[Any]) -> None:
-            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-            file.create_dataset(name, data=array, track_times=False)
-
-        put("labels", table.labels.astype("<i8"))
-        put("split", table.split.astype("u1"))
-        put("group", table.group.astype("<i8"))
-        put("ids", _text(table.ids))
-        put("class_names", _text(table.class_names))
-        if table.part_labels is not None:
-            small = "u1" if len(table.part_names) <= 256 else "<u2"
-            put("part_labels", table.part_labels.astype(small))
-            put("part_names", _text(table.part_names))
-            put("class_parts", _matrix(table.class_parts, len(table.part_names)))
-        target = file.create_dataset(
-            "points", shape=(count, num_points, 3), dtype="<f4", track_times=False
-        )
-        row = 0
-        for block in _blocks(points, table.ids, num_points):
-            target[row : row + len(block)] = block
-            digest.update(block.data)
-            row += len(block)
-        if row != count:
-            raise DataError(f"{row} clouds for {count} ids: the source stopped early")
-        file.attrs["digest"] = digest.hexdigest()
-    return digest.hexdigest()
-
-
-def _blocks(
-    points: Iterable[NDArray[Any]], ids: Sequence[str], num_points: int
-) -> Iterator[Points]:
-    """Checked clouds, stacked to blocks of a few MiB so that writing costs few calls."""
-    size = max(1, _BLOCK_BYTES // (num_points * 12))
-    block: list[Points] = []
-    for row, cloud in enumerate(points):
-        if row >= len(ids):
-            raise DataError(f"more clouds than the {len(ids)} ids of the table")
-        block.append(check_cloud(cloud, ids[row], num_points))
-        if len(block) == size:
-            yield np.stack(block).astype("<f4", copy=False)
-            block = []
-    if block:
-        yield np.stack(block).astype("<f4", copy=False)
-
-
-def _text(values: Sequence[str]) -> NDArray[np.bytes_]:
-    """Fixed-length utf-8: HDF5's variable-length strings are neither mappable nor
-    byte-deterministic."""
-    return np.array([value.encode() for value in values], dtype=np.bytes_)
-
-
-def _matrix(class_parts: tuple[tuple[int, ...], ...], parts: int) -> NDArray[np.uint8]:
-    matrix = np.zeros((len(class_parts), parts), dtype=np.uint8)
-    for label, members in enumerate(class_parts):
-        matrix[label, list(members)] = 1
-    return matrix
-
-
-# --- reading -----------------------------------------------------------------------------
 
 
 def open_clouds(path: Path) -> CloudSet:
@@ -337,30 +267,111 @@ def open_clouds(path: Path) -> CloudSet:
         raise DataError(f"{path} is damaged ({error}); {again}") from error
 
 
+class ContentDigest:
+    """sha256 over the sha256 of every array with its name, type and shape, and what else counts.
+
+    Of each array its own, so that the flat ones can be hashed side by side as clouds come.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+        self._kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._rows: dict[str, int] = {}
+
+    def add(self, name: str, block: NDArray[Any]) -> None:
+        """The next rows of an array."""
+        self._hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(block).data)
+        self._kinds[name] = block.dtype.str, block.shape[1:]
+        self._rows[name] = self._rows.get(name, 0) + len(block)
+
+    def text(self, normalisation: str) -> str:
+        """The digest, 64 hex digits."""
+        lines = [f"{FORMAT} {VERSION} {normalisation}"]
+        for name in sorted(self._hashes):
+            dtype, row = self._kinds[name]
+            shape = (self._rows[name], *row)
+            lines.append(f"{name} {dtype} {shape} {self._hashes[name].hexdigest()}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def content_digest(clouds: CloudSet) -> str:
+    """Digest recomputed from the whole content, to compare with ``clouds.digest``."""
+    digest = ContentDigest()
+    with h5py.File(clouds.path, "r") as file:
+        for name, array in file.items():
+            step = max(1, BLOCK_BYTES // (array.dtype.itemsize * int(np.prod(array.shape[1:]))))
+            for row in range(0, len(array), step):
+                digest.add(name, array[row : row + step])
+    return digest.text(clouds.normalisation)
+
+
 def _read(file: h5py.File, path: Path) -> CloudSet:
-    digest = str(file.attrs["digest"])
-    parts = "part_labels" in file
-    names = [text.decode() for text in file["part_names"][()]] if parts else []
-    matrix = file["class_parts"][()] if parts else np.zeros((0, 0), np.uint8)
+    ids = _names(file["ids"])
+    has_parts = "part_labels" in file
+    matrix = file["class_parts"][()] if has_parts else np.zeros((0, 0), np.uint8)
+    normalisation = file.attrs["normalisation"]
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"normalisation {normalisation!r}")
     clouds = CloudSet(
-        points=_mapped(file["points"], path),
-        labels=file["labels"][()],
-        part_labels=_mapped(file["part_labels"], path) if parts else None,
-        ids=tuple(text.decode() for text in file["ids"][()]),
-        split=file["split"][()],
-        group=file["group"][()],
-        class_names=tuple(text.decode() for text in file["class_names"][()]),
-        part_names=tuple(names),
-        class_parts=tuple(tuple(np.flatnonzero(row).tolist()) for row in matrix),
-        source_hash=str(file.attrs["source_hash"]),
-        digest=digest,
         path=path,
+        digest=str(file.attrs["digest"]),
+        source_hash=str(file.attrs["source_hash"]),
+        normalisation=normalisation,
+        ids=ids,
+        labels=file["labels"][()],
+        split=file["split"][()],
+        family=file["family"][()],
+        class_names=_names(file["class_names"]),
+        part_names=_names(file["part_names"]) if has_parts else (),
+        class_parts=tuple(tuple(np.flatnonzero(row).tolist()) for row in matrix),
+        episodes=_episodes(file, ids) if "episode_names" in file else (),
+        offsets=file["offsets"][()],
+        flat_points=_mapped(file["points"], path),
+        flat_normals=_mapped(file["normals"], path) if "normals" in file else None,
+        flat_parts=_mapped(file["part_labels"], path) if has_parts else None,
     )
-    count = len(clouds)
-    for column in (clouds.labels, clouds.split, clouds.group, clouds.ids):
-        if len(column) != count:
-            raise ValueError(f"a column has {len(column)} rows, points have {count}")
+    _check_shapes(clouds)
     return clouds
+
+
+def _check_shapes(clouds: CloudSet) -> None:
+    """Whatever would let a reader run past an array or read another cloud's points."""
+    count = len(clouds)
+    for name in ("split", "family", "ids"):
+        if len(getattr(clouds, name)) != count:
+            raise ValueError(f"{name} has {len(getattr(clouds, name))} rows, labels have {count}")
+    offsets, total = clouds.offsets, len(clouds.flat_points)
+    if offsets.shape != (count + 1,) or offsets[0] != 0 or offsets[-1] != total:
+        raise ValueError(f"offsets do not divide {total} points into {count} clouds")
+    if count == 0 or (np.diff(offsets) < 1).any():
+        raise ValueError("offsets are not ascending")
+    if clouds.flat_points.shape != (total, 3):
+        raise ValueError(f"points have shape {clouds.flat_points.shape}")
+    if clouds.flat_normals is not None and clouds.flat_normals.shape != (total, 3):
+        raise ValueError(f"normals have shape {clouds.flat_normals.shape}")
+    if clouds.flat_parts is not None and clouds.flat_parts.shape != (total,):
+        raise ValueError(f"part_labels have shape {clouds.flat_parts.shape}")
+    if clouds.labels.min() < 0 or clouds.labels.max() >= clouds.num_classes:
+        raise ValueError(f"labels are not all within {clouds.num_classes} classes")
+
+
+def _episodes(file: h5py.File, ids: Sequence[str]) -> tuple[EpisodeRows, ...]:
+    row_of = {name: row for row, name in enumerate(ids)}
+    members, labels = file["episode_members"][()], file["episode_labels"][()]
+    tested, named = file["episode_test"][()] == 1, _names(file["episode_ids"])
+    unknown = next((name for name in named if name not in row_of), None)
+    if unknown is not None:
+        raise ValueError(f"an episode names the cloud '{unknown}', which is not there")
+    rows = np.array([row_of[name] for name in named], dtype=np.int64)
+    found = []
+    for number, name in enumerate(_names(file["episode_names"])):
+        train, test = (members == number) & ~tested, (members == number) & tested
+        found.append(EpisodeRows(name, rows[train], labels[train], rows[test], labels[test]))
+    return tuple(found)
+
+
+def _names(dataset: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(text.decode() for text in dataset[()])
 
 
 def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
@@ -373,20 +384,3 @@ def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     return np.asarray(
         np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
     )
-
-
-def content_digest(clouds: CloudSet) -> str:
-    """Digest recomputed from the whole content, to compare with ``clouds.digest``."""
-    digest = hashlib.sha256()
-    with h5py.File(clouds.path, "r") as file:
-        names = ["labels", "split", "group", "ids", "class_names"]
-        if clouds.part_labels is not None:
-            names += ["part_labels", "part_names", "class_parts"]
-        for name in names:
-            array = file[name][()]
-            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    step = max(1, _BLOCK_BYTES // (clouds.num_points * 12))
-    for row in range(0, len(clouds), step):
-        digest.update(np.ascontiguousarray(clouds.points[row : row + step]).data)
-    return digest.hexdigest()

@@ -16,16 +16,6 @@ from sa3d import registry
 Transform = Callable[[Tensor, Generator], Tensor]
 
 
-def unit_sphere(points: Tensor) -> Tensor:
-    """Subtract each cloud's centroid and divide by its largest radius (..., N, 3).
-
-    A cloud of equal points becomes all zeros rather than NaN.
-    """
-    centred = points - points.mean(dim=-2, keepdim=True)
-    radius = centred.square().sum(dim=-1).amax(dim=-1).sqrt()
-    return centred / radius.clamp_min(torch.finfo(points.dtype).tiny)[..., None, None]
-
-
 def none(points: Tensor, generator: Generator) -> Tensor:
     """The points as they are."""
     return points

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import point_ops
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sa3d.layers.batch_norm import BatchNorm
 from sa3d.masking import take
-from sa3d.models.backbone import Groups
+
+
+@dataclass(frozen=True)
+class Groups:
+    """One scale of patches: made once a batch, shared by all. A backbone hands out those of the
+    scale of the mask; its finer scales hang on a subclass."""
+
+    centers: Tensor  # (B, G, 3) float32
+    patches: Tensor  # (B, G, K, 3) float32, relative to their centre
+    # (B, G, K) int64, nearest first: into the cloud, or into the patches of the scale below
+    index: Tensor
 
 
 @torch.no_grad()
@@ -52,10 +65,10 @@ class PatchEmbed(nn.Module):
         super().__init__()
         first, second = lift
         self.point1 = nn.Linear(inputs, first)
-        self.norm1 = nn.BatchNorm1d(first)
+        self.norm1 = BatchNorm(first)
         self.point2 = nn.Linear(first, second)
         self.patch1 = nn.Linear(2 * second, hidden)  # of [maximum over the patch, member]
-        self.norm2 = nn.BatchNorm1d(hidden)
+        self.norm2 = BatchNorm(hidden)
         self.patch2 = nn.Linear(hidden, dim)
 
     @classmethod

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sa3d.layers.batch_norm import BatchNorm
 
-class RowNorm(nn.BatchNorm1d):
+
+class RowNorm(BatchNorm):
     """BatchNorm over all rows: (B, n, C) -> (B, n, C)."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,18 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sa3d.layers.patches import Groups
 from sa3d.masking import Mask
-
-
-@dataclass(frozen=True)
-class Groups:
-    """One scale of patches: made once a batch, shared by all. A backbone hands out those of the
-    scale of the mask; its finer scales hang on a subclass."""
-
-    centers: Tensor  # (B, G, 3) float32
-    patches: Tensor  # (B, G, K, 3) float32, relative to their centre
-    # (B, G, K) int64, nearest first: into the cloud, or into the patches of the scale below
-    index: Tensor
 
 
 @dataclass(frozen=True)

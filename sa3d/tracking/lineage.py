@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -25,7 +26,8 @@ PARENT_TAGS = "SA3D_TAGS"  # JSON: tags a flow hands down to the runs it starts
 def git(folder: Path | None = None) -> dict[str, str]:
     """``git.commit`` and ``git.dirty`` of the checkout; empty outside one.
 
-    ``dvc.lock`` does not count as dirt: the very run that is being described rewrites it.
+    ``dvc.lock`` and ``metrics/`` do not count as dirt: the very run that is being described
+    rewrites them.
     """
     where = str(folder or root())
     try:
@@ -33,7 +35,8 @@ def git(folder: Path | None = None) -> dict[str, str]:
         changed = _git(where, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {}  # an unpacked archive, or no git on this machine
-    dirty = any(line[3:] != "dvc.lock" for line in changed.splitlines())
+    ours = re.compile(r"dvc\.lock|metrics/[^/]+\.json")
+    dirty = any(not ours.fullmatch(line[3:]) for line in changed.splitlines())
     return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}
 
 
@@ -77,10 +80,15 @@ def tags(data: str | None = None) -> dict[str, str]:
         found["dvc.lock.sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
     if os.environ.get("DVC_EXP_NAME"):
         found["dvc.exp_name"] = os.environ["DVC_EXP_NAME"]
-    md5 = data_md5(data) if data else None
-    if md5:
-        found[f"data.{data}.md5"] = md5
+    if data:
+        found |= data_tags(data)
     return found | compute() | from_parent()
+
+
+def data_tags(name: str) -> dict[str, str]:
+    """``data.<name>.md5`` of a data set; empty where no DVC stage made it."""
+    md5 = data_md5(name)
+    return {f"data.{name}.md5": md5} if md5 else {}
 
 
 def compute() -> dict[str, str]:

@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
+from scipy.spatial.transform import Rotation
 
-from sa3d.config.experiment import KicadSource
 from sa3d.data.prepare import check, prepare
+from sa3d.data.readers.vrml import read_vrml
 from sa3d.data.sources.kicad import files as kicad_files
 from sa3d.data.sources.kicad import source as kicad
+from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.sources.kicad.source import class_of, family_of, part_of
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.errors import DataError
 
 
-def box_file(w: float, d: float, h: float, material: str = "IC-BODY-EPOXY-04") -> str:
+def box_shape(lo: tuple, hi: tuple, name: str) -> str:
+    """One box as a shape of the named material."""
+    corners = [(x, y, z) for x in (lo[0], hi[0]) for y in (lo[1], hi[1]) for z in (lo[2], hi[2])]
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    index = ",".join(",".join(map(str, quad)) + ",-1" for quad in quads)
+    points = ",".join(" ".join(map(str, corner)) for corner in corners)
+    return (
+        f"Shape {{ geometry IndexedFaceSet {{ coordIndex [{index}] coord Coordinate "
+        f"{{ point [{points}] }}}} appearance Appearance {{material DEF {name} Material {{ "
+        "diffuseColor 1 1 1 } } }\n"
+    )
+
+
+def box_file(
+    w: float, d: float, h: float, material: str = "IC-BODY-EPOXY-04", pin_width: float = 0.2
+) -> str:
     """A box standing on z = 0 with a thin pin below it."""
-
-    def shape(lo: tuple, hi: tuple, name: str) -> str:
-        corners = [
-            (x, y, z) for x in (lo[0], hi[0]) for y in (lo[1], hi[1]) for z in (lo[2], hi[2])
-        ]
-        quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-        index = ",".join(",".join(map(str, quad)) + ",-1" for quad in quads)
-        points = ",".join(" ".join(map(str, corner)) for corner in corners)
-        return (
-            f"Shape {{ geometry IndexedFaceSet {{ coordIndex [{index}] coord Coordinate "
-            f"{{ point [{points}] }}}} appearance Appearance {{material DEF {name} Material {{ "
-            "diffuseColor 1 1 1 } } }\n"
-        )
-
-    pin = shape((-0.1, -0.1, -h), (0.1, 0.1, 0.0), "PIN-01")
-    return "#VRML V2.0 utf8\n" + shape((-w / 2, -d / 2, 0), (w / 2, d / 2, h), material) + pin
+    half = pin_width / 2
+    pin = box_shape((-half, -half, -h), (half, half, 0.0), "PIN-01")
+    return "#VRML V2.0 utf8\n" + box_shape((-w / 2, -d / 2, 0), (w / 2, d / 2, h), material) + pin
 
 
 def models() -> dict[str, str]:
     """folder/stem -> text. Tall resistors, flat packages, pin headers of two pitches."""
     files = {}
-    for family in ("Axial", "Radial", "Disc", "Box"):
+    for family, pin in (("Axial", 0.2), ("Radial", 0.25), ("Disc", 0.3), ("Box", 0.35)):
         for i in range(2, 5):
-            files[f"Resistor_THT/R_{family}_L{i}.0mm"] = box_file(1, 1, i, "RES-THT-01")
-            files[f"Package_SO/{family}-{i}_3.9x{i}mm"] = box_file(i, 3.9, 1)
-    for pitch in ("1.27", "2.54"):
-        for kind in ("Vertical", "Horizontal"):
+            files[f"Resistor_THT/R_{family}_L{i}.0mm"] = box_file(1, 1, i, "RES-THT-01", pin)
+            files[f"Package_SO/{family}-{i}_3.9x{i}mm"] = box_file(i, 3.9, 1, pin_width=pin)
+    for pitch, depth in (("1.27", 1), ("2.54", 1.1)):
+        for kind, height in (("Vertical", 1), ("Horizontal", 0.9)):
             for i in (1, 2):
                 name = f"Connector_PinHeader_{pitch}mm/PinHeader_1x0{i}_P{pitch}mm_{kind}"
-                files[name] = box_file(1, i, 1)
+                files[name] = box_file(1, i * depth, height)
     files["Valve/Valve_1"] = box_file(1, 1, 1)
     for i in range(6):
         files[f"Varistor/RV_Disc_D{i}mm"] = box_file(1, i + 1, 3)
@@ -118,12 +125,12 @@ def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
     clouds = made(folder, tmp_path / "kicad.h5")
     assert clouds.class_names == ("Connector_PinHeader", "Package_SO", "Resistor_THT")
     assert np.bincount(clouds.labels).tolist() == [8, 12, 12]
-    for name in np.unique(clouds.group):
-        rows = clouds.group == name
+    for name in np.unique(clouds.family):
+        rows = clouds.family == name
         assert len(np.unique(clouds.split[rows])) == 1
         assert len(np.unique(clouds.labels[rows])) == 1
     # families: 2 kinds of header whatever the pitch, 4 + 4 kinds of the others
-    assert len(np.unique(clouds.group)) == 10
+    assert len(np.unique(clouds.family)) == 10
     held = np.bincount(clouds.labels[clouds.split == 1])
     assert held.tolist() == [4, 3, 3]
     summary = json.loads((tmp_path / "kicad.json").read_text())
@@ -137,18 +144,34 @@ def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
     assert 0.0 <= summary["descriptor_5nn_accuracy"] <= 1.0
 
 
+def test_clouds_are_those_of_sampler_version_2(folder: Path, tmp_path: Path) -> None:
+    """Recorded digests: raise the sampler's version where what is sampled changes."""
+    read = made(folder, tmp_path / "kicad.h5")
+    columns = (read.flat_points, read.labels, read.split, read.family, read.flat_parts)
+    found = [hashlib.sha256(np.ascontiguousarray(c).tobytes()).hexdigest()[:16] for c in columns]
+    assert found == [
+        "52b0da253752ee23",
+        "63c12d7533623248",
+        "62af0b4ccfaadf55",
+        "f0ee250717b3082f",
+        "9185c653c9429eb2",
+    ]
+    assert (read.num_points, read.normalisation) == (128, "subsample")
+
+
 def test_clouds_stand_upright_with_parts(folder: Path, tmp_path: Path) -> None:
     clouds = made(folder, tmp_path / "kicad.h5")
     row = clouds.ids.index("Resistor_THT/R_Axial_L4.0mm")
-    assert clouds.part_labels is not None
-    metal, ceramic = (clouds.part_labels[row] == kicad.PARTS.index(p) for p in ("metal", "ceramic"))
+    metal, ceramic = (clouds.parts(row) == kicad.PARTS.index(p) for p in ("metal", "ceramic"))
     assert (metal | ceramic).all()
-    assert clouds.points[row][metal][:, 1].mean() < clouds.points[row][ceramic][:, 1].mean()
+    assert clouds.cloud(row)[metal][:, 1].mean() < clouds.cloud(row)[ceramic][:, 1].mean()
     # area of the pin's sides and ends over all
     pin = 4 * 0.2 * 4 + 2 * 0.04
     expected = pin / (pin + 4 * 4 + 2)
     assert metal.mean() == pytest.approx(expected, abs=0.12)
-    np.testing.assert_allclose(np.linalg.norm(clouds.points, axis=2).max(axis=1), 1.0, atol=1e-5)
+    for number in range(len(clouds)):
+        radii = np.linalg.norm(clouds.cloud(number), axis=1)
+        assert radii.max() == pytest.approx(1.0, abs=1e-5)
     assert set(clouds.class_parts[2]) == {0, 2}
 
 
@@ -191,7 +214,7 @@ def test_seed_changes_clouds_and_more_points_change_the_hash(folder: Path, tmp_p
     assert first.source_hash == again.source_hash
     other = made(folder, tmp_path / "2.h5", seed=1)
     assert other.source_hash != first.source_hash
-    assert (other.points != first.points).any()
+    assert (other.flat_points != first.flat_points).any()
 
 
 # --- bad input ---------------------------------------------------------------------------
@@ -261,13 +284,14 @@ def test_what_is_left_out_is_said_in_one_line(
     broken = {**models(), "Package_SO/Box-2_3.9x2mm": "#VRML V2.0 utf8\n"}
     for name, files, said in (
         ("whole", whole, None),
-        ("small", models(), "0 of 39 models unreadable, 2 classes left out"),
-        ("both", broken, "1 of 39 models unreadable, 2 classes left out"),
+        ("small", models(), "0 of 39 models unreadable, 2 classes left out, 0 copies merged, "),
+        ("both", broken, "1 of 39 models unreadable, 2 classes left out, 0 copies merged, "),
     ):
         out = tmp_path / f"{name}.h5"
         prepare("kicad", source(tree(tmp_path / name, files)), out)
         lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
-        assert lines == ([f"{said}: see {out.with_suffix('.json')}"] if said else [])
+        rest = f"0 shapes of several classes dropped: see {out.with_suffix('.json')}"
+        assert lines == ([said + rest] if said else [])
     made(tmp_path / "both", tmp_path / "quiet.h5")
     assert capsys.readouterr().err == ""
 
@@ -301,6 +325,179 @@ def test_the_same_model_twice(tmp_path: Path) -> None:
     tree(tmp_path / "a", few)
     tree(tmp_path / "b", few)
     refused(tmp_path, tmp_path / "out" / "k.h5", "more than once")
+
+
+# --- copies ------------------------------------------------------------------------------
+
+
+def remade(
+    text: str,
+    rotation: Rotation | None = None,
+    scale: float = 1.0,
+    mirror: bool = False,
+    decimals: int = 6,
+) -> str:
+    """The same surface written anew: one material, other order of vertices and faces, every face
+    with vertices of its own; turned, moved and scaled, or mirrored."""
+    surface = read_vrml(text.encode())
+    points = surface.vertices * ((1, -1, 1) if mirror else (1, 1, 1))
+    points = (rotation or Rotation.identity()).apply(points) * scale + (5.0, -2.0, 7.0)
+    rng = np.random.default_rng(len(text))
+    corners = rng.permutation(points[surface.faces]).reshape(-1, 3)
+    order = rng.permutation(len(corners))
+    index = np.argsort(order).reshape(-1, 3)
+    coords = ",".join(" ".join(f"{x:.{decimals}f}" for x in corner) for corner in corners[order])
+    faces = ",".join(f"{a},{b},{c},-1" for a, b, c in index)
+    return (
+        f"#VRML V2.0 utf8\nShape {{ geometry IndexedFaceSet {{ coordIndex [{faces}] "
+        f"coord Coordinate {{ point [{coords}] }}}}}}\n"
+    )
+
+
+def comb(pins: int, side: float = 0.4) -> str:
+    """A bar on pins that stand off its middle, unlike its mirror image by a foot at one end."""
+    parts = [((0, 0, 0), (2.0 * pins, 1, 1), "IC-BODY-EPOXY-04")]
+    parts += [((2.0 * i + 0.7, 0.1, -2), (2.0 * i + 1.2, 0.4, 0), "PIN-01") for i in range(pins)]
+    parts += [((0.1, 1, 0), (0.5, 1 + side, 0.3), "PIN-01")]
+    return "#VRML V2.0 utf8\n" + "".join(box_shape(*part) for part in parts)
+
+
+def prepared(files: dict[str, str], path: Path) -> tuple[CloudSet, dict[str, object]]:
+    clouds = made(tree(path / "raw", files), path / "k.h5")
+    return clouds, json.loads((path / "k.json").read_text())
+
+
+SKEW = Rotation.from_rotvec((0.4, -1.1, 0.7))
+AXIAL = "Resistor_THT/R_Axial_L3.0mm"
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda text: text,
+        lambda text: remade(text),
+        lambda text: remade(text, SKEW),
+        lambda text: remade(text, SKEW, scale=0.3937),
+        lambda text: remade(text, decimals=4),
+    ],
+    ids=["bytes", "order", "turned", "scaled", "rounded"],
+)
+def test_copies_in_a_class_are_merged(tmp_path: Path, copy: Callable[[str], str]) -> None:
+    """The first by name stays, and the families of both names become one."""
+    before, _ = prepared(models(), tmp_path / "a")
+    files = models()
+    files["Resistor_THT/R_Wound_L3.0mm"] = copy(files[AXIAL])
+    files["Resistor_THT/R_Wound_L5.0mm"] = box_file(1, 1, 5, "RES-THT-01")
+    clouds, summary = prepared(files, tmp_path / "b")
+    assert set(clouds.ids) - set(before.ids) == {"Resistor_THT/R_Wound_L5.0mm"}
+    assert summary["merged"] == 1
+    assert summary["merged_examples"] == [f"Resistor_THT/R_Wound_L3.0mm is {AXIAL}"]
+    assert summary["ambiguous"] == 0
+    assert summary["families_joined"] == 1
+    wound, axial = (clouds.ids.index(name) for name in ("Resistor_THT/R_Wound_L5.0mm", AXIAL))
+    assert clouds.family[wound] == clouds.family[axial]
+    assert summary["families"] == 10
+
+
+def test_the_same_geometry_in_two_classes_is_dropped(tmp_path: Path) -> None:
+    files = models()
+    files["Package_SO/Chip-3"] = remade(files[AXIAL], SKEW)
+    files["Package_SO/Chip-4"] = remade(files[AXIAL], scale=2.0)
+    clouds, summary = prepared(files, tmp_path)
+    assert len(clouds) == 31
+    assert not {AXIAL, "Package_SO/Chip-3", "Package_SO/Chip-4"} & set(clouds.ids)
+    assert (summary["merged"], summary["ambiguous"], summary["families_joined"]) == (0, 3, 0)
+    assert summary["ambiguous_examples"] == [
+        f"Package_SO/Chip-3 is like {AXIAL}",
+        f"Package_SO/Chip-4 is like {AXIAL}",
+        f"{AXIAL} is like Package_SO/Chip-3",
+    ]
+
+
+def test_a_class_that_is_left_out_makes_nothing_ambiguous(tmp_path: Path) -> None:
+    files = models()
+    files["Valve/Valve_2"] = files[AXIAL]
+    clouds, summary = prepared(files, tmp_path)
+    assert AXIAL in clouds.ids
+    assert summary["ambiguous"] == 0
+
+
+def test_a_class_too_small_without_copies_is_left_out_and_makes_nothing_ambiguous(
+    tmp_path: Path,
+) -> None:
+    """Seven files of two families, of which three are one geometry, that of a resistor."""
+    files = models()
+    for i in range(4):
+        files[f"Twin/Kind{'AB'[i % 2]}_{i}"] = box_file(3, 4, 5 + i)
+    for name in "CDE":
+        files[f"Twin/Kind{name}"] = files[AXIAL]
+    clouds, summary = prepared(files, tmp_path)
+    assert "Twin" not in clouds.class_names
+    assert summary["left_out"]["Twin"] == "4 shapes in 2 families without copies"
+    assert AXIAL in clouds.ids
+    assert (summary["merged"], summary["ambiguous"]) == (0, 0)
+
+
+def test_classes_that_are_copies_of_each_other_are_left_out(tmp_path: Path) -> None:
+    files = models()
+    files |= {f"Twin/{n.split('/')[1]}": t for n, t in models().items() if n.startswith("Package")}
+    clouds, summary = prepared(files, tmp_path)
+    assert clouds.class_names == ("Connector_PinHeader", "Resistor_THT")
+    for name in ("Package_SO", "Twin"):
+        assert summary["left_out"][name] == "0 shapes in 0 families without copies"
+
+
+def test_parts_that_differ_are_kept(tmp_path: Path) -> None:
+    """By one pin of many, or by being the mirror image, which is of the same family, though."""
+    files = models()
+    for pins in (19, 20, 21):
+        files[f"Package_SO/Comb-{pins}"] = comb(pins)
+    files["Package_SO/CombMirrored-20"] = remade(comb(20), SKEW, mirror=True)
+    files["Package_SO/CombOther-20"] = comb(20, side=0.8)
+    clouds, summary = prepared(files, tmp_path)
+    assert len(clouds) == 37
+    assert (summary["merged"], summary["ambiguous"], summary["families_joined"]) == (0, 0, 1)
+    kinds = [
+        clouds.family[clouds.ids.index(f"Package_SO/Comb{k}-20")] for k in ("", "Mirrored", "Other")
+    ]
+    assert kinds[0] == kinds[1] != kinds[2]
+
+
+def test_no_geometry_of_test_stands_in_training(tmp_path: Path) -> None:
+    """Told by the sorted distances between all corners of the meshes, which no motion changes."""
+    files = models()
+    rng = np.random.default_rng(3)
+    for number, (name, text) in enumerate(list(files.items())[:32]):
+        rotation = Rotation.random(random_state=number)
+        copy = remade(text, rotation, scale=float(rng.uniform(0.1, 9.0)))
+        folder = name.split("/")[0]
+        elsewhere = "Package_SO" if number % 9 == 0 else folder
+        files[f"{elsewhere}/{name.split('/')[1]}_again"] = copy
+    clouds, summary = prepared(files, tmp_path)
+    assert summary["merged"] > 20
+    assert summary["ambiguous"] >= 4
+
+    def corners(name: str) -> np.ndarray:
+        surface = read_vrml(files[name].encode())
+        found = pdist(np.unique(surface.vertices.round(4), axis=0))
+        return np.sort(found) / found.max()
+
+    spectra = {name: corners(name) for name in clouds.ids}
+    for one in np.flatnonzero(clouds.split == 1):
+        for other in np.flatnonzero(clouds.split == 0):
+            a, b = spectra[clouds.ids[one]], spectra[clouds.ids[other]]
+            assert len(a) != len(b) or np.abs(a - b).max() > 1e-3, (
+                clouds.ids[one],
+                clouds.ids[other],
+            )
+
+
+def test_copies_are_said_in_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {n: text for n, text in models().items() if not n.startswith("Va")}
+    files["Resistor_THT/R_Wound_L3.0mm"] = files[AXIAL]
+    files["Package_SO/Chip-3"] = files["Resistor_THT/R_Disc_L3.0mm"]
+    prepare("kicad", source(tree(tmp_path / "raw", files)), tmp_path / "k.h5")
+    assert "1 copies merged, 2 shapes of several classes dropped: see " in capsys.readouterr().err
 
 
 # --- names -------------------------------------------------------------------------------
@@ -349,7 +546,7 @@ def test_check_tells_what_is_missing_and_what_is_there(folder: Path, tmp_path: P
     assert "39 models" in str(after)
     assert clouds.digest[:16] in str(after)
     with h5py.File(out, "r+") as file:
-        file["points"][3, 2, 1] += 0.5
+        file["points"][3, 1] += 0.5
     spoilt = check("kicad", source(folder), out)
     assert not spoilt.processed
     assert "has changed" in str(spoilt)

@@ -1,20 +1,22 @@
-"""Batches: deterministic, resumable, shardable; splits that keep families together."""
+"""Batches: deterministic, resumable, shardable, the same whatever sizes clouds have."""
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from cloud_sets import set_of
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sa3d.data.loader import Batches, _bounds
-from sa3d.data.split import hold_out, train_val_test
-from sa3d.data.store import CloudSet, CloudTable, open_clouds, write_clouds
-from sa3d.data.transforms import unit_sphere
+from sa3d.data.loader import Batch, Batches, _bounds
+from sa3d.data.preprocessing import unit_sphere
+from sa3d.data.store import CloudSet
 from sa3d.errors import DataError
 
 COUNT, STORED = 37, 96
@@ -22,18 +24,31 @@ COUNT, STORED = 37, 96
 
 @pytest.fixture(scope="module")
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> CloudSet:
-    rng = np.random.default_rng(0)
-    table = CloudTable(
-        ids=[str(i) for i in range(COUNT)],
-        labels=np.arange(COUNT) % 3,
-        split=(np.arange(COUNT) % 5 == 0).astype(np.uint8),
-        group=np.arange(COUNT) // 2,
+    return sized(tmp_path_factory.mktemp("loader") / "s.h5", [STORED] * COUNT)
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> CloudSet:
+    """32 to 96 points; the first has 32, and 36 to 38 are around the pool of ``fps_subset``."""
+    sizes = [32, *np.random.default_rng(1).integers(32, STORED, COUNT - 4).tolist(), 36, 37, 38]
+    return sized(tmp_path_factory.mktemp("ragged") / "s.h5", sizes)
+
+
+def sized(path: Path, sizes: list[int], **changes: Any) -> CloudSet:
+    return set_of(
+        path,
+        sizes,
+        labels=np.arange(len(sizes)) % 3,
+        family=np.arange(len(sizes)),
         class_names=("a", "b", "c"),
-        source_hash="0",
+        class_parts=((0, 1, 2),) * 3,
+        **changes,
     )
-    points = rng.normal(size=(COUNT, STORED, 3)).astype(np.float32)
-    path = tmp_path_factory.mktemp("loader") / "s.h5"
-    return open_clouds(write_clouds(path, points, table, num_points=STORED))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    pairs = zip(a, b, strict=True)
+    return all(torch.equal(x, y) if x is not None else y is None for x, y in pairs)
 
 
 def batches(clouds: CloudSet, **changes: object) -> Batches:
@@ -45,7 +60,7 @@ def batches(clouds: CloudSet, **changes: object) -> Batches:
         "drop_last": True,
         **changes,
     }
-    return Batches(clouds, np.arange(COUNT), **settings)
+    return Batches(clouds, np.arange(len(clouds)), **settings)
 
 
 def test_shapes_and_labels(clouds: CloudSet) -> None:
@@ -66,7 +81,7 @@ def test_subset_without_replacement_then_unit_sphere(clouds: CloudSet) -> None:
     """Undoing the scaling gives distinct points of the stored cloud."""
     batch = next(batches(clouds).epoch(0))
     for points, row in zip(batch.points.numpy(), batch.index.tolist(), strict=True):
-        stored = clouds.points[row]
+        stored = clouds.cloud(row)
         # ratios of differences survive centring and scaling
         scale = np.ptp(stored, axis=0).max()
         candidates = stored[:, None] - stored[None]
@@ -95,7 +110,7 @@ def test_resume_in_the_middle(clouds: CloudSet, start: int) -> None:
     rest = list(batches(clouds).epoch(5, start=start))
     assert len(rest) == len(whole) - start
     for a, b in zip(whole[start:], rest, strict=True):
-        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+        assert same(a, b)
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
@@ -139,18 +154,18 @@ def test_unshuffled_evaluation_covers_everything_in_order(clouds: CloudSet) -> N
 def test_fps_spreads_and_starts_at_the_first_point(clouds: CloudSet) -> None:
     pytest.importorskip("point_ops")
     batch = next(batches(clouds, sampling="fps", shuffle=False, points=4).epoch(0))
-    stored = clouds.points[0].astype(np.float64)
+    stored = clouds.cloud(0).astype(np.float64)
     chosen = [0]
     for _ in range(3):
         gap = ((stored[:, None] - stored[chosen]) ** 2).sum(axis=-1).min(axis=1)
         chosen.append(int(gap.argmax()))
-    picked = torch.from_numpy(clouds.points[0][chosen])
+    picked = torch.from_numpy(clouds.cloud(0)[chosen])
     centred = picked - picked.mean(dim=0)
     torch.testing.assert_close(batch.points[0], centred / centred.norm(dim=1).max())
 
 
 def test_refusals(clouds: CloudSet) -> None:
-    with pytest.raises(DataError, match=r"97 points asked but .* stores 96"):
+    with pytest.raises(DataError, match=r"97 points asked but cloud 'a/0-µ' .* has 96; set"):
         batches(clouds, points=97)
     with pytest.raises(DataError, match="smaller batch_size"):
         batches(clouds, batch_size=64)
@@ -160,94 +175,114 @@ def test_refusals(clouds: CloudSet) -> None:
         batches(clouds, sampling="other")
 
 
-# --- splits ------------------------------------------------------------------------------
+@pytest.mark.parametrize("sampling", ["random", "fps", "fps_subset"])
+@pytest.mark.parametrize("normalisation", ["subsample", "cloud", "none"])
+def test_a_cloud_depends_on_seed_epoch_and_row_alone(
+    ragged: CloudSet, sampling: str, normalisation: Any
+) -> None:
+    """Clouds of many sizes: alone, in any batch, resumed or shared out, always the same."""
+    clouds = dataclasses.replace(ragged, normalisation=normalisation)
+    options = {"sampling": sampling, "parts": True, "drop_last": False}
+    whole = list(batches(clouds, **options).epoch(3))
+    rest = list(batches(clouds, **options).epoch(3, start=2))
+    assert all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
+    halves = [batches(clouds, **options, batch_size=4, rank=r, world=2).epoch(3) for r in (0, 1)]
+    for one, left, right in zip(whole, *halves, strict=True):
+        for together, a, b in zip(one, left, right, strict=True):
+            assert torch.equal(torch.cat((a, b)), together)
+    alone = {int(b.index): b for b in batches(clouds, **options, batch_size=1).epoch(3)}
+    for batch in whole:
+        for at, row in enumerate(batch.index.tolist()):
+            assert torch.equal(alone[row].parts[0], batch.parts[at])
+            assert torch.equal(alone[row].points[0], batch.points[at])
 
 
-def test_validation_comes_from_train_by_family(clouds: CloudSet) -> None:
-    splits = train_val_test(clouds, 0.2, seed=0)
-    assert sorted(np.concatenate(splits).tolist()) == list(range(COUNT))
-    np.testing.assert_array_equal(splits.test, clouds.indices(1))
-    again = train_val_test(clouds, 0.2, seed=0)
-    assert all((a == b).all() for a, b in zip(splits, again, strict=True))
-    assert not np.array_equal(splits.val, train_val_test(clouds, 0.2, seed=1).val)
-    with pytest.raises(DataError, match=r"val_fraction=1\.0"):
-        train_val_test(clouds, 1.0, seed=0)
+@pytest.mark.parametrize("sampling", ["random", "fps", "fps_subset"])
+def test_parts_are_those_of_the_points(ragged: CloudSet, sampling: str) -> None:
+    clouds = dataclasses.replace(ragged, normalisation="none")  # points come as they are stored
+    for batch in batches(clouds, sampling=sampling, parts=True).epoch(1):
+        assert batch.parts.dtype == torch.int64
+        assert torch.equal(batch.category, batch.labels)
+        for points, parts, row in zip(batch.points, batch.parts, batch.index.tolist(), strict=True):
+            at = {tuple(p): i for i, p in enumerate(clouds.cloud(row).tolist())}
+            found = [at[tuple(p)] for p in points.tolist()]
+            assert len(set(found)) == 32, "a point came twice"
+            assert parts.tolist() == clouds.parts(row)[found].tolist()
+    assert next(batches(clouds, sampling=sampling).epoch(1)).parts is None
 
 
-@settings(max_examples=60)
-@given(
-    sizes=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=4),
-    fraction=st.floats(0.05, 0.6),
-    seed=st.integers(0, 9),
-)
-def test_hold_out(sizes: list[list[int]], fraction: float, seed: int) -> None:
-    labels = np.repeat(np.arange(len(sizes)), [sum(s) for s in sizes])
-    group = np.repeat(np.arange(sum(map(len, sizes))), [n for s in sizes for n in s])
-    held = hold_out(labels, group, fraction, np.random.default_rng(seed))
-    for name in np.unique(group):
-        assert len(np.unique(held[group == name])) == 1, "a family straddles"
-    for label, families in enumerate(sizes):
-        mine = held[labels == label]
-        if len(families) == 1:
-            assert not mine.any()
-            continue
-        assert mine.any()
-        assert not mine.all()
-        # within half of the largest family of the target, or the smallest family alone
-        off = abs(mine.sum() - fraction * len(mine))
-        assert off <= max(max(families), min(families))
+def test_order_of_normalising_and_choosing(clouds: CloudSet) -> None:
+    found = {
+        kind: next(
+            batches(dataclasses.replace(clouds, normalisation=kind), shuffle=False).epoch(0)
+        ).points
+        for kind in ("none", "subsample", "cloud")
+    }
+    torch.testing.assert_close(found["subsample"], unit_sphere(found["none"]))
+    for row in range(8):
+        whole = torch.tensor(clouds.cloud(row))
+        mean = whole.mean(dim=0)
+        expected = (found["none"][row] - mean) / (whole - mean).norm(dim=1).max()
+        torch.testing.assert_close(found["cloud"][row], expected)
+    radii = found["cloud"].norm(dim=2).amax(dim=1)
+    assert (radii < 0.999).any(), "scaled again after choosing"
 
 
-def test_single_family_classes_give_no_validation(tmp_path: Path) -> None:
-    table = CloudTable(
-        ids=["0", "1"],
-        labels=np.array([0, 1]),
-        split=np.zeros(2, np.uint8),
-        group=np.array([0, 1]),
-        class_names=("a", "b"),
-        source_hash="0",
+def test_clouds_that_are_too_small_are_named(tmp_path: Path) -> None:
+    clouds = sized(tmp_path / "s.h5", [40, 31, 50])
+    with pytest.raises(
+        DataError, match=r"32 points asked but cloud 'a/1-µ'.*set data.points to 31"
+    ):
+        batches(clouds, batch_size=1)
+    Batches(
+        clouds,
+        np.array([0, 2]),  # the small one is not among these
+        batch_size=1,
+        points=32,
+        seed=0,
+        shuffle=False,
+        drop_last=False,
     )
-    points = np.random.default_rng(0).normal(size=(2, 8, 3))
-    only = open_clouds(write_clouds(tmp_path / "s.h5", points, table, num_points=8))
-    with pytest.raises(DataError, match="single family"):
-        train_val_test(only, 0.1, seed=0)
+
+
+def test_parts_of_a_set_without(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no part labels"):
+        batches(set_of(tmp_path / "s.h5", [40] * 3, parts=False), batch_size=1, parts=True)
 
 
 def test_fps_subset_is_a_random_part_of_more_farthest_points(clouds: CloudSet) -> None:
+    """What comes is 13 of the 15 farthest points from one of the cloud's points on."""
     from point_ops import farthest_point_sample
 
     assert (1024 * 75 // 64, 2048 * 75 // 64) == (1200, 2400)  # the published sizes
     asked, pool = 13, 15
     loader = batches(clouds, sampling="fps_subset", shuffle=False, points=asked)
-    first, again, later = (next(loader.epoch(e)) for e in (0, 0, 1))
-    assert torch.equal(first.points, again.points)
-    assert not torch.equal(first.points, later.points)
-    stored = torch.from_numpy(clouds.points[0].copy())
-    farthest = stored[farthest_point_sample(stored[None], pool)[0]]
-    # scaled to the unit sphere, one of the 105 subsets of the pool is what came
-    parts = torch.tensor(list(combinations(range(pool), asked)))
-    candidates = unit_sphere(farthest[parts])
-    gaps = torch.cdist(candidates, first.points[:1].expand(len(parts), -1, -1)).amin(1).amax(1)
-    assert (gaps < 1e-5).sum() == 1
+    stored = torch.from_numpy(clouds.cloud(0).copy())
+    starts = set()
+    for epoch in range(6):
+        first, again = next(loader.epoch(epoch)), next(loader.epoch(epoch))
+        assert torch.equal(first.points, again.points)
+        matches = []
+        for start in range(STORED):
+            farthest = stored[farthest_point_sample(stored[None], pool, start=start)[0]]
+            # scaled to the unit sphere, one of the 105 subsets of the pool is what came
+            parts = torch.tensor(list(combinations(range(pool), asked)))
+            candidates = unit_sphere(farthest[parts])
+            gaps = torch.cdist(candidates, first.points[:1].expand(len(parts), -1, -1))
+            if (gaps.amin(1).amax(1) < 1e-5).any():
+                matches.append(start)
+        assert matches, "no farthest points of any start"
+        starts.add(tuple(matches))
+    assert len(starts) > 1, "every epoch begins at the same point"
 
 
-def test_farthest_points_are_found_once_and_stay_the_same(
-    clouds: CloudSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import point_ops
-
-    real, asked = point_ops.farthest_point_sample, []
-
-    def counted(points: torch.Tensor, count: int) -> torch.Tensor:
-        asked.append(len(points))
-        return real(points, count)
-
-    monkeypatch.setattr(point_ops, "farthest_point_sample", counted)
-    settings = {"sampling": "fps_subset", "drop_last": False}
-    kept = batches(clouds, **settings)
-    for epoch in (0, 1, 2):
-        fresh = batches(clouds, **settings)  # remembers nothing
-        for ours, theirs in zip(kept.epoch(epoch), fresh.epoch(epoch), strict=True):
-            assert torch.equal(ours.index, theirs.index)
-            assert torch.equal(ours.points, theirs.points)
-    assert sum(asked) == COUNT * (3 + 1)
+def test_fine_tuning_sees_most_points_of_a_cloud(tmp_path: Path) -> None:
+    """Over 20 epochs of 1024 of 8192 points, where one pool for ever would show 15 %."""
+    clouds = dataclasses.replace(set_of(tmp_path / "s.h5", [8192] * 2), normalisation="none")
+    loader = batches(clouds, sampling="fps_subset", points=1024, batch_size=2, shuffle=False)
+    seen: list[set[tuple[float, ...]]] = [set(), set()]
+    for epoch in range(20):
+        for points, mine in zip(next(loader.epoch(epoch)).points, seen, strict=True):
+            mine.update(map(tuple, points.tolist()))
+    shares = [len(mine) / 8192 for mine in seen]
+    assert min(shares) > 0.65

@@ -37,6 +37,16 @@ def test_ranking_is_the_published_formula():
     assert ranking_loss(scores, hardness).item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(("gap", "differs"), [(0.0, 2e-6), (2.0, 8.4e-6), (5.0, 1.5e-4)])
+def test_ranking_of_a_wrong_pair_differs_from_the_published_form_by_its_gap(gap, differs):
+    scores, hardness = torch.tensor([[gap, 0.0]]).double(), torch.tensor([[0.0, 1.0]])
+    ours = math.log1p(math.exp(gap))
+    assert ranking_loss(scores, hardness).item() == pytest.approx(ours, rel=1e-6)
+    found = ours - published_ranking(scores.numpy(), hardness.numpy())
+    assert found == pytest.approx(math.log1p(1e-6 * (1 + math.exp(gap))), rel=1e-3)
+    assert found == pytest.approx(differs, rel=0.1)
+
+
 def test_ranking_is_mean_softplus_of_ordered_gaps():
     scores, hardness = rand(2, 9), rand(2, 9, seed=1)
     gaps = [

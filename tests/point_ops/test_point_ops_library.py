@@ -26,6 +26,9 @@ def samples():
     near = OPS.chamfer(x, y)
     grown = [t.clone().requires_grad_() for t in near[:2]]
     row_grad = torch.rand(2, 5, 4).requires_grad_()
+    rows, row_flow = torch.rand(9, 4).requires_grad_(), torch.rand(9, 4).requires_grad_()
+    scale, shift = torch.rand(4).requires_grad_(), torch.rand(4).requires_grad_()
+    moments = OPS.batch_norm(rows, scale, shift, 1e-5)[1:]
     return {
         "fps": (x, start, None, 4),
         "fps lengths": (x, start, torch.tensor([12, 5]), 4),
@@ -36,6 +39,8 @@ def samples():
         "interpolate": (features, idx, weight),
         "interpolate_backward": (row_grad, features, idx, weight, True),
         "interpolate_backward features": (row_grad, features, idx, weight, False),
+        "batch_norm": (rows, scale, shift, 1e-5),
+        "batch_norm_backward": (row_flow, rows, scale, *moments, 1e-5),
         "chamfer": (xg, yg),
         "chamfer_backward": (*grown, xg, yg, *near[2:]),
         "chamfer_backward a": (*grown, xg, yg, *near[2:], True, False),

@@ -8,9 +8,10 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from sa3d.layers.patches import Groups
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
 from sa3d.methods.sa3d.settings import EmaConfig
-from sa3d.models.backbone import Encoder, Groups
+from sa3d.models.backbone import Encoder
 
 
 class Scorer(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sa3d.layers.batch_norm import BatchNorm
 from sa3d.layers.transformer import Stack, drop_rates, token
 
 
@@ -32,7 +33,7 @@ class GCPredictor(nn.Module):
         self.stack = Stack(dim, drop_rates(drop_path, depth), heads, init="xavier")
         self.norm = nn.LayerNorm(dim)
         self.hidden = nn.Linear(dim, 1024)
-        self.hidden_norm = nn.BatchNorm1d(1024)
+        self.hidden_norm = BatchNorm(1024)
         self.out = nn.Linear(1024, dim)
 
     def forward(

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from sa3d.layers.patches import Groups
 from sa3d.losses import absolute_loss, ranking_loss
 from sa3d.masking import Mask, MaskStrategy, StepContext, take
 from sa3d.methods.base import Method, PointBatch
@@ -18,7 +19,7 @@ from sa3d.methods.sa3d.gc_predictor import GCPredictor
 from sa3d.methods.sa3d.settings import SA3DConfig
 from sa3d.methods.settings import MethodConfig
 from sa3d.metrics import names as keys
-from sa3d.models.backbone import Backbone, Decoded, Encoded, Groups, PointLoss
+from sa3d.models.backbone import Backbone, Decoded, Encoded, PointLoss
 
 
 class Reconstruction(NamedTuple):

@@ -11,12 +11,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sa3d.layers.patches import Groups
 from sa3d.losses import feature_distance, patch_chamfer
 from sa3d.masking import Mask, MaskStrategy, take
 from sa3d.methods.sa3d.method import SA3D, Reconstruction
 from sa3d.methods.sa3df.settings import SA3DFConfig
 from sa3d.methods.settings import MethodConfig
-from sa3d.models.backbone import Backbone, Decoded, Groups, PointLoss
+from sa3d.models.backbone import Backbone, Decoded, PointLoss
 
 
 class SA3DF(SA3D):

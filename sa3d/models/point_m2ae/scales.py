@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sa3d.layers.patches import group_points
+from sa3d.layers.patches import Groups, group_points
 from sa3d.masking import Mask, take
-from sa3d.models.backbone import Groups
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sa3d.layers.patches import PatchEmbed, PositionMLP, group_points
+from sa3d.layers.patches import Groups, PatchEmbed, PositionMLP, group_points
 from sa3d.layers.transformer import Stack, drop_rates, init_weights, token
 from sa3d.losses import patch_chamfer
 from sa3d.masking import Mask, take
-from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, Groups, PointLoss
+from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, PointLoss
 from sa3d.models.point_mae.settings import PointMAEConfig
 
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from sa3d.checkpoints.card import FOLDER
 from sa3d.checkpoints.export import export_model, load_pretrained
 from sa3d.data.loader import Batch
+from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.split import Splits, train_val_test
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
-from sa3d.errors import DataError
+from sa3d.errors import ConfigError, DataError
 from sa3d.metrics import names as keys
 from sa3d.metrics.classification import classification
 from sa3d.models import build_classifier
@@ -70,7 +71,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         The result; None in all processes but the main one.
 
     Raises:
-        DataError, CheckpointError: before anything is trained.
+        DataError, ConfigError, CheckpointError: before anything is trained.
         TrainingError, Stopped: see :meth:`sa3d.engine.loop.Trainer.fit`.
     """
     settings = config.settings
@@ -79,6 +80,12 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     clouds = open_clouds(context.clouds)
     if clouds.num_classes < 2:
         raise DataError(f"{clouds.path} has one class: there is nothing to tell apart")
+    even = 1.0 - 1.0 / clouds.num_classes
+    if settings.label_smoothing >= even:
+        raise ConfigError(
+            f"label_smoothing={settings.label_smoothing} leaves the true class no more than each "
+            f"other one of {clouds.num_classes} classes; give less than {even:g}"
+        )
     splits = train_val_test(clouds, config.data.val_fraction, seed)
     seed_all(seed)
     classifier = build_classifier(
@@ -114,7 +121,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         context.folder / OUTCOMES,
         predicted == truth,
         splits.test,
-        clouds.group[splits.test],
+        clouds.family[splits.test],
         labels=truth,
         predicted=predicted,
     )
@@ -172,6 +179,7 @@ def _card(config: RunConfig, context: RunContext, clouds: CloudSet) -> dict[str,
         "model": config.model.model_dump(mode="json"),
         "settings": config.settings.model_dump(mode="json"),
         "data": {**config.data.model_dump(mode="json"), "digest": clouds.digest},
+        "preprocessing": Preprocessing.of(clouds, config.data.points).to_json(),
         "class_names": list(clouds.class_names),
     }
 
@@ -185,7 +193,6 @@ def _protocol(
     fitted: Fitted,
     loaded: str,
 ) -> dict[str, Any]:
-    carved = len(splits.val) / (len(splits.val) + len(splits.train))
     scratch = f"random weights, seed {config.spec.seed}"
     return {
         "encoder": f"pre-trained: {loaded}" if context.start else scratch,
@@ -198,8 +205,8 @@ def _protocol(
         "layer_decay": _layer_decay(settings, context),
         "epochs": settings.epochs,
         "steps": fitted.steps,
-        "validation": f"{carved * 100:.1f} % of the training split, families kept whole",
-        "val_share": carved,
+        "validation": splits.describe(),
+        "val_share": splits.val_share,
         "selected_epoch": selection.epoch + 1,
         "selected_by": "validation accuracy, of equals the lower validation loss",
         "headline": "validation-selected weights",

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from point_ops import farthest_point_sample
 
+from sa3d.data.loader import Batches
 from sa3d.data.store import TEST, CloudSet
-from sa3d.data.transforms import unit_sphere
 from sa3d.engine.types import Progress
 from sa3d.masking.base import largest
 from sa3d.methods.base import Method
@@ -33,9 +32,20 @@ def save_explanation(
     autoencoder has no scores: its ``gc`` is zero everywhere and nothing is ``hard``.
     """
     rows = example_rows(clouds)
-    stored = torch.from_numpy(np.ascontiguousarray(clouds.points[rows]))
-    chosen = farthest_point_sample(stored, config.data.points).long()
-    points = unit_sphere(stored.gather(1, chosen[..., None].expand(-1, -1, 3))).to(device)
+    batch = next(
+        Batches(
+            clouds,
+            rows,
+            batch_size=len(rows),
+            points=config.data.points,
+            seed=config.spec.seed,
+            shuffle=False,
+            drop_last=False,
+            sampling="fps",
+            parts=bool(clouds.part_names),
+        ).epoch(0)
+    )
+    points = batch.points.to(device)
     generator = torch.Generator(device).manual_seed(config.spec.seed)
     epochs = config.method.epochs
     last = epochs - 1
@@ -45,11 +55,6 @@ def save_explanation(
     if found.scores is not None:
         scores = found.scores
         hard = largest(scores, method.strategy.hard_budget(last, epochs)) & found.mask
-    parts = None
-    if clouds.part_labels is not None:
-        parts = np.take_along_axis(
-            clouds.part_labels[rows].astype(np.int64), chosen.numpy(), axis=1
-        )
     save_explain(
         path,
         Explained(
@@ -62,7 +67,7 @@ def save_explanation(
             rebuilt=found.rebuilt.float().cpu().numpy(),
             labels=clouds.labels[rows],
             class_names=clouds.class_names,
-            part_labels=parts,
+            part_labels=None if batch.parts is None else batch.parts.numpy(),
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sa3d.checkpoints.card import FOLDER
 from sa3d.checkpoints.export import export_model, load_pretrained
+from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
@@ -63,6 +64,7 @@ def _export(method: Method, config: RunConfig, context: RunContext, clouds: Clou
         "model": config.model.model_dump(mode="json"),
         "settings": config.settings.model_dump(mode="json"),
         "data": {**config.data.model_dump(mode="json"), "digest": clouds.digest},
+        "preprocessing": Preprocessing.of(clouds, config.data.points).to_json(),
     }
     export_model(context.folder / FOLDER, method.student_state(), card)
 

@@ -51,7 +51,7 @@ def run(config: RunConfig, context: RunContext) -> Result:
     chosen, accuracies, splitter = choose_c(
         inputs,
         labels,
-        clouds.group[train],
+        clouds.family[train],
         settings,
         config.spec.seed,
         label="" if context.quiet else f"{config.spec.name}: cross-validation",
@@ -69,7 +69,7 @@ def run(config: RunConfig, context: RunContext) -> Result:
         context.folder / OUTCOMES,
         predicted == truth,
         test,
-        clouds.group[test],
+        clouds.family[test],
         labels=truth,
         predicted=predicted,
     )

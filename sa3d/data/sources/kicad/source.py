@@ -7,8 +7,13 @@ KiCad's z up (board in the xy plane) to y up, clouds scaled to the unit sphere.
 **Split by family.** The same part in many pin counts or sizes is one *family*: the file name
 with every number taken out. A random split would put near-duplicates on both sides; here whole
 families are held out, class by class, until their share of shapes is nearest ``test_fraction``.
-A class of a single family cannot be split so and is left out, like one with few shapes. Variants
-told apart by a word (``_Vertical``, ``_ThreadedFlange``) still count as different families.
+A class of a single family cannot be split so and is left out, like one with few shapes.
+
+**Without copies.** Many files hold the same geometry under other names, turned, or in another
+class. Before the split, copies are merged or dropped and families that share a geometry, or have
+mirror images of it, are joined: :mod:`sa3d.data.duplicates`. Variants told apart by a word
+(``_Vertical``, ``_ThreadedFlange``) and of visibly different geometry still count as different
+families.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -26,20 +31,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.descriptors import descriptors, floor_accuracy
+from sa3d.data.duplicates import Distinct, distinct
+from sa3d.data.geometry import Moments, likeness, moments
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
+from sa3d.data.preprocessing import unit_sphere_float64
 from sa3d.data.readers.vrml import VrmlError, read_vrml
 from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model_files
 from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.split import hold_out
-from sa3d.data.store import CloudTable, check_cloud, unit_sphere, write_clouds
+from sa3d.data.store import check_cloud
+from sa3d.data.writing import Cloud, CloudTable, write_clouds
 from sa3d.errors import DataError
 from sa3d.utils import paths
 from sa3d.utils.files import unwritable
 from sa3d.utils.progress import ProgressBar
 
-SAMPLER_VERSION = 1
-"""Raised whenever the clouds of the same files change, so that the source hash changes."""
+SAMPLER_VERSION = 2
+"""Raised whenever the clouds of the same files, or which of them are kept, change, so that the
+source hash changes."""
 
 PARTS = ("metal", "body", "ceramic", "lens", "marking")
 """Pins, cans and windings; moulded cases and boards; ceramic or resistive elements; LED and
@@ -50,8 +60,9 @@ LICENCE = (
 )
 SPLIT = (
     "Many parts exist in dozens of near-identical sizes, so the split is by family (the part's "
-    "name without its numbers): no family has clouds in both training and test, where a random "
-    "split would leak near-duplicates."
+    "name without its numbers, joined with others that hold the same geometry): no family has "
+    "clouds in both training and test, where a random split would leak near-duplicates. Copies of "
+    "one geometry are merged, and those in several classes dropped."
 )
 
 _PART_OF = (
@@ -84,6 +95,7 @@ class _Cloud:
     digest: str
     points: NDArray[np.float32] | None
     parts: NDArray[np.uint8] | None
+    shape: Moments | None
     reason: str = ""
 
     @property
@@ -153,10 +165,10 @@ def sample_model(task: _Task) -> _Cloud:
         mesh = Mesh(surface.vertices, surface.faces, of_material[surface.material])
         points, parts = sample_surface(mesh, task.points, rng)
         upright = points[:, (0, 2, 1)] * (1.0, 1.0, -1.0)
-        cloud = check_cloud(unit_sphere(upright), f"{folder}/{stem}", task.points)
+        cloud = check_cloud(unit_sphere_float64(upright), f"{folder}/{stem}", task.points)
     except (VrmlError, DataError) as error:
-        return _Cloud(folder, stem, digest, None, None, str(error))
-    return _Cloud(folder, stem, digest, cloud, parts.astype(np.uint8))
+        return _Cloud(folder, stem, digest, None, None, None, str(error))
+    return _Cloud(folder, stem, digest, cloud, parts.astype(np.uint8), moments(mesh))
 
 
 def _sample_all(
@@ -174,7 +186,7 @@ def _sample_all(
                 except OSError as error:
                     raise unwritable(out, error) from error
                 parts.append(cloud.parts)
-            seen.append(_Cloud(cloud.folder, cloud.stem, cloud.digest, None, None, cloud.reason))
+            seen.append(replace(cloud, points=None, parts=None))
             bar.update()
     try:
         spool.flush()
@@ -198,20 +210,17 @@ def _write(
     twice = [name for name, count in Counter(cloud.id for cloud in readable).items() if count > 1]
     if twice:
         raise DataError(f"{place} holds '{twice[0]}' more than once; keep one copy of the models")
-    kept, left_out = _classes(readable, source.min_shapes)
-    if not kept:
+    rows, left_out, kept = _choose(readable, source.min_shapes)
+    if not rows:
         raise DataError(
             f"{place}: none of {len(left_out)} classes has {source.min_shapes} shapes in two "
             f"families or more ({len(readable)} shapes read); lower min_shapes or add models"
         )
-    # rows in order of class and name, so that the result does not hang on that of the files
-    keys = [(class_of(cloud.folder), cloud.id, row) for row, cloud in enumerate(readable)]
-    rows = [row for name, _, row in sorted(keys) if name in kept]
     chosen = [readable[row] for row in rows]
-    names = tuple(sorted(kept))
-    labels = np.array([names.index(class_of(cloud.folder)) for cloud in chosen])
-    families = [family_of(class_of(cloud.folder), cloud.stem) for cloud in chosen]
-    group = np.unique(families, return_inverse=True)[1].astype(np.int64)
+    of_class = [class_of(cloud.folder) for cloud in chosen]
+    names = tuple(sorted(set(of_class)))
+    labels = np.array([names.index(name) for name in of_class])
+    group = np.unique(kept.families, return_inverse=True)[1].astype(np.int64)
     rng = np.random.default_rng(source.seed)
     test = hold_out(labels, group, source.test_fraction, rng)
     part_labels = np.stack([parts[row] for row in rows])
@@ -221,14 +230,14 @@ def _write(
         ids=[cloud.id for cloud in chosen],
         labels=labels,
         split=test.astype(np.uint8),
-        group=group,
+        family=group,
         class_names=names,
-        part_labels=part_labels,
         part_names=PARTS,
         class_parts=tuple(
             tuple(np.unique(part_labels[labels == label]).tolist()) for label in range(len(names))
         ),
         source_hash=_source_hash(source, seen),
+        normalisation="subsample",
     )
     facts = {
         "licence": LICENCE,
@@ -237,13 +246,15 @@ def _write(
         "unreadable": len(unreadable),
         "unreadable_examples": [f"{c.id}: {c.reason}" for c in unreadable[:_NAMED]],
         "left_out": dict(sorted(left_out.items())),
+        **kept.facts(),
     }
-    clouds = (points[row] for row in rows)
-    write_clouds(out, clouds, table, num_points=source.points, facts=facts)
-    if (unreadable or left_out) and not quiet:
+    clouds = (Cloud(points[row], parts[row]) for row in rows)
+    write_clouds(out, clouds, table, facts=facts)
+    if (unreadable or left_out or kept.merged or kept.ambiguous) and not quiet:
         print(  # noqa: T201
             f"{len(unreadable)} of {len(seen)} models unreadable, {len(left_out)} classes left "
-            f"out: see {out.with_suffix('.json')}",
+            f"out, {len(kept.merged)} copies merged, {len(kept.ambiguous)} shapes of several "
+            f"classes dropped: see {out.with_suffix('.json')}",
             file=sys.stderr,
         )
     return out
@@ -258,18 +269,44 @@ def _check_unreadable(unreadable: list[_Cloud], total: int, place: Path) -> None
         )
 
 
-def _classes(clouds: list[_Cloud], min_shapes: int) -> tuple[set[str], dict[str, str]]:
-    """Classes to keep, and why each of the others is left out."""
-    shapes = Counter(class_of(cloud.folder) for cloud in clouds)
-    families = Counter(
-        name for name, _ in {(class_of(c.folder), family_of("", c.stem)) for c in clouds}
+def _choose(clouds: list[_Cloud], min_shapes: int) -> tuple[list[int], dict[str, str], Distinct]:
+    """Rows to keep in order of class and name (so that the result does not hang on the order of
+    the files), why classes are left out, and the families and what became of copies.
+
+    A class that is left out makes no geometry ambiguous, since its label is not in the data set:
+    where one is too small without its copies, the others are looked through again without it.
+    """
+    order = sorted(
+        range(len(clouds)), key=lambda row: (class_of(clouds[row].folder), clouds[row].id)
     )
-    left_out = {
-        name: f"{count} shapes in {families[name]} families"
-        for name, count in shapes.items()
-        if count < min_shapes or families[name] < 2
+    ids = [clouds[row].id for row in order]
+    classes = [class_of(clouds[row].folder) for row in order]
+    families = [family_of(class_of(clouds[row].folder), clouds[row].stem) for row in order]
+    names = set(classes)
+    left_out = _too_small(names, classes, families, min_shapes)
+    found = likeness([shape for row in order if (shape := clouds[row].shape) is not None])
+    while True:
+        wanted = np.array([name not in left_out for name in classes])
+        kept = distinct(found, ids, classes, families, wanted)
+        of_class = [classes[row] for row in kept.rows]
+        too_small = _too_small(names - set(left_out), of_class, kept.families, min_shapes)
+        if not too_small:
+            return [order[row] for row in kept.rows], left_out, kept
+        left_out |= {name: f"{why} without copies" for name, why in too_small.items()}
+
+
+def _too_small(
+    names: set[str], classes: list[str], families: list[str], min_shapes: int
+) -> dict[str, str]:
+    """Which of the classes ``names`` have too few shapes or families, and how many they have;
+    ``classes`` and ``families`` are those of every shape."""
+    shapes = Counter(classes)
+    count = Counter(name for name, _ in set(zip(classes, families, strict=True)))
+    return {
+        name: f"{shapes[name]} shapes in {count[name]} families"
+        for name in names
+        if shapes[name] < min_shapes or count[name] < 2
     }
-    return set(shapes) - set(left_out), left_out
 
 
 def _floors(

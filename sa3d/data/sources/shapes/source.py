@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from sa3d.data.descriptors import knn_accuracy
 from sa3d.data.mesh import sample_surface
+from sa3d.data.preprocessing import unit_sphere_float64
 from sa3d.data.sources.shapes.categories import CATEGORIES, Category
 from sa3d.data.sources.shapes.settings import ShapesSource
 from sa3d.data.sources.shapes.solids import Assembly
 from sa3d.data.split import hold_out
-from sa3d.data.store import CloudTable, unit_sphere, write_clouds
+from sa3d.data.writing import Cloud, CloudTable, write_clouds
 from sa3d.utils.progress import ProgressBar
 
 GENERATOR_VERSION = 2
@@ -58,16 +59,16 @@ def prepare(source: ShapesSource, out: Path, *, quiet: bool = False) -> Path:
         ids=ids,
         labels=labels,
         split=test.astype(np.uint8),
-        group=np.arange(count),
+        family=np.arange(count),
         class_names=names,
-        part_labels=parts,
         part_names=part_names,
         class_parts=tuple(tuple(part_index[name].values()) for name in names),
         source_hash=source_hash(source),
+        normalisation="subsample",
     )
     floor = knn_accuracy(points, labels, np.flatnonzero(~test), np.flatnonzero(test))
     facts = {"licence": LICENCE, "split": SPLIT, "descriptor_5nn_accuracy": round(floor, 4)}
-    return write_clouds(out, points, table, num_points=source.points, facts=facts)
+    return write_clouds(out, map(Cloud, points, parts), table, facts=facts)
 
 
 def source_hash(source: ShapesSource) -> str:
@@ -96,8 +97,8 @@ def make_cloud(
     angle = rng.uniform(0.0, 2.0 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     cloud = cloud @ np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
-    noisy = unit_sphere(cloud) + rng.normal(0.0, noise, size=cloud.shape)
-    return unit_sphere(noisy), parts.astype(np.uint8)
+    noisy = unit_sphere_float64(cloud) + rng.normal(0.0, noise, size=cloud.shape)
+    return unit_sphere_float64(noisy), parts.astype(np.uint8)
 
 
 def _names() -> tuple[tuple[str, ...], tuple[str, ...], dict[str, dict[str, int]]]:

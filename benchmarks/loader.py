@@ -1,0 +1,156 @@
+"""Batches a second of the loader, against a plain gather from one (S, N, 3) memory map.
+
+    python benchmarks/loader.py --clouds 512 --epochs 10
+
+Clouds of 8192 random points, 1024 taken of each, batches of 32. The plain form does by hand what
+the loader does for clouds of one size, without offsets, checks or part labels: it indexes the
+mapped (S, N, 3) array, draws the same points and scales to the unit sphere (of ``fps_subset`` it
+finds the farthest points from the first one, the loader from a new one each epoch). The forms take
+turns batch by batch, in changing order, after an epoch to warm up. Printed are the lower quartiles
+over all batches (on a busy machine many batches are interrupted, whichever form makes them), and
+the loader's rate over the plain form's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# This folder holds a file that shares its name with the package point_ops.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
+sys.path.append(str(HERE.parent))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from point_ops import farthest_point_sample  # noqa: E402
+
+from sa3d.data.loader import Batches, Sampling  # noqa: E402
+from sa3d.data.preprocessing import unit_sphere  # noqa: E402
+from sa3d.data.store import CloudSet, open_clouds  # noqa: E402
+from sa3d.data.writing import Cloud, CloudTable, write_clouds  # noqa: E402
+
+STORED, ASKED, POOL, BATCH, SEED = 8192, 1024, 1200, 32, 0
+
+
+def made(path: Path, count: int) -> CloudSet:
+    rng = np.random.default_rng(SEED)
+    table = CloudTable(
+        ids=[str(i) for i in range(count)],
+        labels=np.zeros(count, np.int64),
+        split=np.zeros(count, np.uint8),
+        family=np.arange(count),
+        class_names=("only",),
+        source_hash="benchmark",
+        normalisation="subsample",
+        part_names=("p", "q"),
+        class_parts=((0, 1),),
+    )
+    clouds = (
+        Cloud(rng.normal(size=(STORED, 3)).astype(np.float32), np.arange(STORED) % 2)
+        for _ in range(count)
+    )
+    return open_clouds(write_clouds(path, clouds, table))
+
+
+def draw(count: int, row: int, epoch: int) -> np.ndarray:
+    bits = np.random.Philox(key=SEED, counter=[0, 2, epoch, row])
+    return np.random.Generator(bits).choice(count, ASKED, replace=False)
+
+
+def plain_random(points: np.ndarray, rows: np.ndarray, epoch: int) -> torch.Tensor:
+    taken = [points[row].take(draw(STORED, row, epoch), axis=0) for row in rows.tolist()]
+    return unit_sphere(torch.from_numpy(np.stack(taken)))
+
+
+def plain_fps_subset(points: np.ndarray, rows: np.ndarray, epoch: int) -> torch.Tensor:
+    whole = torch.from_numpy(np.stack([points[row] for row in rows.tolist()]))
+    pool = farthest_point_sample(whole, POOL)
+    chosen = torch.from_numpy(np.stack([draw(POOL, row, epoch) for row in rows.tolist()]))
+    index = pool.gather(1, chosen)[..., None].expand(-1, -1, 3)
+    return unit_sphere(whole.gather(1, index))
+
+
+def plain(
+    points: np.ndarray,
+    labels: np.ndarray,
+    gather: Callable[[np.ndarray, np.ndarray, int], torch.Tensor],
+    epoch: int,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    order = np.random.default_rng((SEED, 1, epoch)).permutation(len(points))
+    for start in range(0, len(order) - BATCH + 1, BATCH):
+        rows = order[start : start + BATCH]
+        clouds = gather(points, rows, epoch)
+        yield clouds, torch.from_numpy(labels[rows]), torch.from_numpy(rows.copy())
+
+
+def loader(clouds: CloudSet, sampling: Sampling, parts: bool) -> Batches:
+    return Batches(
+        clouds,
+        np.arange(len(clouds)),
+        batch_size=BATCH,
+        points=ASKED,
+        seed=SEED,
+        shuffle=True,
+        drop_last=True,
+        sampling=sampling,
+        parts=parts,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clouds", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        clouds = made(Path(folder) / "benchmark.h5", args.clouds)
+        points = clouds.flat_points.reshape(-1, STORED, 3)
+        print(f"{args.clouds} clouds, {STORED} -> {ASKED}, batch {BATCH}, {args.threads} threads")
+        for sampling, gather in (("random", plain_random), ("fps_subset", plain_fps_subset)):
+            forms: dict[str, Callable[[int], Iterator[object]]] = {
+                "plain": lambda e, gather=gather: plain(points, clouds.labels, gather, e),
+                "loader": loader(clouds, sampling, False).epoch,
+                "loader, parts": loader(clouds, sampling, True).epoch,
+            }
+            seconds = interleaved(forms, args.epochs)
+            for name, times in seconds.items():
+                usual = quartile(times)
+                print(
+                    f"{sampling:10} {name:13} {BATCH / usual:8.0f} clouds/s "
+                    f"{1e3 * usual:7.2f} ms/batch "
+                    f"{quartile(seconds['plain']) / usual:5.2f} of plain"
+                )
+
+
+def quartile(seconds: list[float]) -> float:
+    return statistics.quantiles(seconds, n=4)[0]
+
+
+def interleaved(
+    forms: dict[str, Callable[[int], Iterator[object]]], epochs: int
+) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    names = list(forms)
+    for epoch in range(epochs + 1):
+        running = {name: batches(epoch) for name, batches in forms.items()}
+        done = False
+        while not done:
+            names.append(names.pop(0))
+            for name in names:
+                began = time.perf_counter()
+                done = next(running[name], None) is None
+                if epoch and not done:  # the first epoch warms up
+                    seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

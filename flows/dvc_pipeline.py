@@ -1,0 +1,180 @@
+"""``python -m flows.dvc_pipeline``: ``dvc.yaml``, written from ``params.yaml``.
+
+What a stage depends on follows from the settings: the data sets that an experiment names, the
+recipes that it uses. DVC's templates cannot follow a recipe, so the lists are written here and
+``make check`` (``--check``) finds a file that no longer fits.
+
+DVC names a stage ``experiment@NAME`` only where one template serves all experiments. A template
+has a fixed number of places; an experiment with fewer data sets or parameters repeats its last
+one. DVC takes a repeated parameter as one and lists a repeated file twice in ``dvc.lock``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
+from sa3d.config.loading import experiment_names, load_experiment, load_source, source_names
+from sa3d.config.resolve import used_recipes
+from sa3d.config.yaml_file import read_yaml
+from sa3d.errors import ConfigError, UserError
+from sa3d.utils.files import write_whole
+
+WRITE = "python -m flows.dvc_pipeline"
+HEADER = f"""\
+# Data and results: what depends on what. A stage runs only when something it names has changed.
+#   dvc repro experiment@demo    one experiment, with the data that it needs
+#   dvc repro -k                 all that there is raw data for
+#
+# Written from params.yaml by `{WRITE}`; change params.yaml and write it again.
+#
+# `experiment` is one stage: the flow inside it runs the training steps side by side, which DVC
+# cannot, and resumes each by its fingerprint. Checkpoints lie in work/, outside DVC, which
+# would hand one experiment's to the next. Results are small and not cached.
+# A short list below repeats its last entry: one template has to serve all experiments.
+"""
+CODE = ("sa3d", "flows", "extensions/point_ops", "extensions/csrc")
+REPORT = ("results.json", "lineage.json", "metrics.json", "report.html", "report.md", "figures")
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write ``dvc.yaml`` in this folder; with ``--check`` leave with 2 if that would change it."""
+    parser = argparse.ArgumentParser(prog=WRITE, description="Write dvc.yaml from params.yaml.")
+    parser.add_argument("--check", action="store_true", help="write nothing; 2: it would change")
+    check = parser.parse_args(arguments).check
+    target = Path("dvc.yaml")
+    try:
+        text = dvc_yaml(Path("params.yaml"))
+        if not check:
+            write_whole(target, text.encode())
+        elif not target.is_file() or target.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"{target} does not fit params.yaml; write it again: {WRITE}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+
+
+def dvc_yaml(params: Path) -> str:
+    """The text of ``dvc.yaml`` for the data sets and experiments of ``params``.
+
+    Raises:
+        ConfigError: a setting that is refused, or a name that DVC cannot take.
+    """
+    tree = read_yaml(params)
+    for section in ("datasets", "experiments", "recipes"):
+        for name in tree.get(section) or {}:
+            if not NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{params}: {section}.{name}: DVC takes only letters, digits, - and _ in a name"
+                )
+    configs = {name: load_experiment(name, params) for name in experiment_names(params)}
+    stages = {"prepare": _prepare(params, tree)}
+    provided = {d for c in configs.values() for d in c.datasets} - set(source_names(params))
+    if provided:
+        stages["provided"] = _provided(sorted(provided))
+    stages["experiment"] = _experiment(configs, params, tree)
+    # a folder, whose files are looked up when asked for: none is missed that was never made
+    pipeline = {"metrics": ["metrics"], "stages": stages}
+    return HEADER + yaml.safe_dump(pipeline, sort_keys=False, width=200)
+
+
+def _prepare(params: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "foreach": {name: {"raw": _raw(name, params, tree)} for name in source_names(params)},
+        "do": {
+            "desc": "processed clouds of one data set",
+            "cmd": "python -m sa3d data prepare ${key}",
+            "deps": ["${item.raw}", "sa3d/data"],
+            "params": ["datasets.${key}"],
+            "outs": ["data/processed/${key}.h5", "data/processed/${key}.json"],
+        },
+    }
+
+
+def _raw(name: str, params: Path, tree: Mapping[str, Any]) -> str:
+    """The raw folder of a data set; of one that is generated, the code that generates it."""
+    if "root" in tree["datasets"][name]:
+        return f"${{datasets.{name}.root}}"  # read by DVC, so that -S may change it
+    source = load_source(name, params)
+    kind = getattr(source, "source", "")
+    return str(getattr(source, "root", f"sa3d/data/sources/{kind}"))
+
+
+def _provided(names: list[str]) -> dict[str, Any]:
+    """A check of each data set that nothing here makes: if it is missing, DVC says so once and
+    which experiments wait for it."""
+    file = "data/processed/${item}.h5"
+    return {
+        "foreach": names,
+        "do": {
+            "desc": "a data set that nothing here makes",
+            "cmd": f"test -f {file}",
+            "outs": [{file: {"cache": False, "persist": True}}],  # persist: DVC never deletes it
+        },
+    }
+
+
+def _experiment(
+    configs: Mapping[str, ExperimentConfig], params: Path, tree: Mapping[str, Any]
+) -> dict[str, Any]:
+    inputs = {name: _inputs(config, params) for name, config in configs.items()}
+    read = {name: _parameters(name, tree) for name in configs}
+    files, keys = _longest(inputs.values()), _longest(read.values())
+    return {
+        "foreach": {
+            name: {"inputs": _filled(inputs[name], files), "params": _filled(read[name], keys)}
+            for name in configs
+        },
+        "do": {
+            "desc": "pre-train, register, compare on every task, report",
+            "cmd": [
+                f"{WRITE} --check",  # -S may have changed what the stage depends on
+                "python -m flows.experiment ${key} --out reports/${key}",
+                "mkdir -p metrics && cp reports/${key}/metrics.json metrics/${key}.json",
+            ],
+            "deps": [*(f"${{item.inputs[{i}]}}" for i in range(files)), *CODE],
+            "params": [f"${{item.params[{i}]}}" for i in range(keys)],
+            "outs": [
+                {f"{path}": {"cache": False}}
+                for path in ("metrics/${key}.json", *(f"reports/${{key}}/{n}" for n in REPORT))
+            ],
+        },
+    }
+
+
+def _inputs(config: ExperimentConfig, params: Path) -> list[str]:
+    """The files and folders that an experiment reads: data sets, and encoders from elsewhere."""
+    variants = config.variants.values()
+    found = [f"data/processed/{each}.h5" for each in config.datasets]
+    found += [v.checkpoint for v in variants if isinstance(v, CheckpointVariant)]
+    if not found:
+        raise ConfigError(
+            f"{params}: experiments.{config.name} neither pre-trains nor evaluates anything"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _parameters(name: str, tree: Mapping[str, Any]) -> list[str]:
+    """The parts of ``params.yaml`` that an experiment reads."""
+    recipes = used_recipes(tree["experiments"][name], tree.get("recipes") or {})
+    return [f"experiments.{name}", *(f"recipes.{recipe}" for recipe in recipes)]
+
+
+def _longest(lists: Iterable[Sequence[str]]) -> int:
+    return max(map(len, lists), default=0)
+
+
+def _filled(items: Sequence[str], length: int) -> list[str]:
+    return [*items, *[items[-1]] * (length - len(items))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The one way from a cloud to what a model sees: fewer points, in the unit sphere.
+
+Training, evaluation, pictures and serving all come through here, so that a model meets in use
+what it met in training. Importing this costs no torch: sources run in processes of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa3d.data.store import NORMALISATIONS, TRAIN, CloudSet, Ints, Normalisation, Points
+from sa3d.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a cloud of any size becomes the (N, 3) points that a model sees.
+
+    Attributes:
+        points: N.
+        normalisation: ``subsample``: N points are chosen, then scaled to the unit sphere
+            (ShapeNet55, and the generated and CAD sets here); ``cloud``: the whole cloud is
+            scaled to the unit sphere, then N points are chosen (ModelNet40); ``none``:
+            coordinates stay as they are (ScanObjectNN).
+        stored_points: points of the clouds that the model was trained on before they were
+            reduced to N, their median; None where that is not known.
+    """
+
+    points: int
+    normalisation: Normalisation
+    stored_points: int | None = None
+
+    @classmethod
+    def of(cls, clouds: CloudSet, points: int) -> Preprocessing:
+        """That of a data set, for models of ``points`` points."""
+        rows = clouds.indices(TRAIN)
+        sizes = clouds.sizes[rows] if len(rows) else clouds.sizes
+        return cls(points, clouds.normalisation, int(np.median(sizes)))
+
+    @classmethod
+    def from_json(cls, tree: Any) -> Preprocessing:
+        """From a model's card; the inverse of :meth:`to_json`.
+
+        Raises:
+            CheckpointError: it is no such thing.
+        """
+        fine = (
+            isinstance(tree, Mapping)
+            and {"points", "normalisation"} <= set(tree)
+            and set(tree) <= {"points", "normalisation", "stored_points"}
+            and isinstance(tree["points"], int)
+            and tree["points"] > 0
+            and tree["normalisation"] in NORMALISATIONS
+            and isinstance(tree.get("stored_points"), int | None)
+        )
+        if not fine:
+            raise CheckpointError(
+                f"the model's card has preprocessing {tree!r}, expected points and one of the "
+                f"normalisations {', '.join(NORMALISATIONS)}; export the model again"
+            )
+        return cls(**tree)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a model's card."""
+        return asdict(self)
+
+    def cloud(self, points: Points) -> Tensor:
+        """(N, 3) float32 of one cloud (n, 3) of N points or more."""
+        return self.batch([points])[0]
+
+    def batch(self, clouds: Sequence[Points]) -> Tensor:
+        """(B, N, 3) float32 of clouds of N points or more each, whatever their sizes: N farthest
+        points from the first one on. A cloud comes out the same whatever is beside it."""
+        import torch
+
+        whole = [self.before(cloud) for cloud in clouds]
+        index = farthest(whole, self.points)
+        chosen = [cloud.take(i, axis=0) for cloud, i in zip(whole, index, strict=True)]
+        return self.after(torch.from_numpy(np.stack(chosen)))
+
+    def before(self, cloud: Points) -> Points:
+        """The cloud (n, 3) out of which points are chosen."""
+        if self.normalisation != "cloud":
+            return cloud
+        import torch
+
+        scaled: Points = unit_sphere(torch.tensor(cloud)).numpy()
+        return scaled
+
+    def after(self, chosen: Tensor) -> Tensor:
+        """What the model sees of the chosen points (B, N, 3)."""
+        return unit_sphere(chosen) if self.normalisation == "subsample" else chosen
+
+
+def unit_sphere(points: Tensor) -> Tensor:
+    """Subtract each cloud's centroid and divide by its largest radius (..., N, 3).
+
+    A cloud of equal points becomes all zeros rather than NaN.
+    """
+    import torch
+
+    centred = points - points.mean(dim=-2, keepdim=True)
+    radius = centred.square().sum(dim=-1).amax(dim=-1).sqrt()
+    return centred / radius.clamp_min(torch.finfo(points.dtype).tiny)[..., None, None]
+
+
+def unit_sphere_float64(points: NDArray[Any]) -> Points:
+    """:func:`unit_sphere` of one cloud (N, 3) in float64, rounded to float32 at the end.
+
+    For sources, which write clouds once: their files must come out the same on every machine and
+    without torch. What a model sees goes through :func:`unit_sphere` alone.
+    """
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    radius = float(np.sqrt((centred**2).sum(axis=1).max()))
+    scaled: Points = (centred / (radius or 1.0)).astype(np.float32)
+    return scaled
+
+
+def farthest(
+    clouds: Sequence[Points], count: int, starts: Sequence[int] | None = None
+) -> list[Ints]:
+    """Indices of ``count`` farthest points of each cloud, the first given ones where it has no
+    more than that.
+
+    Args:
+        clouds: B arrays (n, 3), of any sizes.
+        count: points to choose.
+        starts: the first point chosen of each cloud; else its first one.
+
+    Returns:
+        B arrays of ``min(count, n)`` indices. Each depends on its own cloud alone.
+    """
+    import torch
+    from point_ops import farthest_point_sample
+
+    found = [np.arange(len(cloud)) for cloud in clouds]
+    larger = [at for at, cloud in enumerate(clouds) if len(cloud) > count]
+    if not larger:
+        return found
+    sizes = [len(clouds[at]) for at in larger]
+    equal = min(sizes) == max(sizes)
+    padded = np.empty((len(larger), max(sizes), 3), dtype=np.float32)
+    for slot, at in enumerate(larger):
+        padded[slot, : sizes[slot]] = clouds[at]
+        padded[slot, sizes[slot] :] = 0.0
+        if starts is not None:  # the sampler begins at index 0: the start changes places with it
+            padded[slot, [0, starts[at]]] = padded[slot, [starts[at], 0]]
+    lengths = None if equal else torch.tensor(sizes)
+    index = farthest_point_sample(torch.from_numpy(padded), count, lengths=lengths).numpy()
+    for slot, at in enumerate(larger):
+        row = found[at] = index[slot]
+        if starts is not None:  # and back again
+            is_first = row == starts[at]
+            row[row == 0] = starts[at]
+            row[is_first] = 0
+    return found
