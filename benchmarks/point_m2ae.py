@@ -32,8 +32,7 @@ from benchmarks.plain_m2ae import PlainM2AE  # noqa: E402
 from sa3d import models  # noqa: E402
 from sa3d.config.loading import load_experiment  # noqa: E402
 from sa3d.engine import tune  # noqa: E402
-from sa3d.masking import Mask  # noqa: E402
-from sa3d.masking.base import largest  # noqa: E402
+from sa3d.masking.base import Mask, largest  # noqa: E402
 from sa3d.models.point_m2ae.backbone import PointM2AE  # noqa: E402
 
 Step = Callable[[], torch.Tensor]

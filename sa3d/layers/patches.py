@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sa3d.layers.batch_norm import BatchNorm
-from sa3d.masking import take
+from sa3d.masking.base import take
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from torch import Tensor, nn
 
 from sa3d.layers.patches import Groups
-from sa3d.masking import Mask, MaskStrategy, StepContext
+from sa3d.masking.base import Mask, MaskStrategy, StepContext
 from sa3d.methods.settings import MethodConfig
 from sa3d.models.backbone import Backbone
 

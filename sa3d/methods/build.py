@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sa3d import registry
 from sa3d.errors import ConfigError
-from sa3d.masking import MaskStrategy
+from sa3d.masking.base import MaskStrategy
 from sa3d.methods.base import Method
 from sa3d.methods.settings import MethodConfig
 from sa3d.models import build_backbone

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sa3d.masking import StepContext
+from sa3d.masking.base import StepContext
 from sa3d.methods.base import Method
 
 

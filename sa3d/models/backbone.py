@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sa3d.layers.patches import Groups
-from sa3d.masking import Mask
+from sa3d.masking.base import Mask
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ RESULT_NEUTRAL: Final = True
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MARK = "RESULT_NEUTRAL"
-# C and C++: a comment, or a string, which may hold what looks like one
-_COMMENT_OR_STRING = re.compile(rb'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"', re.DOTALL)
+# C and C++: a comment, or a string or character, which may hold what looks like one
+_COMMENT_OR_TEXT = re.compile(
+    rb"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])'""", re.DOTALL
+)
 
 
 def roots(task: Task, settings: dict[str, Any]) -> list[str]:
@@ -84,7 +86,7 @@ def _meaning(path: Path) -> bytes:
     """A source file without what does not change what it does."""
     source = path.read_bytes()
     if path.suffix != ".py":
-        bare = _COMMENT_OR_STRING.sub(lambda m: m[0] if m[0].startswith(b'"') else b" ", source)
+        bare = _COMMENT_OR_TEXT.sub(lambda m: b" " if m[0].startswith(b"/") else m[0], source)
         return b" ".join(bare.split())
     return ast.unparse(_Bare().visit(ast.parse(source))).encode()
 

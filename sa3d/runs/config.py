@@ -180,7 +180,8 @@ def choose(
             continue
         fitting = [run for run in left if getattr(run.spec, key) == value]
         if not fitting:
-            there = ", ".join(sorted({str(getattr(run.spec, key)) for run in left}))
+            values = dict.fromkeys(getattr(run.spec, key) for run in left)
+            there = ", ".join(str(each) for each in values if each not in (None, ""))
             raise ConfigError(
                 f"experiment '{config.name}' has no {task} with {key} {value}; there is: "
                 f"{there or 'none at all'}"

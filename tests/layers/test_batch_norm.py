@@ -12,7 +12,7 @@ from torch import nn
 from sa3d import models
 from sa3d.engine.types import Progress
 from sa3d.layers.batch_norm import BatchNorm
-from sa3d.masking import Mask
+from sa3d.masking.base import Mask
 from sa3d.masking.random import RandomMask
 from sa3d.models.point_m2ae import PointM2AE
 

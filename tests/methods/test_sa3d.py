@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3d import models
 from sa3d.errors import ConfigError
-from sa3d.masking import Mask
+from sa3d.masking.base import Mask
 from sa3d.methods.build import build_method
 from sa3d.methods.mae.method import MAE
 from sa3d.methods.sa3d.ema import EmaTeacher

@@ -13,7 +13,7 @@ from benchmarks.plain_m2ae import PlainM2AE
 from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.errors import CheckpointError
-from sa3d.masking import Mask, take
+from sa3d.masking.base import Mask, take
 from sa3d.masking.random import RandomMask
 from sa3d.methods.explain import explain
 from sa3d.methods.mae.method import MAE

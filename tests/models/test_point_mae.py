@@ -9,7 +9,7 @@ from tiny import GROUPS, clouds, experiment, progress
 from sa3d import models
 from sa3d.errors import CheckpointError
 from sa3d.layers.patches import Groups
-from sa3d.masking import Mask, take
+from sa3d.masking.base import Mask, take
 from sa3d.masking.random import RandomMask
 from sa3d.methods.mae.method import MAE
 from sa3d.models.backbone import Decoded

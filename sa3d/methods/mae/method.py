@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sa3d.layers.patches import Groups
-from sa3d.masking import Mask, StepContext
+from sa3d.masking.base import Mask, StepContext
 from sa3d.methods.base import Method, PointBatch
 from sa3d.metrics import names as keys
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sa3d.layers.patches import Groups
 from sa3d.losses import absolute_loss, ranking_loss
-from sa3d.masking import Mask, MaskStrategy, StepContext, take
+from sa3d.masking.base import Mask, MaskStrategy, StepContext, take
 from sa3d.methods.base import Method, PointBatch
 from sa3d.methods.sa3d.ema import EmaTeacher, Scorer
 from sa3d.methods.sa3d.gc_predictor import GCPredictor

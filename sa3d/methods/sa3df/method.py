@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sa3d.layers.patches import Groups
 from sa3d.losses import feature_distance, patch_chamfer
-from sa3d.masking import Mask, MaskStrategy, take
+from sa3d.masking.base import Mask, MaskStrategy, take
 from sa3d.methods.sa3d.method import SA3D, Reconstruction
 from sa3d.methods.sa3df.settings import SA3DFConfig
 from sa3d.methods.settings import MethodConfig

@@ -19,7 +19,7 @@ from sa3d.layers.patches import Groups, PatchEmbed, PositionMLP
 from sa3d.layers.propagation import Propagation
 from sa3d.layers.transformer import Stack, drop_rates, init_weights, token
 from sa3d.losses import patch_chamfer
-from sa3d.masking import Mask, take
+from sa3d.masking.base import Mask, take
 from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, PointLoss
 from sa3d.models.point_m2ae.scales import (
     Ragged,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sa3d.layers.patches import Groups, group_points
-from sa3d.masking import Mask, take
+from sa3d.masking.base import Mask, take
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sa3d.layers.patches import Groups, PatchEmbed, PositionMLP, group_points
 from sa3d.layers.transformer import Stack, drop_rates, init_weights, token
 from sa3d.losses import patch_chamfer
-from sa3d.masking import Mask, take
+from sa3d.masking.base import Mask, take
 from sa3d.models.backbone import Backbone, Decoded, Decoder, Encoded, Encoder, PointLoss
 from sa3d.models.point_mae.settings import PointMAEConfig
 

@@ -1,0 +1,426 @@
+"""Which code counts towards a fingerprint: what a run executes, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sa3d import registry
+from sa3d.config.loading import load_experiment
+from sa3d.errors import ConfigError
+from sa3d.runs import code
+from sa3d.runs.config import choose
+
+ROOT = Path(__file__).parents[2]
+TASKS = ("pretrain", "svm", "classify")
+# Modules, and packages with all inside them, that say that no result depends on them. To add
+# one, be sure that whatever it decides is in the settings, in the data or in a model's weights.
+NEUTRAL = {
+    "sa3d.cli",
+    "sa3d.config",
+    "sa3d.engine.signals",
+    "sa3d.errors",
+    "sa3d.inference",
+    "sa3d.masking.settings",
+    "sa3d.methods.mae.settings",
+    "sa3d.methods.sa3d.settings",
+    "sa3d.methods.sa3df.settings",
+    "sa3d.methods.settings",
+    "sa3d.metrics.names",
+    "sa3d.models.point_m2ae.settings",
+    "sa3d.models.point_mae.settings",
+    "sa3d.models.settings",
+    "sa3d.registry",
+    "sa3d.report",
+    "sa3d.runs.code",
+    "sa3d.runs.config",
+    "sa3d.runs.context",
+    "sa3d.runs.fingerprint",
+    "sa3d.runs.launch",
+    "sa3d.runs.lock",
+    "sa3d.runs.result",
+    "sa3d.runs.spec",
+    "sa3d.tasks.base",
+    "sa3d.tasks.classify.task",
+    "sa3d.tasks.pretrain.task",
+    "sa3d.tasks.svm.task",
+    "sa3d.tracking",
+    "sa3d.utils",
+    "sa3d.viz",
+}
+
+
+def roots(task: str, *overrides: str) -> list[str]:
+    run = choose(load_experiment("demo", ROOT / "params.yaml", overrides), task)
+    return code.roots(run.task, run.deciding())
+
+
+def digest(*modules: str) -> str:
+    return str(code.code_digest.__wrapped__(*modules))
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package that fingerprints are taken of."""
+    folder = tmp_path / "sa3d"
+    shutil.copytree(code._PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "_PACKAGE", folder)
+    yield folder
+    for cached in (code._imports, code._says_neutral):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Writes modules of a package of its own, and gives the digest of ``sa3d.one``."""
+    folder = tmp_path / "sa3d"
+    folder.mkdir()
+    monkeypatch.setattr(code, "_PACKAGE", folder)
+    monkeypatch.setattr(code, "_kernels", dict)
+
+    def write(one: str, files: dict[str, str] | None = None, **others: str) -> str:
+        for name, text in ({"one": one} | (files or {}) | others).items():
+            path = folder / f"{name}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        for cached in (code._imports, code._says_neutral):
+            cached.cache_clear()
+        return digest("sa3d.one")
+
+    yield write
+    for cached in (code._imports, code._says_neutral):
+        cached.cache_clear()
+
+
+# --- what counts of a source file ---------------------------------------------------------
+
+SOURCE = '''\
+"""A module."""
+from math import pi
+
+LIMIT = 3  #: the limit
+
+
+class A:
+    """A class."""
+
+    size: int = 2
+    """An attribute."""
+
+    def area(self, r: float) -> float:
+        """Area."""
+        # of a disc
+        return pi * r**2 if r < LIMIT else 0.0
+
+
+class Empty(Exception):
+    """Nothing but a text."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"""A module."""\n', ""),
+        ('"""A class."""', '"""Another text."""'),
+        ('"""An attribute."""', '"""."""'),
+        ('        """Area."""\n', ""),
+        ('    """Nothing but a text."""', "    pass"),
+        ("        # of a disc\n", ""),
+        ("LIMIT = 3  #: the limit", "LIMIT=(3)"),
+        (
+            "pi * r**2 if r < LIMIT else 0.0",
+            "(\n            pi * r ** 2 if r < LIMIT else 0.0\n        )",
+        ),
+        ("\n\n\nclass A", "\nclass A"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(
+    package: Callable[..., str], before: str, after: str
+) -> None:
+    assert before in SOURCE
+    assert package(SOURCE.replace(before, after)) == package(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("r**2", "r**3"),
+        ("r < LIMIT", "r <= LIMIT"),
+        ("size: int = 2", "size: int = 20"),
+        ("0.0\n", "0.5\n"),
+        ("class Empty(Exception)", "class Empty(ValueError)"),
+        ("def area", "def surface"),
+    ],
+)
+def test_what_a_file_does_counts(package: Callable[..., str], before: str, after: str) -> None:
+    assert before in SOURCE
+    assert package(SOURCE.replace(before, after)) != package(SOURCE)
+
+
+def test_a_text_that_is_used_counts(package: Callable[..., str]) -> None:
+    assert package("KEY = 'a'\n") != package("KEY = 'b'\n")
+    assert package("def f():\n    return 'a'\n") != package("def f():\n    return 'b'\n")
+
+
+def test_the_order_of_statements_counts(package: Callable[..., str]) -> None:
+    assert package("a = 1\nb = 2\n") != package("b = 2\na = 1\n")
+
+
+# --- which files count --------------------------------------------------------------------
+
+IMPORTS = [
+    "from sa3d import two\n",
+    "import sa3d.two\n",
+    "import sa3d.two as other\n",
+    "from sa3d.two import x\n",
+    "from . import two\n",
+    "from .two import x\n",
+    "def f():\n    from sa3d.two import x\n",
+    "class A:\n    def f(self):\n        import sa3d.two\n",
+    "try:\n    import sa3d.two\nexcept ImportError:\n    pass\n",
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import sa3d.two\n",
+]
+
+
+@pytest.mark.parametrize("source", IMPORTS)
+def test_what_is_imported_counts_by_whatever_way(package: Callable[..., str], source: str) -> None:
+    assert package(source, two="x = 1\n") != package(source, two="x = 2\n")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sa3d.two import x\n",
+        "text = 'import sa3d.two'\n",
+    ],
+)
+def test_what_is_not_imported_does_not_count(package: Callable[..., str], source: str) -> None:
+    assert package(source, two="x = 1\n") == package(source, two="x = 2\n")
+
+
+def test_what_imported_modules_import_counts_and_circles_end(package: Callable[..., str]) -> None:
+    chain = {"two": "from sa3d import three\n"}
+    first = package("import sa3d.two\n", **chain, three="import sa3d.one\nx = 1\n")
+    assert package("import sa3d.two\n", **chain, three="import sa3d.one\nx = 2\n") != first
+
+
+def test_the_init_of_a_package_counts(package: Callable[..., str]) -> None:
+    one = "from sa3d.room.two import x\n"
+    first = package(one, {"room/__init__": "y = 1\n", "room/two": "x = 1\n"})
+    assert package(one, {"room/__init__": "y = 2\n", "room/two": "x = 1\n"}) != first
+
+
+@pytest.mark.parametrize("mark", ["RESULT_NEUTRAL = True\n", "RESULT_NEUTRAL: Final = True\n"])
+def test_a_module_that_says_so_is_left_out_with_all_it_imports(
+    package: Callable[..., str], mark: str
+) -> None:
+    one, two = "import sa3d.two\n", f"import sa3d.three\n{mark}"
+    first = package(one, two=two, three="x = 1\n")
+    assert package(one, two=two + "y = 3\n", three="x = 2\n") == first
+
+
+def test_a_package_that_says_so_is_left_out_whole(package: Callable[..., str]) -> None:
+    one, mark = "from sa3d.room.two import x\n", "RESULT_NEUTRAL: Final = True\n"
+    first = package(one, {"room/__init__": mark, "room/two": "x = 1\n"})
+    assert package(one, {"room/__init__": mark, "room/two": "x = 2\n"}) == first
+
+
+@pytest.mark.parametrize(
+    "almost",
+    ["RESULT_NEUTRAL = False\n", "RESULT_NEUTRAL: bool\n", "if x:\n    RESULT_NEUTRAL = True\n"],
+)
+def test_saying_something_else_leaves_nothing_out(package: Callable[..., str], almost: str) -> None:
+    one = "import sa3d.two\n"
+    assert package(one, two=f"{almost}y = 1\n") != package(one, two=f"{almost}y = 2\n")
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(code._PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_who_says_to_be_neutral() -> None:
+    saying = {module_of(p) for p in code._PACKAGE.rglob("*.py") if code._says_neutral(p)}
+    assert saying == NEUTRAL
+
+
+# --- which modules a run of this project depends on ---------------------------------------
+
+S = {"pretrain", "svm", "classify"}
+
+
+@pytest.mark.parametrize(
+    ("file", "tasks"),
+    [
+        ("layers/transformer.py", S),
+        ("layers/heads.py", {"classify"}),
+        ("models/__init__.py", S),
+        ("models/point_mae/backbone.py", S),  # the backbone named
+        ("models/point_mae/heads.py", {"classify"}),
+        ("models/point_m2ae/backbone.py", set()),
+        ("methods/sa3df/method.py", {"pretrain"}),  # the method named
+        ("methods/sa3d/gc_predictor.py", {"pretrain"}),  # which it is made of
+        ("methods/mae/method.py", set()),
+        ("masking/geometric.py", {"pretrain"}),  # the mask named
+        ("masking/block.py", set()),
+        ("masking/random.py", set()),
+        ("data/store.py", S),
+        ("data/transforms.py", {"pretrain", "classify"}),
+        ("data/sources/shapes/source.py", set()),  # its result has a digest of its own
+        ("engine/loop.py", {"pretrain", "classify"}),
+        ("engine/signals.py", set()),
+        ("tasks/evaluation.py", {"svm", "classify"}),
+        ("tasks/classify/run.py", {"classify"}),
+        ("tasks/classify/task.py", set()),
+        ("utils/progress.py", set()),
+        ("registry.py", set()),
+        ("config/experiment.py", set()),
+        ("cli/main.py", set()),
+        ("tracking/tracker.py", set()),
+        ("report/render.py", set()),
+    ],
+)
+def test_code_counts_where_it_runs(sources: Path, file: str, tasks: set[str]) -> None:
+    counted = {task for task in TASKS if sources / file in code.code_of(roots(task)).values()}
+    assert counted == tasks
+
+
+def test_a_change_of_code_that_runs_changes_the_digest(sources: Path) -> None:
+    before = {task: digest(*roots(task)) for task in TASKS}
+    with (sources / "tasks" / "evaluation.py").open("a") as source:
+        source.write("# changed\n")
+    assert {task: digest(*roots(task)) for task in TASKS} == before
+    with (sources / "tasks" / "evaluation.py").open("a") as source:
+        source.write("CHANGED = 1\n")
+    after = {task: digest(*roots(task)) for task in TASKS}
+    assert {task for task in TASKS if after[task] != before[task]} == {"svm", "classify"}
+
+
+def test_components_count_wherever_they_are_named() -> None:
+    task = registry.task("svm")
+    settings: dict[str, Any] = {"a": [{"b": ("x", "gc")}, "rotate_y"], "c": {"d": {"e": "mae"}}}
+    assert code.roots(task, settings) == [
+        "sa3d.data.transforms",
+        "sa3d.masking.geometric",
+        "sa3d.methods.mae.method",
+        "sa3d.tasks.svm.run",
+    ]
+    assert code.roots(task, {"gc": 1, "b": ["gcx", 3, None]}) == ["sa3d.tasks.svm.run"]
+
+
+@pytest.mark.parametrize(
+    ("override", "module"),
+    [
+        ("variants.sa3df.mask=block", "sa3d.masking.block"),
+        ("variants.sa3df.mask=random", "sa3d.masking.random"),
+        ("pretrain.augment=rotate_y", "sa3d.data.transforms"),
+        ("reference=random-masks", "sa3d.methods.mae.method"),
+    ],
+)
+def test_the_components_of_an_experiment_are_among_its_roots(override: str, module: str) -> None:
+    assert module in roots("pretrain", override)
+
+
+def test_the_backbone_counts_with_the_model_that_the_task_trains() -> None:
+    scales = ("model.backbone=point-m2ae", "model.groups=[128, 64, 32]")
+    heads = "sa3d.models.point_m2ae.heads"
+    assert heads in roots("classify", *scales)
+    assert heads not in roots("svm", *scales)
+    assert "sa3d.models.point_m2ae.backbone" in roots("svm", *scales)
+    assert not any("point_mae" in module for module in roots("classify", *scales))
+
+
+def test_every_module_that_is_named_exists() -> None:
+    tables = (registry.BACKBONES, registry.METHODS, registry.MASKS, registry.AUGMENTATIONS)
+    named = [registry.place(entry) for table in tables for entry in table.values()]
+    named += [registry.task(name).run for name in registry.TASKS]
+    assert all(code._file(where.partition(":")[0]) for where in named)
+
+
+def test_a_component_outside_the_package_counts(
+    package: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "my_mask_of_test_code.py"
+    file.write_text("import sa3d.one\ny = 1\n")
+    assert set(code.code_of(["my_mask_of_test_code"])) == {"my_mask_of_test_code", "sa3d.one"}
+    before = digest("my_mask_of_test_code")
+    file.write_text("import sa3d.one\ny = 2\n")
+    assert digest("my_mask_of_test_code") != before
+    with pytest.raises(ConfigError, match="no module nothing_of_that_name, which the registry"):
+        code.code_of(["nothing_of_that_name"])
+
+
+# --- kernels ------------------------------------------------------------------------------
+
+
+def test_kernels_count_and_are_the_same_in_a_checkout_and_in_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "extensions"
+    unbuilt = shutil.ignore_patterns("build", "*.egg-info", "*.so", "__pycache__", "compat")
+    shutil.copytree(ROOT / "extensions", checkout, ignore=unbuilt)
+    built = tmp_path / "built"
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)],
+        cwd=checkout,
+        env=os.environ | {"POINT_OPS_BUILD": "0"},
+        check=True,
+        capture_output=True,
+    )
+
+    def from_(folder: Path) -> str:
+        spec = SimpleNamespace(submodule_search_locations=[str(folder / "point_ops")])
+        monkeypatch.setattr(code.importlib.util, "find_spec", lambda name: spec)
+        return digest()
+
+    before = from_(checkout)
+    assert from_(built) == before
+    header = checkout / "csrc" / "fps.h"
+    text = header.read_text()
+    header.write_text(f"// a comment\n/* and \n another */\n\n{text}  // changed\n")
+    assert from_(checkout) == before, "comments and layout do not count"
+    header.write_text(f"{text}\nint changed;\n")
+    assert from_(checkout) != before
+    header.write_text(text)
+    with (checkout / "point_ops" / "__init__.py").open("a") as source:
+        source.write("CHANGED = 1\n")
+    assert from_(checkout) != before
+    shutil.rmtree(built / "point_ops" / "csrc")
+    with pytest.raises(ConfigError, match="lacks the sources of its kernels; run `make setup`"):
+        from_(built)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("int a; // x\nint b;", "int a;\nint b;", True),
+        ("int a; /* x\n y */ int b;", "int  a;\n\tint b;", True),
+        ("int a = 1;", "int a = 2;", False),
+        ('f("http://a");', 'f("http://b");', False),
+        ('f("/* a */");', 'f("/* b */");', False),
+        (r'f("\"// a");', r'f("\"// b");', False),
+        ("f('\"'); // \" x\nint a;", "f('\"'); // \" y\nint a;", True),
+        ('f(\'"\', "//a");', 'f(\'"\', "//b");', False),
+        ("int a = b /c/ d;", "int a = b / c / e;", False),
+    ],
+)
+def test_what_counts_of_cpp(tmp_path: Path, one: str, other: str, same: bool) -> None:
+    meanings = []
+    for number, text in enumerate((one, other)):
+        file = tmp_path / f"{number}.cpp"
+        file.write_text(text)
+        meanings.append(code._meaning(file))
+    assert (meanings[0] == meanings[1]) is same
