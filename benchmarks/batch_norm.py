@@ -2,10 +2,10 @@
 
     python -m benchmarks.batch_norm --rounds 9 --threads 1 2
 
-In every round both run once, by turns first; the ratio is the median over the rounds of (torch's time /
-ours), so that a busy machine slows both. The last two columns are the largest relative errors of
-the variance against float64, for rows with mean 3 and standard deviation 1. The run fails where
-ours is the slower one.
+In every round both run once, by turns first; the ratio is the median over the rounds of (torch's
+time / ours), so that a busy machine slows both. The last two columns are the largest relative
+errors of the variance against float64, for rows with mean 3 and standard deviation 1. The run
+fails where ours is the slower one. `-m`, since a file here shares its name with a package.
 """
 
 from __future__ import annotations

@@ -54,8 +54,9 @@ def steps(batch: int) -> dict[str, Step]:
     torch.manual_seed(0)
     model = models.build_backbone(config.model)
     assert isinstance(model, PointM2AE)
+    assert config.pretrain is not None
     model.train()
-    points = torch.randn(batch, config.data.points, 3)
+    points = torch.randn(batch, config.pretrain.data.points, 3)
     points = points / points.norm(dim=2, keepdim=True) * torch.tensor([1.0, 0.6, 0.3])
     flags = largest(torch.rand(batch, config.model.num_tokens), MASKED)
 

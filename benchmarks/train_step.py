@@ -11,16 +11,24 @@ alternate, the median is printed. Clouds and weights are random.
 import argparse
 import gc
 import statistics
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
-import torch
+# This folder holds a file that shares its name with the package point_ops.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
+sys.path.append(str(HERE.parent))
 
-from sa3d import models
-from sa3d.config.loading import load_experiment
-from sa3d.engine import tune
-from sa3d.engine.precision import autocast
-from sa3d.engine.types import Progress
+import torch  # noqa: E402
+
+from sa3d import models  # noqa: E402
+from sa3d.config.loading import load_experiment  # noqa: E402
+from sa3d.engine import tune  # noqa: E402
+from sa3d.engine.precision import autocast  # noqa: E402
+from sa3d.engine.types import Progress  # noqa: E402
+from sa3d.methods.build import build_method  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--batch", type=int, default=16)
@@ -32,8 +40,8 @@ args = parser.parse_args()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
 device = torch.device(args.device)
-config = load_experiment("point-mae-sa3df")
-points = torch.randn(args.batch, config.data.points, 3, device=device)
+config = load_experiment("point-mae-sa3df", HERE.parent / "params.yaml")
+points = torch.randn(args.batch, config.pretrain.data.points, 3, device=device)
 batch = SimpleNamespace(points=points / points.norm(dim=-1).amax(1)[:, None, None])
 
 route = False
@@ -44,9 +52,10 @@ if device.type == "cpu":
 print(f"{device}, batch {args.batch}, {args.threads} threads, torch {torch.__version__}")
 
 cases = [("fp32", False)] + ([("fp32", True)] if route else []) + [("bf16", False)]
-for name, arm in (("mae", "baseline"), ("sa3df", "method")):
-    teacher = models.build_backbone(config.model) if name == "sa3df" else None
-    method = models.build_method(config, arm, teacher).to(device).train()
+for settings in config.methods.values():
+    name = settings.method
+    teacher = models.build_backbone(config.model) if settings.has_teacher else None
+    method = build_method(settings, config.model, teacher).to(device).train()
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-6, fused=True)
     generator = torch.Generator(device).manual_seed(0)

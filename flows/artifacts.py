@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -14,49 +16,71 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.logging import get_run_logger
 
-from flows.outcome import node_entry
+from flows.outcome import node_entry, primary_metric
 from flows.status_table import NodeStatus
-from sa3d.metrics import names as keys
 
 
 class ProgressArtifact:
-    """The share of steps that have ended; told to the server only when it changes."""
+    """The share of nodes that have ended; told to the server only when it changes.
+
+    A server that went away does not end the flow for this: that is said once, and the rest of the
+    progress is not told.
+    """
 
     def __init__(self) -> None:
         self._told = 0.0
+        self._lost = False
         made = create_progress_artifact(
-            0.0, key="progress", description="steps of the experiment that have ended"
+            0.0, key="progress", description="nodes of the experiment that have ended"
         )
         assert isinstance(made, UUID)  # a coroutine only inside an event loop
         self._id = made
 
     def update(self, fraction: float) -> None:
         """Tell the server, if there is anything new."""
-        if fraction != self._told:
-            self._told = fraction
+        if fraction == self._told or self._lost:
+            return
+        self._told = fraction
+        try:
             update_progress_artifact(self._id, progress=round(100 * fraction, 1))
+        except httpx.HTTPError as error:
+            self._lost = True
+            get_run_logger().warning("Prefect's server does not answer (%s)", error)
 
 
-def publish(steps: Sequence[NodeStatus], report: Path | None) -> None:
+def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:
     """The results as a table, the report as Markdown, and a link to each MLflow run."""
-    entries = {step.node.name: node_entry(step) for step in steps}
-    rows: list[dict[str, Any]] = [
-        {
-            "step": name,
-            "status": entry["status"],
-            "test accuracy": entry["metrics"].get(keys.TEST_ACC, ""),
-            "seconds": entry["seconds"],
-            "fingerprint": entry["fingerprint"] or "",
-            "why": entry.get("error", ""),
-        }
-        for name, entry in entries.items()
-    ]
-    create_table_artifact(rows, key="results", description="every step of the experiment")
+    create_table_artifact(
+        [_row(status) for status in statuses],
+        key="results",
+        description="every node of the experiment",
+    )
     if report is not None:
         create_markdown_artifact(
             report.read_text(encoding="utf-8"), key="report", description=f"from {report}"
         )
-    for name, entry in entries.items():
-        if entry["mlflow_url"]:
-            create_link_artifact(entry["mlflow_url"], link_text=name, key=f"mlflow-{name}")
+    for status in statuses:
+        url = node_entry(status)["mlflow_url"]
+        if url:
+            name = status.node.name
+            create_link_artifact(url, link_text=name, key=f"mlflow-{_key(name)}")
+
+
+def _row(status: NodeStatus) -> dict[str, Any]:
+    entry, value = node_entry(status), primary_metric(status)
+    return {
+        "node": status.node.name,
+        "status": entry["status"],
+        "metric": "" if value is None else status.node.run.task.metric.label,
+        "value": "" if value is None else value,
+        "seconds": entry["seconds"],
+        "fingerprint": entry["fingerprint"] or "",
+        "why": entry.get("error", ""),
+    }
+
+
+def _key(name: str) -> str:
+    """A key as Prefect wants it: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())

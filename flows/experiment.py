@@ -2,39 +2,78 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sa3d.config.experiment import ExperimentConfig
-from sa3d.config.loading import load_experiment, require_data
+import typer
+from typer.core import TyperCommand
+
 from sa3d.errors import UserError
-from sa3d.tracking import mlflow_store
-from sa3d.utils import paths
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+    from sa3d.config.experiment import ExperimentConfig
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the flow and leave with 0 (every step finished), 1 (some failed), 2 (refused),
-    or 128 + signal (stopped)."""
-    chosen = _parser().parse_args(arguments)
-    try:
-        config = load_experiment(chosen.name, chosen.params, chosen.set)
-        require_data(config, chosen.params)
-        sys.exit(run(config, chosen.out, chosen.device, chosen.quiet))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # before the flow listens for it, or after
-        sys.exit(130)
+
+class _Command(TyperCommand):
+    """Turns what ends the command early into a message and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _say(f"error: {error}")
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:  # before the flow listens for it, or after
+            sys.exit(130)
+
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich costs a third of a second
+)
+
+
+@app.command(cls=_Command)
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Experiment of params.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Report folder. [default: reports/NAME]")
+    ] = None,
+    params: Annotated[
+        Path | None, typer.Option("--params", help="Settings file. [default: params.yaml]")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What children compute on.")
+    ] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Pre-train, evaluate, report. What is finished is reused.
+
+    Exit status: 0, every node finished; 1, some failed; 2, refused; 128 + signal, stopped.
+    """
+    # here, so that --help answers at once
+    from sa3d.config.loading import load_experiment, require_data
+
+    config = load_experiment(name, params, overrides or ())
+    require_data(config, params)
+    sys.exit(run(config, out, device, quiet))
+
+
+def main() -> None:
+    """Entry point of ``python -m flows.experiment``."""
+    app(prog_name="python -m flows.experiment")
 
 
 def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) -> int:
@@ -44,6 +83,7 @@ def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) ->
         UserError: it could not begin.
     """
     from flows.server import prefect_api
+    from sa3d.utils import paths
 
     # Prefect's own console output would repeat, with tracebacks, what is said here; its API
     # still gets every line. Errors of the flow itself come out below.
@@ -89,6 +129,8 @@ def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
 
 def _viewers() -> dict[str, str]:
     """How to open MLflow and Prefect on what was just recorded."""
+    from sa3d.tracking import mlflow_store
+
     uri = mlflow_store.tracking_uri()
     here = "?workflowType=machine_learning"  # MLflow opens in another mode otherwise
     if uri.startswith(("sqlite:", "sqlite+")):
@@ -107,22 +149,6 @@ def _viewers() -> dict[str, str]:
         command = " ".join([*settings, "prefect server start"])
         found["Prefect"] = f"{command}, then http://127.0.0.1:4200"
     return found
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.experiment",
-        description="Pre-train, compare on every task, report. Finished steps are reused.",
-    )
-    parser.add_argument("name", help="experiment of params.yaml")
-    parser.add_argument("--out", type=Path, help="report folder (default: reports/NAME)")
-    parser.add_argument("--params", type=Path, help="settings file (default: params.yaml)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as pretrain.epochs=2"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    return parser
 
 
 def _near(path: Path) -> Path:

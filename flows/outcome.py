@@ -9,50 +9,62 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.plan import Settings
+from flows.settings import Settings
 from flows.status_table import NodeStatus
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.utils.files import write_whole
 from sa3d.utils.paths import root
 
+FORMAT = 2  # of results.json
 
-def node_entry(step: NodeStatus) -> dict[str, Any]:
-    """What ``results.json`` says of one step."""
+
+def node_entry(status: NodeStatus) -> dict[str, Any]:
+    """What ``results.json`` says of one node."""
     entry: dict[str, Any] = {
-        "status": step.state,
-        "run_dir": _relative(step.run_dir) if step.run_dir else None,
-        "metrics": step.result.get("metrics", {}),
-        "seconds": round(step.result.get("seconds", step.seconds), 2),
-        "fingerprint": step.fingerprint or None,
+        "kind": status.node.kind,
+        "spec": status.node.run.spec.as_json(),
+        "status": status.state,
+        "run_dir": _relative(status.run_dir) if status.run_dir else None,
+        "metrics": status.result.get("metrics", {}),
+        "seconds": round(status.result.get("seconds", status.seconds), 2),
+        "fingerprint": status.fingerprint or None,
     }
-    if step.error:
-        entry["error"] = step.error
-    if "model_version" in step.result:
-        entry["model_version"] = step.result["model_version"]
-    run = mlflow_sync.run_of(step.run_dir) if step.run_dir else None
+    if status.error:
+        entry["error"] = status.error
+    if "model_version" in status.result:
+        entry["model_version"] = status.result["model_version"]
+    run = mlflow_sync.run_of(status.run_dir) if status.run_dir else None
     entry["mlflow_run_id"] = run.run_id if run else None
     entry["mlflow_url"] = run.url if run else None
     return entry
 
 
+def primary_metric(status: NodeStatus) -> float | None:
+    """The number by which the runs of the node's task are compared; None: there is none."""
+    if status.node.kind != "evaluate":
+        return None
+    value: float | None = status.result.get("metrics", {}).get(status.node.run.task.metric.name)
+    return value
+
+
 def write_results(
-    out: Path, settings: Settings, steps: Sequence[NodeStatus], facts: dict[str, Any]
+    out: Path, settings: Settings, statuses: Sequence[NodeStatus], facts: dict[str, Any]
 ) -> Path:
     """Write ``results.json`` and ``lineage.json`` into ``out``; returns the first.
 
     Args:
         out: the report folder.
         settings: of the flow.
-        steps: every node and what became of it.
-        facts: wall_seconds, command and the flow run.
+        statuses: every node and what became of it.
+        facts: further entries of ``results.json``: times, command and the flow run.
     """
-    nodes = {step.node.name: node_entry(step) for step in steps}
+    nodes = {status.node.name: node_entry(status) for status in statuses}
     origin = _lineage(settings, nodes, facts)
     results = {
+        "format": FORMAT,
         "experiment": settings.config.model_dump(mode="json"),
-        "seed": settings.config.seed,
-        "data": {"name": settings.config.data.name, "digest": settings.digest},
         "nodes": nodes,
+        "data": {name: {"digest": digest} for name, digest in settings.digests.items()},
         "lineage": origin,
         **facts,
     }
@@ -63,7 +75,6 @@ def write_results(
 def _lineage(
     settings: Settings, nodes: dict[str, dict[str, Any]], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    name = settings.config.data.name
     lock = root() / "dvc.lock"
     return {
         "pipeline_id": settings.pipeline_id,
@@ -71,7 +82,10 @@ def _lineage(
         "dvc.lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()
         if lock.is_file()
         else None,
-        "data": {name: {"digest": settings.digest, "md5": lineage.data_md5(name)}},
+        "data": {
+            name: {"digest": digest, "md5": lineage.data_md5(name)}
+            for name, digest in settings.digests.items()
+        },
         "mlflow": {
             "tracking_uri": _public(mlflow_store.tracking_uri()),
             "runs": {key: entry["mlflow_run_id"] for key, entry in nodes.items()},

@@ -1,139 +1,92 @@
-"""What an experiment consists of, decided before anything runs."""
+"""The plan of an experiment: its nodes, and which of them need which others. Nothing is read or
+written here."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
-import yaml
-
+from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
-from sa3d.runs.fingerprint import data_digest
-from sa3d.utils import paths
-from sa3d.utils.files import write_whole
+from sa3d.errors import ConfigError
+from sa3d.runs.config import RunConfig, runs_of
 
-Kind = Literal["pretrain", "register", "task"]
-CHILD = [sys.executable, "-m", "sa3d"]
+Kind = Literal["pretrain", "register", "evaluate"]
 
 
 @dataclass(frozen=True)
 class Node:
-    """One step: a training run of a subprocess, or the registration of its model.
+    """One step of an experiment: a run, or the registration of a run's model.
 
     Attributes:
-        name: ``task-arm``, unique in an experiment.
-        kind: how it is run.
-        task: the ``sa3d`` command, or ``register``.
-        arm: ``method``, ``baseline`` or ``scratch``.
-        model: the node whose exported model it starts from or registers.
-        teacher: the node whose exported model is the knowledge teacher.
+        name: unique in a plan; that of the run, or ``register-<variant>-s<seed>``.
+        kind: what is done.
+        run: the run; of a registration, the pre-training whose model is registered.
+        needs: names of the nodes that must be done before.
     """
 
     name: str
     kind: Kind
-    task: str
-    arm: str
-    model: str | None = None
-    teacher: str | None = None
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Nodes that must have finished."""
-        return tuple(name for name in (self.model, self.teacher) if name)
-
-
-def nodes_of(config: ExperimentConfig) -> list[Node]:
-    """The steps of an experiment, in the order in which they claim what is free."""
-    found: list[Node] = []
-    arms = ["method"]
-    if config.baseline is not None:
-        arms.append("baseline")
-        found.append(Node("pretrain-baseline", "pretrain", "pretrain", "baseline"))
-    teacher = "pretrain-baseline" if config.pretrain.method == "sa3df" else None
-    found.append(Node("pretrain-method", "pretrain", "pretrain", "method", teacher=teacher))
-    found += [
-        Node(f"register-{arm}", "register", "register", arm, model=f"pretrain-{arm}")
-        for arm in arms
-    ]
-    for task in config.tasks:
-        found += [Node(f"{task}-{arm}", "task", task, arm, model=f"pretrain-{arm}") for arm in arms]
-        if config.scratch:
-            found.append(Node(f"{task}-scratch", "task", task, "scratch"))
-    return found
+    run: RunConfig
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all children of one flow share.
+class Plan:
+    """A directed acyclic graph of nodes.
 
     Attributes:
-        config: the experiment, with overrides applied.
-        digest: of the processed data set's content.
-        params: a file that says exactly ``config``, for children to read: the flow may have
-            been started with values that stand in no ``params.yaml``.
-        folder: the flow's own work folder.
-        pipeline_id: the same for every attempt at the same experiment on the same data.
+        nodes: in order of priority, each after those that it needs.
     """
 
-    config: ExperimentConfig
-    digest: str
-    params: Path
-    folder: Path
-    pipeline_id: str
+    nodes: tuple[Node, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Every node, in the same order."""
+        return {node.name: node for node in self.nodes}
+
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """Pairs of a node and one that needs it."""
+        return [(needed, node.name) for node in self.nodes for needed in node.needs]
+
+    @property
+    def leaves(self) -> list[str]:
+        """The nodes that no other needs."""
+        inner = {needed for needed, _ in self.edges}
+        return [node.name for node in self.nodes if node.name not in inner]
 
 
-def settle(config: ExperimentConfig) -> Settings:
-    """Check the processed data and write down what children will read.
+def plan(config: ExperimentConfig) -> Plan:
+    """The plan of an experiment: pre-trainings, registrations, evaluations.
 
     Raises:
-        DataError: the data set was not prepared.
-        WriteError: full disk, no permission.
+        ConfigError: two nodes would have one name.
     """
-    digest = data_digest(paths.processed(config.data.name))
-    said = json.dumps([config.model_dump(mode="json"), digest], sort_keys=True)
-    pipeline_id = f"{config.name}-{hashlib.sha256(said.encode()).hexdigest()[:10]}"
-    folder = paths.work() / f"experiment-{pipeline_id}"
-    values = config.model_dump(mode="json", exclude={"name"})
-    text = yaml.safe_dump({"experiments": {config.name: values}}, sort_keys=False)
-    params = write_whole(folder / "params.yaml", text.encode())
-    return Settings(config, digest, params, folder, pipeline_id)
+    runs = runs_of(config)
+    pretrainings = [run for run in runs if run.spec.task == registry.PRETRAIN]
+    nodes = [_node("pretrain", run) for run in pretrainings]
+    nodes += [
+        Node(f"register-{run.spec.variant}-s{run.spec.seed}", "register", run, (run.spec.name,))
+        for run in pretrainings
+    ]
+    nodes += [_node("evaluate", run) for run in runs if run.spec.task != registry.PRETRAIN]
+    _require_unique(node.name for node in nodes)
+    return Plan(tuple(nodes))
 
 
-def command(
-    node: Node, settings: Settings, run_dir: Path, runs: Mapping[str, Path], threads: int
-) -> list[str]:
-    """The ``sa3d`` command of a training node.
-
-    Args:
-        node: of kind ``pretrain`` or ``task``.
-        settings: of the flow.
-        run_dir: where it shall write.
-        runs: run folders of the nodes it needs.
-        threads: of the processor.
-    """
-    words = [*CHILD, node.task, "--experiment", settings.config.name]
-    words += ["--params", str(settings.params), "--out", str(run_dir), "--threads", str(threads)]
-    if node.kind == "pretrain":
-        words += ["--arm", node.arm]
-        if node.teacher is not None:
-            words += ["--knowledge-teacher", str(runs[node.teacher])]
-    else:
-        words += ["--from", str(runs[node.model]) if node.model else "scratch"]
-    return words
+def _node(kind: Kind, run: RunConfig) -> Node:
+    return Node(run.spec.name, kind, run, tuple(spec.name for spec in run.spec.needs))
 
 
-def finished(run_dir: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The result of a run that is complete and is the one asked for, else None.
-
-    ``result.json`` is written last, by rename: where it stands, the run is whole.
-    """
-    path = run_dir / paths.RESULT
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result if result.get("fingerprint") == fingerprint else None
+def _require_unique(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ConfigError(
+                f"two runs of the experiment would be called {name}; rename a variant or a label"
+            )
+        seen.add(name)

@@ -1,7 +1,7 @@
-"""What a child may compute on: a whole GPU, or a share of the processor's cores.
+"""What a child may compute on: a whole GPU, or some of the processor's cores.
 
-A GPU is claimed by a file lock, so that two flows on one machine never share one; the kernel
-frees the locks of a killed flow. Cores are shared out within one flow.
+Both are claimed by file locks, one a GPU and one a core, so that all flows of a user on one
+machine share them out. The kernel frees the locks of a killed flow.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +22,19 @@ _CHILD_BYTES = 2 << 30  # memory a CPU child may want: torch alone takes a third
 
 @dataclass(frozen=True)
 class Allocation:
-    """A GPU or some CPU threads, allocated until :attr:`release` is called."""
+    """A GPU or some CPU threads, allocated until :attr:`release` is called.
+
+    Attributes:
+        name: for people.
+        threads: CPU threads that the child shall use.
+        device: for its option ``--device``.
+        env: variables of its environment.
+        release: gives it back.
+    """
 
     name: str
     threads: int
+    device: str
     env: dict[str, str]
     release: Callable[[], None] = field(repr=False)
 
@@ -45,14 +54,18 @@ class Resources:
         self.gpus = [] if device == "cpu" else visible_gpus()
         if device == "cuda" and not self.gpus:
             raise UserError("--device cuda, but nvidia-smi lists no GPU; use --device cpu")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self._cores = cores or 1
+        usable = _usable_cores()
         room = max(1, _available_memory() // _CHILD_BYTES)
-        self.count = len(self.gpus) or max(1, min(width, self._cores, room))
-        self._free = self.count
+        self.count = len(self.gpus) or max(1, min(width, len(usable), room))
+        self._total = len(usable)
+        self._share = max(1, self._total // self.count)
+        self._cores = _Cores(usable)
 
     def allocate(self, whole: bool) -> Allocation | None:
-        """An allocation, or None when nothing is free now.
+        """An allocation, or None when there is none now.
+
+        Cores that were free are kept from others until there are enough. So ask again, for the
+        same or for work of more importance, or call :meth:`abandon`.
 
         Args:
             whole: the work gains from every core (pre-training). Of GPUs it gets one either
@@ -60,31 +73,61 @@ class Resources:
         """
         if self.gpus:
             return self._allocate_gpu()
-        wanted = self.count if whole else 1
-        if self._free < wanted:
+        threads = self._total if whole else self._share
+        locks = self._cores.claim(threads)
+        if locks is None:
             return None
-        self._free -= wanted
-        threads = self._cores if whole else max(1, self._cores // self.count)
-
-        def release() -> None:
-            self._free += wanted
-
+        name = f"{threads} thread{'s' if threads > 1 else ''}"
         env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
-        plural = "s" if threads > 1 else ""
-        return Allocation(f"{threads} thread{plural}", threads, env, release)
+        return Allocation(name, threads, "cpu", env, lambda: _release(locks))
+
+    def abandon(self) -> None:
+        """Give up the cores that were kept for an allocation."""
+        self._cores.abandon()
 
     def _allocate_gpu(self) -> Allocation | None:
-        threads = max(1, self._cores // self.count)
         for gpu in self.gpus:
-            # not thread-local: what one thread allocates, another may release
-            lock = FileLock(_lock_file(gpu), mode=0o600, thread_local=False, fallback_to_soft=False)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            env = {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
-            return Allocation(f"GPU {gpu}", threads, env, lock.release)
+            lock = _lock("gpus", gpu)
+            if _acquired(lock):
+                env = {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(self._share)}
+                return Allocation(f"GPU {gpu}", self._share, "cuda", env, lock.release)
         return None
+
+
+class _Cores:
+    """The cores of this machine, each with a lock file.
+
+    Who wants cores takes the turnstile lock first and holds it until it has as many as it wants.
+    Only one process collects at a time, so no two can wait for what the other has; and while one
+    waits for several cores, none that becomes free goes to somebody who wants fewer.
+    """
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        self._names = [str(core) for core in cores]
+        self._turnstile = _lock("cores", "turnstile")
+        self._collected: dict[str, FileLock] = {}
+
+    def claim(self, count: int) -> list[FileLock] | None:
+        """Held locks of that many cores; None: there are not enough now."""
+        if not self._turnstile.is_locked and not _acquired(self._turnstile):
+            return None
+        for name in self._names:
+            if len(self._collected) >= count:
+                break
+            lock = _lock("cores", name)
+            if name not in self._collected and _acquired(lock):
+                self._collected[name] = lock
+        if len(self._collected) < count:
+            return None
+        found = [self._collected.pop(name) for name in list(self._collected)[:count]]
+        self.abandon()
+        return found
+
+    def abandon(self) -> None:
+        """Free what was collected, and let others collect."""
+        _release(list(self._collected.values()))
+        self._collected.clear()
+        self._turnstile.release()
 
 
 def visible_gpus() -> list[str]:
@@ -105,10 +148,33 @@ def visible_gpus() -> list[str]:
     return listed.split()
 
 
-def _lock_file(gpu: str) -> Path:
-    folder = Path(tempfile.gettempdir()) / f"sa3d-gpus-{os.getuid()}"
+def _lock(kind: str, name: str) -> FileLock:
+    """The lock of one thing in a folder of this user."""
+    folder = Path(tempfile.gettempdir()) / f"sa3d-{kind}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{gpu.replace('/', '-')}.lock"
+    path = folder / f"{name.replace('/', '-')}.lock"
+    # not thread-local: what one thread allocates, another may release
+    return FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _release(locks: Sequence[FileLock]) -> None:
+    for lock in locks:
+        lock.release()
+
+
+def _usable_cores() -> list[int]:
+    """Numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _available_memory() -> int:

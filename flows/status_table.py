@@ -1,4 +1,4 @@
-"""Where every step of a flow stands, and how that is shown while it runs."""
+"""Where every node of a flow stands, and how that is shown while it runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from flows.logs import FILE, last_line
 from flows.plan import Node
-from flows.supervise import last_line
+from flows.scheduler import ENDED, State
 
-State = Literal["waiting", "running", "finished", "reused", "failed", "skipped", "stopped"]
-DONE: tuple[State, ...] = ("finished", "reused")
 _PLAIN_SECONDS = 30.0
 _STYLE = {"running": "cyan", "finished": "green", "reused": "green", "failed": "red"}
 
@@ -40,7 +39,7 @@ class NodeStatus:
     @property
     def log(self) -> Path | None:
         """The child's output."""
-        return self.run_dir / "log.txt" if self.run_dir else None
+        return self.run_dir / FILE if self.run_dir else None
 
     @property
     def elapsed(self) -> float:
@@ -58,7 +57,7 @@ class StatusTable:
     """
 
     def __init__(self, nodes: Sequence[Node], title: str, quiet: bool = False) -> None:
-        self.steps = {node.name: NodeStatus(node) for node in nodes}
+        self.statuses = {node.name: NodeStatus(node) for node in nodes}
         self._title = title
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False)
@@ -67,24 +66,21 @@ class StatusTable:
 
     @property
     def fraction(self) -> float:
-        """Share of steps that have ended, in any way."""
-        ended = [step for step in self.steps.values() if step.state not in ("waiting", "running")]
-        return len(ended) / len(self.steps)
-
-    def states(self) -> list[State]:
-        """The state of every step, in order."""
-        return [step.state for step in self.steps.values()]
+        """Share of nodes that have ended, in any way."""
+        ended = [status for status in self.statuses.values() if status.state in ENDED]
+        return len(ended) / len(self.statuses)
 
     def change(self, name: str, state: State, *, where: str = "", error: str = "") -> None:
-        """Move a step on, and say so."""
-        step = self.steps[name]
+        """Move a node on, and say so where there is something to say."""
+        status = self.statuses[name]
         if state == "running":
-            step.started = time.monotonic()
-        elif step.state == "running":
-            step.seconds = time.monotonic() - step.started
-        step.state, step.where, step.error = state, where or step.where, error
-        if not self._quiet and self._live is None:
-            self._console.print(_plain(step), soft_wrap=True, markup=False)
+            status.started = time.monotonic()
+        elif status.state == "running":
+            status.seconds = time.monotonic() - status.started
+        status.state, status.where, status.error = state, where or status.where, error
+        told = state != "queued" or where
+        if told and not self._quiet and self._live is None:
+            self._console.print(_plain(status), soft_wrap=True, markup=False)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -105,33 +101,35 @@ class StatusTable:
         if self._quiet or self._live is not None or now < self._next_plain:
             return
         self._next_plain = now + _PLAIN_SECONDS
-        for step in self.steps.values():
-            line = last_line(step.log) if step.log and step.state == "running" else ""
+        for status in self.statuses.values():
+            line = last_line(status.log) if status.log and status.state == "running" else ""
             if line:
-                self._console.print(f"  {step.node.name}: {line}", soft_wrap=True, markup=False)
+                self._console.print(f"  {status.node.name}: {line}", soft_wrap=True, markup=False)
 
     def _table(self) -> Table:
         table = Table(title=self._title, title_justify="left", box=None, pad_edge=False)
-        for column in ("step", "state", "time"):
+        for column in ("node", "state", "time"):
             table.add_column(column, no_wrap=True)
         table.add_column("", overflow="ellipsis", no_wrap=True)
-        for step in self.steps.values():
-            note = step.error
-            if step.state == "running":
-                note = (last_line(step.log) if step.log else "") or step.where
-            style = _STYLE.get(step.state, "dim")
-            spent = f"{step.elapsed:.0f} s" if step.elapsed else ""
-            table.add_row(step.node.name, f"[{style}]{step.state}[/]", spent, _escaped(note))
+        for status in self.statuses.values():
+            note = status.error or (status.where if status.state == "queued" else "")
+            if status.state == "running":
+                note = (last_line(status.log) if status.log else "") or status.where
+            style = _STYLE.get(status.state, "dim")
+            spent = f"{status.elapsed:.0f} s" if status.elapsed else ""
+            table.add_row(status.node.name, f"[{style}]{status.state}[/]", spent, _escaped(note))
         return table
 
 
-def _plain(step: NodeStatus) -> str:
-    text = f"{step.node.name}: {step.state}"
-    if step.state == "running":
-        return f"{text} ({step.where})" + (f", log {step.log}" if step.log else "")
-    if step.seconds:
-        text += f" in {step.seconds:.0f} s"
-    return f"{text}: {step.error}" if step.error else text
+def _plain(status: NodeStatus) -> str:
+    text = f"{status.node.name}: {status.state}"
+    if status.state == "running":
+        return f"{text} ({status.where})" + (f", log {status.log}" if status.log else "")
+    if status.state == "queued":
+        return f"{text}: {status.where}"
+    if status.seconds:
+        text += f" in {status.seconds:.0f} s"
+    return f"{text}: {status.error}" if status.error else text
 
 
 def _escaped(text: str) -> str:

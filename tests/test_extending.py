@@ -1,11 +1,15 @@
-"""The worked example of docs/extending.md, run from the text of the document."""
+"""The worked examples of docs/extending.md, run from the text of the document."""
+
+from __future__ import annotations
 
 import ast
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,17 +18,18 @@ from typer.testing import CliRunner
 
 import sa3d.masking
 import sa3d.tasks
-from flows import plan
+from flows.plan import plan
 from sa3d import models, registry
-from sa3d.cli import main as cli
+from sa3d.cli import training
+from sa3d.cli.main import app
+from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import load_experiment
 from sa3d.engine.types import Progress
 from sa3d.errors import ConfigError
-from sa3d.models import settings as model_settings
-from sa3d.report.comparison import task_rows
-from sa3d.report.results import read_experiment
-from sa3d.runs.fingerprint import fingerprint
-from sa3d.utils.paths import processed, work
+from sa3d.methods.build import build_method
+from sa3d.report import write_report
+from sa3d.runs.config import runs_of
+from sa3d.utils.paths import work
 from sa3d.viz.explain import load_explain
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
@@ -32,111 +37,143 @@ MASK, BACKBONE, TASK = re.findall(r"## A new .*?(?=\n## )", TEXT, re.DOTALL)
 SMALL = ["model.dim=24", "model.heads=3", "model.depth=1", "model.decoder_depth=1"]
 
 
-def block_after(heading: str, text: str = MASK) -> str:
+def block_after(heading: str, text: str) -> str:
     found = re.search(rf"\*\*{heading}\*\*.*?```\w+\n(.*?)```", text, re.DOTALL)
     assert found, heading
     return found[1]
 
 
-def write_file(text: str, package: ModuleType, tmp_path: Path, monkeypatch) -> None:
-    """The file of a section of the document, where ``package`` finds it as its own."""
-    room = package.__name__.replace(".", "/")
-    path = re.search(rf"\*\*The file\*\*, `{room}/(\w+\.py)`", text)
-    assert path
-    folder = tmp_path / "written"
-    folder.mkdir()
-    (folder / path[1]).write_text(block_after("The file", text))
-    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+def place(heading: str, text: str) -> Path:
+    """Path below ``sa3d/`` that the document gives a file."""
+    found = re.search(rf"\*\*{heading}\*\*, `sa3d/([\w/]+\.py)`", text)
+    assert found, heading
+    return Path(found[1])
 
 
-@pytest.fixture
-def _example_installed(tmp_path, monkeypatch):
-    """The document's file where it says it belongs, and its line in the registry."""
-    write_file(MASK, sa3d.masking, tmp_path, monkeypatch)
-    ((name, where),) = ast.literal_eval("{" + block_after("The line") + "}").items()
-    monkeypatch.setitem(registry.MASKS, name, where)
-    yield
-    sys.modules.pop(where.partition(":")[0], None)
+def write(
+    headings: tuple[str, ...], text: str, package: ModuleType, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Files of a section of the document, where ``package`` finds them as its own."""
+    room = Path(*package.__name__.split(".")[1:])
+    for heading in headings:
+        file = tmp_path / "written" / place(heading, text).relative_to(room)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block_after(heading, text))
+        if file.parent != tmp_path / "written":
+            (file.parent / "__init__.py").touch()
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "written")])
 
 
-@pytest.mark.usefixtures("_example_installed")
-def test_one_file_and_one_line_make_a_strategy_that_trains():
-    (override,) = re.findall(r"--set (\S+)", block_after("A run"))
-    config = load_experiment("demo", overrides=[override, *SMALL])
-    method = models.build_method(config, "method", models.build_backbone(config.model)).train()
-    assert type(method.strategy).__name__ == "SideMask"
+def add_line(text: str, table: dict[str, Any], monkeypatch: Any) -> str:
+    """Put the document's line into a table of the registry; the name it gives."""
+    words = {"Component": registry.Component, "Architecture": registry.Architecture}
+    ((name, entry),) = eval("{" + block_after("The line", text) + "}", words).items()
+    monkeypatch.setitem(table, name, entry)
+    return str(name)
+
+
+def forget(prefix: str) -> None:
+    for module in [name for name in sys.modules if name.startswith(prefix)]:
+        del sys.modules[module]
+
+
+def sa3d_(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def step(config: ExperimentConfig, variant: str = "sa3df") -> tuple[torch.nn.Module, Any]:
+    """A training step at the end of the curriculum, differentiated."""
+    settings = config.methods[variant]
+    teacher = models.build_backbone(config.model)
+    method = build_method(settings, config.model, teacher).train()
     points = torch.randn(4, 128, 3, generator=torch.Generator().manual_seed(0))
     progress = Progress(39, 40, 0, 1, torch.Generator().manual_seed(0))
     out = method.training_step(SimpleNamespace(points=points), progress)
     out["loss"].backward()
+    return method, out
+
+
+# --- a mask strategy -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The document's strategy installed; its name."""
+    write(("The file",), MASK, sa3d.masking, tmp_path, monkeypatch)
+    yield add_line(MASK, registry.MASKS, monkeypatch)
+    forget("sa3d.masking.side")
+
+
+def test_one_file_and_one_line_make_a_strategy_that_trains(mask: str) -> None:
+    (override,) = re.findall(r"--set (\S+)", block_after("A run", MASK))
+    config = load_experiment("demo", overrides=[override, *SMALL])
+    method, out = step(config)
+    assert config.methods["sa3df"].mask.name == mask
+    assert type(method.strategy).__name__ == "SideMask"
     assert out["loss"].isfinite()
 
 
-@pytest.mark.usefixtures("_example_installed")
-def test_the_documents_own_test_passes():
-    scope: dict = {}
-    exec(block_after("A test"), scope)
+@pytest.mark.usefixtures("mask")
+def test_the_documents_own_test_passes() -> None:
+    scope: dict[str, Any] = {}
+    exec(block_after("A test", MASK), scope)
     tests = [value for name, value in scope.items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0]()
 
 
+def test_without_the_line_the_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown mask strategy 'side'"):
+        load_experiment("demo", overrides=["variants.sa3df.mask=side"])
+
+
+# --- a backbone ----------------------------------------------------------------------------
+
+
 @pytest.fixture
-def backbone(tiny, tmp_path, monkeypatch):
-    """The document's backbone and its settings where they belong, its line; its name."""
-    write_file(BACKBONE, models, tmp_path, monkeypatch)
-    written: dict = {}
-    exec(block_after("The settings", BACKBONE), vars(model_settings), written)
-    for name, value in written.items():
-        value.model_rebuild(_types_namespace=vars(model_settings))
-        monkeypatch.setattr(model_settings, name, value, raising=False)
-    line = "{" + block_after("The line", BACKBONE) + "}"
-    ((name, entry),) = eval(line, {"Architecture": registry.Architecture}).items()
-    monkeypatch.setitem(registry.BACKBONES, name, entry)
-    yield name
-    sys.modules.pop(entry.where.partition(":")[0], None)
+def backbone(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The document's backbone installed; its name."""
+    write(("The settings", "The file"), BACKBONE, models, tmp_path, monkeypatch)
+    yield add_line(BACKBONE, registry.BACKBONES, monkeypatch)
+    forget("sa3d.models.bag")
 
 
 SMALL_BAG = ["model.groups=8", "model.group_size=8", "model.dim=16", "model.heads=2"]
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_one_file_one_class_and_one_line_make_a_backbone(backbone, tiny, tmp_path, monkeypatch):
-    """The method, its baseline, every task and the report's pictures, by the command line."""
+@pytest.mark.usefixtures("one_thread", "backbone")
+def test_files_and_a_line_make_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method, its teacher, every task and the pictures, by the command line."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     (override,) = re.findall(r"--set (model\.backbone=\S+)", block_after("A run", BACKBONE))
     words = ["-e", "tiny", "--device", "cpu", "--set", override]
     for setting in SMALL_BAG:
         words += ["--set", setting]
-    done = CliRunner().invoke(cli.app, ["pretrain", *words])
-    assert done.exit_code == 0, done.output
-    (method,) = work().glob("pretrain-method-*")
+    sa3d_("pretrain", *words)
+    (method,) = work().glob("pretrain-tiny-sa3df-*")
     protocol = json.loads((method / "result.json").read_text())["protocol"]
-    assert (protocol["method"], protocol["point_term"]) == ("sa3df", "ground_truth_grad")
+    assert (protocol["method"], protocol["teacher_decodes"]) == ("sa3df", False)
     assert load_explain(method / "explain.npz").rebuilt.shape[2:] == (8, 3)
     for task in registry.downstream():
-        done = CliRunner().invoke(cli.app, [task, *words, "--from", str(method)])
-        assert done.exit_code == 0, done.output
-        result = json.loads(next(work().glob(f"{task}-method-*/result.json")).read_text())
-        assert 0 <= result["metrics"]["test/acc"] <= 1
+        sa3d_(task, *words)
+        (path,) = work().glob(f"{task}-tiny-sa3df-*/result.json")
+        metric = registry.task(task).metric.name
+        assert 0 <= json.loads(path.read_text())["metrics"][metric] <= 1
 
 
-def test_every_parameter_of_the_backbone_trains(backbone):
-    overrides = [f"model.backbone={backbone}", *SMALL_BAG]
-    config = load_experiment("tiny", overrides=overrides)
-    method = models.build_method(config, "method", models.build_backbone(config.model)).train()
-    points = torch.randn(4, 128, 3, generator=torch.Generator().manual_seed(0))
-    progress = Progress(39, 40, 0, 1, torch.Generator().manual_seed(0))
-    method.training_step(SimpleNamespace(points=points), progress)["loss"].backward()
+def test_every_parameter_of_the_backbone_trains(backbone: str) -> None:
+    config = load_experiment("tiny", overrides=[f"model.backbone={backbone}", *SMALL_BAG])
+    method, _ = step(config)
     assert [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
     with pytest.raises(ConfigError, match="backbone=bag has no model for part segmentation"):
         models.build_segmenter(config.model, 5, 2)
 
 
-def test_its_settings_are_held_to_their_types(backbone):
-    with pytest.raises(
-        ConfigError, match=r"unknown key experiments\.tiny\.model\.group_sise \(did"
-    ):
+@pytest.mark.usefixtures("backbone")
+def test_its_settings_are_held_to_their_types() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key experiments\.tiny\.model\.group_sise \(d"):
         load_experiment("tiny", overrides=["model.backbone=bag", "model.group_sise=3"])
     with pytest.raises(ConfigError, match="greater than 0"):
         load_experiment("tiny", overrides=["model.groups=0", "model.backbone=bag"])
@@ -144,61 +181,88 @@ def test_its_settings_are_held_to_their_types(backbone):
         load_experiment("tiny", overrides=["model.backbone=bagg"])
 
 
+# --- a task with folds and a metric that is no accuracy --------------------------------------
+
+
 @pytest.fixture
-def task(tiny, tmp_path, monkeypatch):
-    """The document's task where it says it belongs, its line in the registry; its name."""
-    write_file(TASK, sa3d.tasks, tmp_path, monkeypatch)
-    line = eval("{" + block_after("The line", TASK) + "}", {"Task": registry.Task})
-    ((name, entry),) = line.items()
-    monkeypatch.setitem(registry.TASKS, name, entry)
-    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
-    cli.add_task(name)
+def task(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The document's task installed; its name."""
+    write(("The file",), TASK, sa3d.tasks, tmp_path, monkeypatch)
+    name = add_line(TASK, registry.TASKS, monkeypatch)
+    monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
+    training.add_task(app, name)
     yield name
-    sys.modules.pop(entry.where.partition(":")[0], None)
+    forget("sa3d.tasks.cluster")
+
+
+def with_task(task: str) -> list[str]:
+    return [f"evaluate=[{{task: {task}, settings: {{folds: 2}}}}]"]
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_one_file_and_one_line_make_a_task_of_the_flow(task, tiny, tmp_path, monkeypatch):
-    """From the plan over the command line to a result and its row in the report."""
+def test_one_file_and_one_line_make_a_task_of_everything(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command, its nodes in the flow's graph, its MLflow experiment, its report section."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    config = load_experiment("tiny", overrides=[f"tasks=[{task}]"])
-    settings = plan.settle(config)
-    nodes = {node.name: node for node in plan.nodes_of(config) if node.kind == "task"}
-    assert set(nodes) == {f"{task}-{arm}" for arm in ("method", "baseline", "scratch")}
-    node, out = nodes[f"{task}-scratch"], tmp_path / "run"
-    words = plan.command(node, settings, out, {}, threads=1)
-    assert words[: len(plan.CHILD)] == plan.CHILD
-    done = CliRunner().invoke(cli.app, [*words[len(plan.CHILD) :], "--device", "cpu"])
-    assert done.exit_code == 0, done.output
-    mark = fingerprint(task, config, arm="scratch", clouds=processed("tiny"))
-    result = plan.finished(out, mark)
-    assert result is not None
-    assert result["task"] == task
-    assert result["metrics"]["test/acc"] > 1.5 / 16  # chance is one of 16 classes
+    config = load_experiment("tiny", overrides=with_task(task))
+    runs = [run.spec for run in runs_of(config) if run.spec.task == task]
+    names = {f"cluster-tiny-{v}-s1-f{f}" for v in config.variants for f in (0, 1)}
+    assert {spec.name for spec in runs} == names
+    graph = {node.name: node for node in plan(config).nodes}
+    assert names <= set(graph)
+    assert "pretrain-tiny-sa3df-s1" in graph["cluster-tiny-sa3df-s1-f0"].needs
 
+    words = ["-e", "tiny", "--device", "cpu", "--set", *with_task(task)]
+    sa3d_("pretrain", *words)
+    told: dict[str, Any] = {}
+    for spec in runs:
+        options = ["--variant", spec.variant, "--fold", str(spec.fold)]
+        assert "test/ari" in sa3d_(task, *words, *options)
+        (folder,) = work().glob(f"{spec.name}-*")
+        result = json.loads((folder / "result.json").read_text())
+        assert -0.5 <= result["metrics"]["test/ari"] <= 1
+        told[spec.name] = {
+            "kind": "evaluate",
+            "spec": spec.as_json(),
+            "status": "finished",
+            "run_dir": str(folder),
+            "metrics": result["metrics"],
+            "seconds": result["seconds"],
+            "fingerprint": result["fingerprint"],
+            "mlflow_run_id": None,
+            "mlflow_url": None,
+        }
     store = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    assert store.get_experiment_by_name(f"sa3d/{task}") is not None
-    results = tmp_path / "results.json"
-    told = {"status": "finished", "run_dir": str(out)}
-    tree = {"experiment": config.model_dump(mode="json"), "nodes": {node.name: told}}
-    results.write_text(json.dumps(tree))
-    (row,) = task_rows(read_experiment(results))
-    assert row.title == registry.TASKS[task].title
-    assert [cell.arm for cell in row.finished] == ["scratch"]
+    found = store.get_experiment_by_name(f"sa3d/{task}")
+    assert found is not None
+    assert len(store.search_runs([found.experiment_id])) == len(runs)
+
+    results = tmp_path / "report" / "results.json"
+    results.parent.mkdir()
+    tree = {"format": 2, "experiment": config.model_dump(mode="json"), "nodes": told, "data": {}}
+    results.write_text(json.dumps(tree | {"lineage": {}}))
+    page = write_report(results, results.parent).read_text()
+    for said in ("Clusters of frozen features", "adjusted Rand index", "random halves"):
+        assert said in page
+    numbers = json.loads((results.parent / "metrics.json").read_text())
+    values = [told[f"cluster-tiny-scratch-s1-f{f}"]["metrics"]["test/ari"] for f in (0, 1)]
+    assert numbers["cluster-tiny"]["scratch"]["mean"] == pytest.approx(sum(values) / 2, abs=1e-5)
+    assert numbers["cluster-tiny"]["scratch"]["runs"] == 2
 
 
-def test_help_tells_of_the_task(task):
-    done = CliRunner().invoke(cli.app, ["--help"])
-    assert f"{task} " in done.output
-    assert registry.TASKS[task].help in done.output
+def test_help_tells_of_the_task(task: str) -> None:
+    assert re.search(rf"{task} .*{re.escape(registry.task(task).help)}", sa3d_("--help"))
+    assert "--fold" in sa3d_(task, "--help")
 
 
-def test_without_the_line_the_name_is_refused():
-    with pytest.raises(ConfigError, match="unknown mask strategy 'side'"):
-        load_experiment("demo", overrides=["pretrain.mask=side"])
-
-
-def test_every_registry_of_the_table_exists():
+def test_every_registry_of_the_table_exists() -> None:
     named = re.findall(r"\| `([A-Z]+)` \|", TEXT)
-    assert named == ["BACKBONES", "MASKS", "DATASETS", "TASKS"]
+    assert named == ["BACKBONES", "METHODS", "MASKS", "SOURCES", "TASKS"]
     assert all(isinstance(getattr(registry, name), dict) for name in named)
+
+
+def test_lines_of_the_document_are_literal() -> None:
+    assert ast.literal_eval("{" + block_after("The line", TASK) + "}") == {
+        "cluster": "sa3d.tasks.cluster:TASK"
+    }

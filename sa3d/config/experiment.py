@@ -7,8 +7,8 @@ The classes here hold the complete settings; nothing asks for a default later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -29,9 +29,13 @@ from sa3d.tasks.base import TaskConfig
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-TaskName = Annotated[
-    str, AfterValidator(registry.known(dict.fromkeys(registry.downstream()), "task"))
-]
+
+
+def _downstream(name: str) -> str:
+    return registry.known(dict.fromkeys(registry.downstream()), "task")(name)
+
+
+TaskName = Annotated[str, AfterValidator(_downstream)]
 
 
 def _backbone(value: object) -> object:
@@ -54,14 +58,23 @@ class ScratchVariant(Frozen):
     scratch: Literal[True] = Field(description="true: the encoder has random weights")
 
 
+# what a variant without a `method` is, by its one key
+OTHER_VARIANTS: Final[dict[str, type[Frozen]]] = {
+    "checkpoint": CheckpointVariant,
+    "scratch": ScratchVariant,
+}
+
+
 def _variant(value: object) -> object:
     """A variant is a method with its settings, a checkpoint, or random weights."""
-    if not isinstance(value, Mapping):
+    if isinstance(value, Frozen):
         return value
-    if "checkpoint" in value:
-        return CheckpointVariant.model_validate(value)
-    if "scratch" in value:
-        return ScratchVariant.model_validate(value)
+    ways = {"method", *OTHER_VARIANTS} & set(value if isinstance(value, Mapping) else ())
+    if len(ways) != 1:
+        raise ValueError("a variant has exactly one of `method`, `checkpoint` and `scratch`")
+    other = OTHER_VARIANTS.get(ways.pop())
+    if other is not None:
+        return other.model_validate(value)
     return by_name(value, registry.METHODS, "method", key="method")
 
 
@@ -78,8 +91,10 @@ class PretrainConfig(Frozen):
 
 def _settings(value: object, info: ValidationInfo) -> object:
     """A task's settings, read by the class that the task brings."""
-    task = info.data.get("task")  # missing where the name itself was refused
-    if task is None or not isinstance(value, Mapping):
+    task = info.data.get("task")
+    if task is None:
+        return TaskConfig()  # the name itself was refused, which is told
+    if not isinstance(value, Mapping):
         return value
     return registry.task(task).settings.model_validate(value)
 
@@ -131,18 +146,15 @@ class ExperimentConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for key, names in (("seeds", self.seeds), ("evaluate", [e.name for e in self.evaluate])):
-            twice = [name for name in names if list(names).count(name) > 1]
-            if twice:
-                remedy = "; give one of them a `label`" if key == "evaluate" else ""
-                raise ValueError(f"{key} has {twice[0]} more than once{remedy}")
+        _once("seeds", self.seeds)
+        label = "; give one of them a `label`"
+        _once("evaluate", [each.name for each in self.evaluate], label)
+        _once("evaluate", [f"{e.name}-{v}" for e in self.evaluate for v in set(e.variants)], label)
         self._known("reference", self.reference)
         for name, variant in self.variants.items():
             if isinstance(variant, MethodConfig):
                 self._check_method(name, variant)
         for number, evaluation in enumerate(self.evaluate):
-            for variant_name in evaluation.variants:
-                self._known(f"evaluate.{number}.variants", variant_name)
             self._check_evaluation(number, evaluation)
         _in_order(self.methods)
         self._resolve()
@@ -182,6 +194,10 @@ class ExperimentConfig(Frozen):
 
     def _check_evaluation(self, number: int, evaluation: Evaluation) -> None:
         where, model = f"evaluate.{number}", evaluation.model
+        _once(f"{where}.seeds", evaluation.seeds)
+        _once(f"{where}.variants", evaluation.variants)
+        for variant in evaluation.variants:
+            self._known(f"{where}.variants", variant)
         if model.least_points > evaluation.data.points:
             raise ValueError(
                 f"the patches of {where}.model need clouds of {model.least_points} points, "
@@ -233,6 +249,12 @@ class ExperimentConfig(Frozen):
         """Names of all data sets that the experiment reads, without repetition."""
         pretrain = [self.pretrain.data.name] if self.pretrain is not None and self.methods else []
         return tuple(dict.fromkeys([*pretrain, *(each.data.name for each in self.evaluate)]))
+
+
+def _once(key: str, names: Sequence[object], remedy: str = "") -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{key} has {twice} more than once{remedy}")
 
 
 def _in_order(methods: Mapping[str, MethodConfig]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from sa3d import registry
-from sa3d.config.experiment import ExperimentConfig
+from sa3d.config.experiment import OTHER_VARIANTS, ExperimentConfig
 from sa3d.errors import ConfigError
 from sa3d.models.settings import DEFAULT
 from sa3d.registry import nearest
@@ -46,41 +46,73 @@ def explained(
         kind: class of the settings.
     """
     problems: dict[Place, str] = {}
-    for item in error.errors(include_url=False):
+    given = bool(overrides)
+    keys = [tuple(part.strip() for part in o.partition("=")[0].split(".")) for o in overrides]
+    for item in _without_consequences(error.errors(include_url=False)):
         place = tuple(str(part) for part in item["loc"])
         told = _written_at(place, raw)
-        problems.setdefault(told, _explain(kind, item, place, ".".join((where, *told)), values))
-    keys = [tuple(item.partition("=")[0].strip().split(".")) for item in overrides]
-    given = bool(keys) and all(any(_same(place, key) for key in keys) for place in problems)
+        said = _explain(kind, item, place, ".".join((where, *told)), values)
+        problems.setdefault(_alike(told, item), said)
+        unknown = item["type"] == "extra_forbidden"
+        given = given and any(_set_by(told, key, unknown=unknown) for key in keys)
     return Explanation("; ".join(list(problems.values())[:_SHOWN]), "--set" if given else "")
 
 
-def _same(place: Place, key: Place) -> bool:
-    """Whether an override set what stands at ``place``; evaluations may be named by task."""
+def _without_consequences(items: Sequence[Any]) -> list[Any]:
+    """Pydantic also calls a list too short when the items in it are wrong."""
+    places = [item["loc"] for item in items]
+    return [
+        item
+        for item in items
+        if item["type"] != "too_short"
+        or not any(len(p) > len(item["loc"]) == _shared(p, item["loc"]) for p in places)
+    ]
+
+
+def _shared(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many parts two places have in common, from the start."""
+    pairs = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _alike(place: Place, item: Any) -> Place:
+    """Equal for what one mistake causes in several variants or evaluations."""
+    if place[:1] in (("variants",), ("evaluate",)):
+        return (place[0], *place[2:], item["type"], item["msg"])
+    return place
+
+
+def _set_by(place: Place, key: Place, *, unknown: bool) -> bool:
+    """Whether an override set what stands at ``place``, or something that contains it.
+
+    Of an unknown key also something inside it. Evaluations may be named by their task.
+    """
     if key[:1] == ("evaluate",) == place[:1]:
         key, place = (*key[:1], *key[2:]), (*place[:1], *place[2:])
-    return place == key
+    shared = _shared(place, key)
+    return bool(place) and (shared == len(key) or (unknown and shared == len(place)))
 
 
 def _written_at(place: Place, raw: Mapping[str, Any]) -> Place:
     """Where a user wrote what stands at ``place`` of the complete settings."""
-    if place[:1] == ("variants",) and len(place) > 2:
-        own = _at(raw, place[:2])
-        if not _has(own, place[2]) and _has(raw.get("pretrain"), place[2]):
-            return ("pretrain", *place[2:])
-    if place[:1] == ("evaluate",) and len(place) > 2:
-        own = _at(raw, place[:2])
-        if place[2] == "model" and not _has(own, "model"):
-            return place[2:]
-        if place[2] == "data" and not _has(own, "data"):
-            return ("pretrain", *place[2:])
-        if place[2] == "seeds" and not _has(own, "seeds"):
-            return place[2:]
-    return place
+    if len(place) < 3 or _has(raw, place):
+        return place
+    if place[0] == "variants":
+        shared = ("pretrain", *place[2:])
+    elif place[0] == "evaluate":
+        shared = ("pretrain", *place[2:]) if place[2] == "data" else place[2:]
+    else:
+        return place
+    return shared if _has(raw, shared) else place
 
 
-def _has(value: Any, key: str) -> bool:
-    return isinstance(value, Mapping) and key in value
+def _has(value: Any, place: Place) -> bool:
+    """Whether something was written at ``place``, or one value for all that contains it."""
+    for length, part in enumerate(place):
+        inside = _at(value, place[:length])
+        if isinstance(inside, Mapping) and part not in inside:
+            return False
+    return True
 
 
 def _at(value: Any, place: Sequence[str]) -> Any:
@@ -105,7 +137,7 @@ def _explain(
     if item["type"] == "missing":
         return f"{key} is missing"
     if isinstance(item["input"], (Mapping, BaseModel)):
-        return f"{key}: {message}" if place else f"{key}.{message}"
+        return f"{key}: {message}"
     return f"{key} = {item['input']!r}: {message}"
 
 
@@ -137,6 +169,8 @@ def _named_class(place: Place, values: Mapping[str, Any]) -> type[BaseModel] | N
             found = registry.settings_of(registry.MASKS, "mask strategy", str(value.get("name")))
         elif place[:1] == ("variants",) and len(place) == 2 and "method" in value:
             found = registry.settings_of(registry.METHODS, "method", str(value["method"]))
+        elif place[:1] == ("variants",) and len(place) == 2:
+            found = next((OTHER_VARIANTS[key] for key in value if key in OTHER_VARIANTS), None)
         elif place[-1] == "settings":
             found = registry.task(str(_at(values, (*place[:-1], "task")))).settings
     except ConfigError:

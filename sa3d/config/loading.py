@@ -42,6 +42,11 @@ def load_experiment(
     except ConfigError as error:
         raise ConfigError(f"{path}: experiments.{name}: {error}") from None
     raw = overridden(raw, overrides)
+    if raw.get("name", name) != name:
+        raise ConfigError(
+            f"{path}: experiments.{name}.name = {raw['name']!r}: the name of this experiment is "
+            f"'{name}'; leave `name` out"
+        )
     values = completed(raw) | {"name": name}
     try:
         return ExperimentConfig.model_validate(values)

@@ -154,7 +154,7 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str]) -> Tree:
     """
     parsed = [_parsed(item) for item in overrides]
     # another backbone clears the settings of the one before: it must not clear overrides
-    parsed.sort(key=lambda pair: pair[0] != ["model", "backbone"])
+    parsed.sort(key=lambda pair: not _names_backbone(*pair))
     found = dict(values)
     for keys, value in parsed:
         if keys[0] == "evaluate" and len(keys) > 1:
@@ -173,6 +173,11 @@ def _parsed(item: str) -> tuple[list[str], Any]:
         return keys, read_value(text)
     except ValueError as error:
         raise ConfigError(f"--set {item}: {error}") from None
+
+
+def _names_backbone(keys: Sequence[str], value: Any) -> bool:
+    model = _nested(keys, value).get("model")
+    return isinstance(model, Mapping) and "backbone" in model
 
 
 def _nested(keys: Sequence[str], value: Any) -> Any:

@@ -146,17 +146,19 @@ def farthest(
     if not larger:
         return found
     sizes = [len(clouds[at]) for at in larger]
-    padded = np.zeros((len(larger), max(sizes), 3), dtype=np.float32)
-    # the sampler starts at index 0, so the start changes places with it
-    first = np.zeros(len(larger), dtype=np.int64)
-    if starts is not None:
-        first[:] = [starts[at] for at in larger]
+    equal = min(sizes) == max(sizes)
+    padded = np.empty((len(larger), max(sizes), 3), dtype=np.float32)
     for slot, at in enumerate(larger):
         padded[slot, : sizes[slot]] = clouds[at]
-        padded[slot, 0], padded[slot, first[slot]] = clouds[at][first[slot]], clouds[at][0]
-    lengths = None if min(sizes) == max(sizes) else torch.tensor(sizes)
+        padded[slot, sizes[slot] :] = 0.0
+        if starts is not None:  # the sampler begins at index 0: the start changes places with it
+            padded[slot, [0, starts[at]]] = padded[slot, [starts[at], 0]]
+    lengths = None if equal else torch.tensor(sizes)
     index = farthest_point_sample(torch.from_numpy(padded), count, lengths=lengths).numpy()
     for slot, at in enumerate(larger):
-        row, start = index[slot], first[slot]
-        found[at] = np.where(row == 0, start, np.where(row == start, 0, row))
+        row = found[at] = index[slot]
+        if starts is not None:  # and back again
+            is_first = row == starts[at]
+            row[row == 0] = starts[at]
+            row[is_first] = 0
     return found

@@ -36,7 +36,7 @@ class BatchNorm(nn.BatchNorm1d):
         """(rows, C) -> (rows, C).
 
         Raises:
-            ValueError: x has another shape; or, in training, fewer than two rows: they have no variance.
+            ValueError: another shape; or, in training, fewer than two rows, which have no variance.
         """
         self._check_input_dim(x)
         exact = x.device.type == "cpu" and (x.dtype, self.weight.dtype) in _EXACT

@@ -1,357 +1,270 @@
-"""The numbers of the report: computed once, shown by the page, the Markdown and the metrics."""
+"""From runs to means, differences and their intervals.
+
+:mod:`sa3d.metrics.intervals` does the statistics. Here is decided what goes into it: which runs
+belong together, what of them are rows (repetitions) and what are columns (test units).
+
+- All runs kept their outcomes on the same test units: the scores themselves, a row a run.
+- Runs with test units of their own (folds): one value a run; several seeds of all folds make a
+  row a seed.
+- Only an accuracy and the number of clouds are known, of a single run: that.
+- Anything else gives no interval, and says why.
+
+Several runs that start from one pre-training are no repetitions of it: if there are several
+pre-trainings, the runs of each are averaged first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sa3d import registry
-from sa3d.metrics import names as keys
-from sa3d.report.results import SKIPPED, Experiment, Node, Outcomes, outcomes
-from sa3d.report.stats import (
-    Difference,
-    Interval,
-    grouped_bootstrap,
-    newcombe,
-    paired_bootstrap,
-    wilson,
-)
+from sa3d.metrics import intervals
+from sa3d.metrics.intervals import Difference, Estimate, Interval
+from sa3d.report.results import RunRecord
+from sa3d.runs.spec import RunSpec
+from sa3d.tasks.base import Metric
 
-METHOD_NAMES = {"sa3d": "SA3D", "sa3df": "SA3DF", "mae": "MAE"}
+Numbers = NDArray[np.float64]
+Side = Sequence[RunRecord]
+MARGIN = 1000.0  # of the range of values that are no shares; see _Scale
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One task on one arm. ``accuracy`` is None unless the run finished."""
+class _Evidence(NamedTuple):
+    """Rows (R, S) of each side, repetitions of the same test units."""
 
-    arm: str
-    label: str
-    state: str  # "finished", "failed", "stopped", "skipped" or "absent"
-    accuracy: float | None = None
-    interval: Interval | None = None
-    total: int | None = None
-    choice: str = ""  # what selection arrived at: the C, the epoch
-    extras: tuple[tuple[str, float], ...] = ()
-    reason: str = ""
-    run_id: str = ""
-    url: str = ""
-    outcomes: Outcomes | None = None
+    rows: list[Numbers]
+    family: NDArray[np.int64] | None
+    row: str  # what a row is, in the plural
+    unit: str  # what a column is; "": each row is a single value
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The method against another arm on the same test clouds."""
-
-    first: str
-    second: str
-    second_arm: str
-    difference: Difference
-
-    @property
-    def words(self) -> str:
-        """One clause, as in `0.5 points above random masks, within noise (…)`."""
-        d = self.difference
-        where = "above" if d.value >= 0 else "below"
-        size = f"{abs(d.value) * 100:.1f} points {where} {self.second}"
-        if round(abs(d.value) * 100, 1) == 0.0:
-            size = f"level with {self.second}"
-        verdict = "more than noise" if d.clear else "within noise"
-        span = f"{signed(d.interval.low)} to {signed(d.interval.high)}"
-        return f"{size}: {verdict} (95 % interval {span})"
+def spec_of(run: RunRecord) -> RunSpec:
+    """The identity of a run that belongs to an evaluation."""
+    assert run.spec is not None, "runs of an evaluation are found by their identity"
+    return run.spec
 
 
-@dataclass(frozen=True)
-class TaskRow:
-    """One row of the results table."""
-
-    task: str
-    title: str
-    how: str
-    cells: tuple[Cell, ...]
-    comparisons: tuple[Comparison, ...]
-
-    @property
-    def finished(self) -> list[Cell]:
-        """The cells that have a number."""
-        return [cell for cell in self.cells if cell.accuracy is not None]
-
-    @property
-    def sentence(self) -> str:
-        """What came out, in numbers, with what the numbers can and cannot tell."""
-        if not self.finished:
-            return f"{self.title}: no run finished, so there is nothing to compare."
-        total = self.finished[0].total
-        values = ", ".join(f"{cell.label} {percent(cell.accuracy)}" for cell in self.finished)
-        text = f"{self.title}: {values}" + (f" of {total} test clouds." if total else ".")
-        if self.comparisons:
-            text += f" {self.comparisons[0].first} is " + "; ".join(
-                comparison.words for comparison in self.comparisons
-            )
-            text += "."
-        for cell in self.cells:
-            if cell.accuracy is None:
-                text += f" {cell.label[:1].upper()}{cell.label[1:]}: no number ({cell.state})."
-        return text
+def place(run: RunRecord) -> tuple[int, int | None]:
+    """By what runs of two variants belong together."""
+    return spec_of(run).seed, spec_of(run).fold
 
 
-@dataclass(frozen=True)
-class Headline:
-    """What the whole page says in two lines."""
-
-    title: str
-    verdict: str
-    detail: str
-    task: str = ""
+def start_of(run: RunRecord) -> str:
+    """What its encoder is: a pre-training, a checkpoint, or the random weights of its seed."""
+    start = spec_of(run).start
+    if start is None:
+        return f"seed {spec_of(run).seed}"
+    return start.name if isinstance(start, RunSpec) else start
 
 
-def percent(value: float | None) -> str:
-    """``78.4 %``."""
-    return "—" if value is None else f"{value * 100:.1f} %"
+def estimate(runs: Side, metric: Metric) -> Estimate:
+    """Mean of a variant's runs, each with a number, and its interval.
 
-
-def span(interval: Interval | None) -> str:
-    """``73.2–82.8``, in per cent."""
-    if interval is None:
-        return ""
-    return f"{interval.low * 100:.1f}–{interval.high * 100:.1f}"
-
-
-def signed(value: float) -> str:
-    """``+1.2`` or ``−0.4``, in points."""
-    rounded = round(value * 100, 1)
-    return f"{'−' if rounded < 0 else '+'}{abs(rounded):.1f}"
-
-
-def arm_label(experiment: Experiment, arm: str) -> str:
-    """How an arm is called on the page."""
-    if arm == "scratch":
-        return "from scratch"
-    if arm == "baseline":
-        return f"{experiment.setting('baseline.mask', 'random')} masks"
-    method = str(experiment.setting("pretrain.method", "method"))
-    return METHOD_NAMES.get(method, method)
-
-
-def task_rows(experiment: Experiment) -> list[TaskRow]:
-    """All rows of the results table, in the configured order of tasks."""
-    return [_row(experiment, task) for task in experiment.tasks]
-
-
-def _row(experiment: Experiment, task: str) -> TaskRow:
-    cells = tuple(_cell(experiment, task, arm) for arm in experiment.arms)
-    method = next((cell for cell in cells if cell.arm == "method"), None)
-    comparisons = []
-    if method is not None:
-        for other in cells:
-            difference = _difference(method, other) if other.arm != "method" else None
-            if difference is not None:
-                # an SVM on random weights: nothing but the SVM was trained
-                scratch = "an untrained encoder" if task == "svm" else "training from scratch"
-                name = scratch if other.arm == "scratch" else other.label
-                comparisons.append(Comparison(method.label, name, other.arm, difference))
-    known = registry.TASKS.get(task)  # results may tell of a task that has gone since
-    title = known.title if known else task
-    return TaskRow(task, title, _how(experiment, task), cells, tuple(comparisons))
-
-
-def _how(experiment: Experiment, task: str) -> str:
-    if task == "svm":
-        folds = experiment.setting("svm.folds", "k")
-        return f"C chosen by {folds}-fold cross-validation on the training split"
-    if task == "classify":
-        return "epoch chosen on the validation split"
-    return ""
-
-
-def _cell(experiment: Experiment, task: str, arm: str) -> Cell:
-    label = arm_label(experiment, arm)
-    node = experiment.nodes.get(f"{task}-{arm}")
-    if node is None:
-        return Cell(arm, label, "absent", reason="not part of this experiment")
-    if not node.finished:
-        state = "skipped" if node.status in SKIPPED else "failed"
-        state = "stopped" if node.status == "stopped" else state
-        reason = node.reason or f"status '{node.status}', no reason recorded"
-        return Cell(arm, label, state, reason=reason, run_id=node.run_id, url=node.url)
-    accuracy = node.metrics.get(keys.TEST_ACC, node.metrics.get(keys.TEST_VAL_SELECTED))
-    if accuracy is None or not 0.0 <= accuracy <= 1.0:
-        reason = f"finished, but {keys.TEST_ACC} is {accuracy}"
-        return Cell(arm, label, "failed", reason=reason, run_id=node.run_id, url=node.url)
-    kept = experiment.attempt(f"{node.name}: predictions", lambda: outcomes(node))
-    if kept is not None and abs(float(kept.right.mean()) - accuracy) > 5e-4:
-        experiment.problems.append(f"{node.name}: predictions.npz disagrees with the accuracy")
-        kept = None
-    total = _total(experiment, node, kept)
-    return Cell(
-        arm,
-        label,
-        "finished",
-        accuracy=accuracy,
-        interval=_interval(accuracy, total, kept),
-        total=total,
-        choice=_choice(experiment, node),
-        extras=_extras(experiment, node),
-        run_id=node.run_id,
-        url=node.url,
-        outcomes=kept,
+    ``sd`` is the standard deviation over the single runs.
+    """
+    values = _values(runs, metric)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    plain = Estimate(float(values.mean()), sd, len(values), None, "")
+    found = _evidence([runs], metric)
+    if isinstance(found, str):
+        return _from_share(runs[0], metric, plain) if len(runs) == 1 else replace(plain, how=found)
+    scale = _Scale.of(found.rows, metric)
+    (rows,) = (scale.inside(rows) for rows in found.rows)
+    if not found.unit:
+        made = intervals.estimate_values(list(rows[:, 0]))
+    else:
+        made = intervals.estimate(rows, found.family)
+    return replace(
+        plain,
+        mean=float(np.mean(found.rows[0])),
+        interval=scale.outside(made.interval),
+        how=_named(made.how, found),
     )
 
 
-def _total(experiment: Experiment, node: Node, kept: Outcomes | None) -> int | None:
-    """How many test clouds the accuracy is a share of."""
-    if kept is not None:
-        return len(kept.labels)
-    matrix = confusion(node)
-    if matrix is not None:
-        return int(matrix[0].sum())
-    for data in (node.result.get("data"), experiment.data):
-        if isinstance(data, Mapping) and isinstance(data.get("test"), int):
-            return int(data["test"])
-    return None
+def difference(first: Side, second: Side, metric: Metric) -> Difference:
+    """Mean of ``first`` minus that of ``second``; paired wherever the runs allow it."""
+    others = {place(run): run for run in second}
+    pairs = [(run, others[place(run)]) for run in first if place(run) in others]
+    value = float(_values(first, metric).mean() - _values(second, metric).mean())
+    if not pairs:
+        return _unpaired(first, second, metric, Difference(value, None, ""))
+    a, b = (list(side) for side in zip(*pairs, strict=True))
+    value = float((_values(a, metric) - _values(b, metric)).mean())
+    found = _evidence([a, b], metric)
+    if isinstance(found, str):
+        return _unpaired(a, b, metric, Difference(value, None, found))
+    scale = _Scale.of(found.rows, metric)
+    one, two = (scale.inside(rows) for rows in found.rows)
+    if not found.unit:
+        made = intervals.difference_values(list(one[:, 0]), list(two[:, 0]))
+    else:
+        made = intervals.difference(one, two, found.family)
+    return Difference(
+        float(np.mean(found.rows[0] - found.rows[1])),
+        scale.stretched(made.interval),
+        _named(made.how, found),
+    )
 
 
-def _interval(accuracy: float, total: int | None, kept: Outcomes | None) -> Interval | None:
-    if kept is not None and by_family(kept):
-        assert kept.group is not None
-        return grouped_bootstrap(kept.right.astype(np.float64), kept.group)
-    return wilson(accuracy * total, total) if total else None
-
-
-def by_family(kept: Outcomes) -> bool:
-    """Whether test clouds come in families of more than one."""
-    return kept.group is not None and len(np.unique(kept.group)) < len(kept.group)
-
-
-def _difference(first: Cell, second: Cell) -> Difference | None:
-    if first.accuracy is None or second.accuracy is None or not first.total or not second.total:
-        return None
-    a, b = first.outcomes, second.outcomes
-    if a is not None and b is not None and np.array_equal(a.index, b.index):
-        if by_family(a):
-            assert a.group is not None
-            gap = a.right.astype(np.float64) - b.right.astype(np.float64)
-            how = f"paired bootstrap over {len(np.unique(a.group))} families"
-            return Difference(float(gap.mean()), grouped_bootstrap(gap, a.group), how)
-        return paired_bootstrap(a.right, b.right)
-    return newcombe(first.accuracy, second.accuracy, first.total, second.total)
-
-
-def _choice(experiment: Experiment, node: Node) -> str:
-    protocol = node.result.get("protocol")
-    if not isinstance(protocol, Mapping):
-        return ""
-    if isinstance(protocol.get("c"), (int, float)):
-        return f"C = {protocol['c']:g}"
-    epoch = protocol.get("selected_epoch")
-    return f"epoch {epoch} of {experiment.setting('classify.epochs', '?')}" if epoch else ""
-
-
-def _extras(experiment: Experiment, node: Node) -> tuple[tuple[str, float], ...]:
-    names = [
-        (keys.TEST_LAST, "last epoch"),
-        (keys.TEST_OFFICIAL_C, f"published C = {experiment.setting('svm.official_c', '?')}"),
-        (keys.MEAN_CLASS_ACC, "mean over classes"),
-        (keys.TEST_BEST, "best on test (selected on test; not an estimate)"),
-    ]
-    return tuple((label, node.metrics[key]) for key, label in names if key in node.metrics)
-
-
-def confusion(node: Node) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]] | None:
-    """Confusion matrix (T, T), rows are the true class, and the class names."""
-    stored = node.result.get("confusion")
-    if not isinstance(stored, Mapping) or not node.finished:
-        return None
-    matrix = np.asarray(stored["matrix"], dtype=np.int64)
-    names = stored.get("class_names") or stored.get("classes") or range(len(matrix))
-    return matrix, [str(name) for name in names]
-
-
-def headline(experiment: Experiment, rows: Sequence[TaskRow]) -> Headline:
-    """Title, verdict and the sentence with numbers.
-
-    The verdict speaks of fine-tuning where it ran, else of the first task with numbers.
-    """
-    labels = [arm_label(experiment, arm) for arm in experiment.arms]
-    data = experiment.data.get("name") or "unnamed data"
-    backbone = experiment.setting("model.backbone")
-    where = f" on {data}" + (f", {backbone}" if backbone else "")
-    title = (" vs ".join(labels) or experiment.name) + where
-    usable = [row for row in rows if row.finished]
-    if not usable:
-        return Headline(title, "No run finished: there is no result to report.", "")
-    main = next((row for row in usable if row.task == "classify"), usable[0])
-    others = [f"{row.title}: {_verdict(row)}" for row in usable if row is not main]
-    detail = " ".join([main.sentence, *others, _scale(experiment, main)]).strip()
-    return Headline(title, f"{main.title}: {_verdict(main)}", detail, main.task)
-
-
-def _scale(experiment: Experiment, row: TaskRow) -> str:
-    """What the accuracies are to be held against, and who stays below it."""
-    marks = floors(experiment)
-    if not marks:
-        return ""
-    text = "For scale: " + "; ".join(f"{name}: {percent(value)}" for name, value in marks)
-    highest = max(value for _, value in marks)
-    below = [cell.label for cell in row.finished if (cell.accuracy or 0.0) < highest]
-    if len(below) == len(row.finished):
-        return f"{text}. Not one of the arms reaches {percent(highest)}."
-    return f"{text}." + (f" Below that: {', '.join(below)}." if below else "")
-
-
-def _verdict(row: TaskRow) -> str:
-    if not row.comparisons:
-        return "too few runs finished to compare the method with anything."
-    name = row.comparisons[0].first
-    if not any(c.difference.clear for c in row.comparisons):
-        others = " or ".join(c.second for c in row.comparisons)
-        return f"no difference beyond noise between {name} and {others}."
-    better = [c.second for c in row.comparisons if c.difference.clear and c.difference.value > 0]
-    worse = [c.second for c in row.comparisons if c.difference.clear and c.difference.value < 0]
-    level = [c.second for c in row.comparisons if not c.difference.clear]
-    parts = [f"beats {' and '.join(better)}"] if better else []
-    parts += [f"falls behind {' and '.join(worse)}"] if worse else []
-    text = f"{name} {', but '.join(parts)}"
-    if level:
-        text += f"; against {' and '.join(level)} the difference is within noise"
-    return f"{text}."
-
-
-def floors(experiment: Experiment) -> list[tuple[str, float]]:
-    """What needs no learning at all: chance and the descriptor 5-NN, where known."""
-    data = experiment.data
-    found = []
-    classes = data.get("num_classes")
-    if not isinstance(classes, int):
-        names = data.get("class_names") or []
-        classes = len(names) or next(
-            (len(m[1]) for m in map(confusion, experiment.nodes.values()) if m is not None), 0
+def _evidence(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
+    """What an interval can be made of; sides are matched run by run. Else the reason why not."""
+    runs = [run for side in sides for run in side]
+    if any(spec_of(run).fold is not None for run in runs):
+        return _same_units(sides) or _fold_values(sides, metric)
+    without = sum(run.outcomes is None for run in runs)
+    if without:
+        return (
+            f"no interval: the results of single test clouds are missing for {without} of "
+            f"{len(runs)} runs"
         )
-    if classes:
-        found.append((f"chance, 1 of {classes}", 1.0 / classes))
-    floor = data.get("floor")
-    if isinstance(floor, (int, float)):
-        found.append(("5-NN on simple descriptors", float(floor)))
-    return found
+    groups, row = _repetitions(sides, "runs")
+    return _same_units(sides) or _Evidence(
+        [_averaged(_values(side, metric)[:, None], groups) for side in sides], None, row, ""
+    )
 
 
-def metrics(experiment: Experiment, rows: Sequence[TaskRow]) -> dict[str, Any]:
-    """Small nested numbers for ``dvc metrics``: shares in [0, 1]."""
-    tree: dict[str, Any] = {}
-    for row in rows:
-        branch: dict[str, Any] = {}
-        for cell in row.finished:
-            leaf = {"acc": cell.accuracy}
-            if cell.interval is not None:
-                leaf |= {"low": cell.interval.low, "high": cell.interval.high}
-            branch[cell.arm] = {key: round(value or 0.0, 5) for key, value in leaf.items()}
-        for comparison in row.comparisons:
-            gain = round(comparison.difference.value, 5)
-            branch.setdefault("method", {})[f"minus_{comparison.second_arm}"] = gain
-        if branch:
-            tree[row.task] = branch
-    finished = sum(node.finished for node in experiment.nodes.values())
-    tree["nodes"] = {"finished": finished, "unfinished": len(experiment.nodes) - finished}
-    return tree
+def _same_units(sides: Sequence[Side]) -> _Evidence | None:
+    """The scores, if all runs of all sides kept them and were tested on the same units."""
+    units: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    tables = []
+    for side in sides:
+        rows = []
+        for run in side:
+            kept = run.outcomes
+            if kept is None:
+                return None
+            order = np.argsort(kept.index, kind="stable")
+            units = units or (kept.index[order], kept.family[order])
+            if not np.array_equal(kept.index[order], units[0]):
+                return None
+            rows.append(kept.score[order])
+        tables.append(np.stack(rows))
+    assert units is not None, "a side has at least one run"
+    groups, row = _repetitions(sides, "runs")
+    return _Evidence([_averaged(table, groups) for table in tables], units[1], row, "clouds")
+
+
+def _fold_values(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
+    """One value a run: a column a fold, a row a seed."""
+    places = [place(run) for run in sides[0]]
+    seeds, folds = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
+    if len(seeds) == 1:
+        return _Evidence([_values(side, metric)[:, None] for side in sides], None, "folds", "")
+    if len(places) != len(seeds) * len(folds):
+        return "no interval: not every seed has every fold"
+    tables, first_of_seed = [], []
+    for side in sides:
+        at = {place(run): run for run in side}
+        rows = [[at[seed, fold] for fold in folds] for seed in seeds]
+        tables.append(np.stack([_values(row, metric) for row in rows]))
+        first_of_seed.append([row[0] for row in rows])
+    groups, row = _repetitions(first_of_seed, "seeds")
+    return _Evidence([_averaged(table, groups) for table in tables], None, row, "folds")
+
+
+def _repetitions(sides: Sequence[Side], row: str) -> tuple[list[list[int]], str]:
+    """Rows that are averaged, because they start from the same pre-training; what rows then are.
+
+    With a single pre-training on every side the rows stay as they are: they then tell what the
+    seed of the evaluation changes, which :func:`repetition` says in words.
+    """
+    columns = [[start_of(run) for run in side] for side in sides]
+    several = [column for column in columns if len(set(column)) > 1]
+    if not several:
+        return [[place] for place in range(len(columns[0]))], row
+    groups: dict[str, list[int]] = {}
+    for place, start in enumerate(min(several, key=lambda column: len(set(column)))):
+        groups.setdefault(start, []).append(place)
+    return list(groups.values()), row if len(groups) == len(columns[0]) else "pre-trainings"
+
+
+def _averaged(table: Numbers, groups: Sequence[Sequence[int]]) -> Numbers:
+    return np.stack([table[list(rows)].mean(axis=0) for rows in groups])
+
+
+def _values(runs: Side, metric: Metric) -> Numbers:
+    values = [run.value(metric) for run in runs]
+    assert None not in values, "runs without a number are left out before"
+    return np.array(values, dtype=np.float64)
+
+
+def _from_share(run: RunRecord, metric: Metric, plain: Estimate) -> Estimate:
+    total = _total(run, metric)
+    if total is None:
+        return replace(plain, how="no interval: the results of single test clouds are missing")
+    return intervals.estimate_share(plain.mean, total)
+
+
+def _unpaired(first: Side, second: Side, metric: Metric, plain: Difference) -> Difference:
+    if len(first) == len(second) == 1:
+        totals = _total(first[0], metric), _total(second[0], metric)
+        (a,), (b,) = _values(first, metric), _values(second, metric)
+        if totals[0] is not None and totals[1] is not None:
+            return intervals.unpaired(a, totals[0], b, totals[1])
+    return replace(plain, how=plain.how or "no interval: no two runs have the same seed and fold")
+
+
+def _total(run: RunRecord, metric: Metric) -> int | None:
+    """How many test clouds an accuracy is a share of; None where the metric is none."""
+    found = run.data.get("test")
+    return found if metric.accuracy and isinstance(found, int) and found > 0 else None
+
+
+def _named(how: str, found: _Evidence) -> str:
+    """The same words, with what the rows and columns really are."""
+    return how.replace("runs", found.row).replace("clouds", found.unit or "clouds")
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Maps values that are no shares into [0, 1] and back.
+
+    All methods of :mod:`sa3d.metrics.intervals` commute with that, except where they cut an
+    interval at 0 and 1; these are put a thousand ranges away, farther than any interval reaches.
+    """
+
+    low: float = 0.0
+    width: float = 1.0
+
+    @classmethod
+    def of(cls, tables: Sequence[Numbers], metric: Metric) -> _Scale:
+        if metric.share:
+            return cls()
+        low, high = min(map(np.min, tables)), max(map(np.max, tables))
+        reach = float(high - low) or 1.0
+        return cls(float(low) - MARGIN * reach, (2 * MARGIN + 1) * reach)
+
+    def inside(self, values: Numbers) -> Numbers:
+        return (values - self.low) / self.width
+
+    def outside(self, interval: Interval | None) -> Interval | None:
+        moved = self.stretched(interval)
+        return moved and Interval(moved.low + self.low, moved.high + self.low)
+
+    def stretched(self, interval: Interval | None) -> Interval | None:
+        """Of a difference."""
+        return interval and Interval(interval.low * self.width, interval.high * self.width)
+
+
+def repetition(runs: Side) -> str:
+    """How often something was repeated, and what was: ``4 runs from 2 pre-trainings``."""
+    starts = {start_of(run) for run in runs}
+    if len(runs) == 1:
+        return "one run"
+    places = [place(run) for run in runs]
+    folds = len({fold for _, fold in places if fold is not None})
+    seeds = len({seed for seed, _ in places})
+    text = f"{len(runs)} runs"
+    if folds:
+        text += f" ({folds} folds)" if seeds == 1 else f" ({seeds} seeds, {folds} folds)"
+    start = spec_of(runs[0]).start
+    if start is None:
+        drawn = "one draw" if seeds == 1 else f"{seeds} draws"
+        return f"{text} from {drawn} of random weights"
+    what = "pre-training" if isinstance(start, RunSpec) else "checkpoint"
+    return f"{text} from {'one ' + what if len(starts) == 1 else f'{len(starts)} {what}s'}"

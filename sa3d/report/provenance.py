@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sa3d.report.comparison import TaskRow, arm_label
 from sa3d.report.results import Experiment
+from sa3d.report.sections import Section
+from sa3d.report.wording import percent, plural
 from sa3d.utils.progress import duration
 
-# lineage that the table of steps shows, or that the address of a model says as well
+# lineage that the table of runs shows, or that the address of a model says as well
 ELSEWHERE = re.compile(
-    r"fingerprints\.|mlflow\.runs\.|mlflow\.models\..*\.(name|version|model_id)$"
+    r"fingerprints\.|mlflow\.runs\.|mlflow\.models\.|data\.[^.]+\.digest$|prefect_flow_run$"
 )
 PRIVATE = ("host", "user", "path", "dir")  # lineage that says nothing to another reader
+FALSE_ALARMS = 20  # of so many comparisons at 95 % one is clear by chance alone
 
 
 @dataclass(frozen=True)
-class Step:
+class RanRow:
     """One line of `what ran`."""
 
     name: str
@@ -33,142 +35,196 @@ class Step:
     reason: str
 
 
-def steps(experiment: Experiment) -> list[Step]:
-    """Every node of the experiment, failed ones with their reason."""
+def what_ran(experiment: Experiment) -> list[RanRow]:
+    """Every run of the experiment, failed ones with their reason."""
     return [
-        Step(
-            node.name,
-            node.status,
-            "—" if node.seconds is None else duration(node.seconds),
-            device(node.result) or "—",
-            node.fingerprint or "—",
-            node.run_id,
-            node.url if node.url.startswith(("http://", "https://")) else "",
-            node.reason,
+        RanRow(
+            run.name,
+            run.status + (f" as version {run.model_version}" if run.model_version else ""),
+            "—" if run.seconds is None else duration(run.seconds),
+            str(run.result.get("device") or "—"),
+            run.fingerprint or "—",
+            run.run_id,
+            run.url if run.url.startswith(("http://", "https://")) else "",
+            run.reason,
         )
-        for node in experiment.nodes.values()
+        for run in experiment.runs.values()
     ]
 
 
-def device(source: Mapping[str, Any]) -> str:
-    """The recorded device, as text."""
-    found = source.get("device") or (source.get("environment") or {}).get("device")
-    if isinstance(found, Mapping):
-        return ", ".join(str(value) for value in found.values())
-    return str(found or "")
-
-
-def data_facts(experiment: Experiment) -> list[tuple[str, str]]:
-    """Counts and identity of the data set, each only where recorded."""
-    data = experiment.data
-    found = [("data set", str(data.get("name") or "not recorded"))]
-    for key, label in (("train", "training"), ("val", "validation"), ("test", "test")):
-        if isinstance(data.get(key), int):
-            found.append((f"{label} clouds", f"{data[key]:,}".replace(",", " ")))
-    classes = data.get("num_classes") or len(data.get("class_names") or [])
-    if classes:
-        found.append(("classes", str(classes)))
-    points = data.get("points") or experiment.setting("data.points")
-    if points:
-        found.append(("points a cloud", str(points)))
+def facts(experiment: Experiment, sections: Sequence[Section]) -> list[tuple[str, str]]:
+    """The experiment in a few counts."""
+    runs = [run for run in experiment.runs.values() if run.kind != "register"]
+    done = sum(run.finished for run in runs)
+    found = [
+        ("variants", str(len(experiment.config.variants))),
+        ("evaluations", str(len(sections))),
+        ("data sets", ", ".join(experiment.config.datasets) or "none"),
+        ("runs finished", f"{done} of {len(runs)}" if done < len(runs) else str(done)),
+    ]
+    compute = experiment.raw.get("compute_seconds")
+    if isinstance(compute, (int, float)):
+        found.append(("computing time", duration(float(compute))))
     return found
 
 
-def data_note(experiment: Experiment) -> str:
-    """Licence and how the split was made."""
-    data = experiment.data
-    own = [str(data[key]) for key in ("licence", "split", "note") if isinstance(data.get(key), str)]
-    return " ".join(own) or "No licence or split note is recorded for this data set."
+def data_facts(section: Section) -> str:
+    """Counts of the clouds of an evaluation, as far as its runs recorded them."""
+    data: dict[str, Any] = {}
+    for run in section.runs:
+        data.update({key: value for key, value in run.data.items() if value is not None})
+    words = [
+        f"{data[key]:,}".replace(",", " ") + f" {label}"
+        for key, label in (("train", "training"), ("val", "validation"), ("test", "test"))
+        if isinstance(data.get(key), int)
+    ]
+    found = [f"{', '.join(words)} clouds"] if words else []
+    if data.get("num_classes"):
+        classes = int(data["num_classes"])
+        found.append(f"{classes} class" + ("es" if classes > 1 else ""))
+    found.append(f"{section.evaluation.data.points} points a cloud")
+    return "; ".join(found)
 
 
-def protocol(experiment: Experiment, rows: Sequence[TaskRow]) -> list[str]:
-    """How the numbers came about, in sentences."""
-    said = []
-    share = experiment.setting("data.val_fraction")
-    if share:
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set."""
+
+    name: str
+    digest: str
+    note: str
+
+
+def data_sets(experiment: Experiment) -> list[DataSet]:
+    """Every data set of the experiment, with its licence and how it was split."""
+    recorded = experiment.raw.get("data")
+    found = []
+    for name in experiment.config.datasets:
+        facts: dict[str, Any] = {}
+        if isinstance(recorded, Mapping) and isinstance(recorded.get(name), Mapping):
+            facts.update(recorded[name])
+        for run in experiment.runs.values():
+            if run.data.get("name") == name:
+                facts.update({key: value for key, value in run.data.items() if value is not None})
+        own = [str(facts[key]) for key in ("licence", "split", "note") if facts.get(key)]
+        note = " ".join(own) or "No licence or split note is recorded."
+        found.append(DataSet(name, str(facts.get("digest") or "not recorded"), note))
+    return found
+
+
+def protocol(experiment: Experiment, sections: Sequence[Section]) -> list[str]:
+    """How the numbers came about, in sentences that hold for all evaluations."""
+    if not sections:
+        return []
+    said = [_test_reads(sections), _intervals(sections), _repetitions(sections)]
+    comparisons = sum(len(section.comparisons) for section in sections)
+    if comparisons >= FALSE_ALARMS // 2:
         said.append(
-            f"Validation clouds are {float(share) * 100:.0f} % of the training split. They choose "
-            "the epoch of fine-tuning, which does not train on them; pre-training reads no labels "
-            "but sees these clouds too. The C of the SVM is chosen by "
-            f"{experiment.setting('svm.folds', 'k')}-fold cross-validation on training clouds."
+            f"There are {comparisons} comparisons at 95 %: if no variant differed from the "
+            f"reference at all, about {comparisons / FALSE_ALARMS:.1g} of them would still be "
+            "called more than noise."
         )
-    if experiment.setting("classify.test_every_epoch", False):
-        said.append(
-            "The test split was also read after every epoch, for the extra `best on test`: a "
-            "number selected on test is no estimate and is never the headline."
-        )
-    else:
-        said.append("Each run reads the test split once, at its end, after every choice was made.")
-    said.append(_budget(experiment))
-    how = {c.difference.how for row in rows for c in row.comparisons}
-    if how:
-        said.append(f"Intervals of differences: {', '.join(sorted(how))}; 95 %, two-sided.")
-    if any("families" in text for text in how):
-        said.append("Whole families are resampled, since clouds of one family are alike.")
-    seed = experiment.raw.get("seed", experiment.setting("seed"))
-    said.append(
-        f"One seed{'' if seed is None else f' ({seed})'}: an interval tells how much the draw of "
-        "test clouds matters. How much another seed would change is not measured here and comes "
-        "on top."
-    )
     return [text for text in said if text]
 
 
-def _budget(experiment: Experiment) -> str:
-    method, baseline = (experiment.nodes.get(f"pretrain-{arm}") for arm in ("method", "baseline"))
-    if method is None or baseline is None:
+def validation(experiment: Experiment, section: Section) -> str:
+    """Which clouds chose anything, as the runs recorded it; empty where nothing was recorded."""
+    words, shares = [], []
+    for run in section.runs:
+        if run.finished and run.protocol.get("validation"):
+            words.append(str(run.protocol["validation"]))
+            if isinstance(run.protocol.get("val_share"), (int, float)):
+                shares.append(float(run.protocol["val_share"]))
+    different = list(dict.fromkeys(words))
+    if not different:
         return ""
-    epochs = [experiment.setting(f"{stage}.epochs", "?") for stage in ("pretrain", "baseline")]
-    name = arm_label(experiment, "method")
-    text = (
-        f"Pre-training sees no labels: {name} {epochs[0]} epochs, "
-        f"{arm_label(experiment, 'baseline')} {epochs[1]}"
-    )
-    if method.seconds and baseline.seconds:
-        text += f"; in time {duration(method.seconds)} and {duration(baseline.seconds)}"
-    text += "."
-    if experiment.setting("pretrain.method") == "sa3df":
+    text = f"Validation: {different[0]}"
+    if len(different) > 1 and len(shares) == len(words):
+        text = f"Validation: {percent(min(shares))} to {percent(max(shares))} of the training "
+        text += "split, depending on the seed"
+    elif len(different) > 1:
+        text = f"Validation: {'; or '.join(different)}"
+    pretrain = experiment.config.pretrain
+    if pretrain is not None and pretrain.data.name == section.evaluation.data.name:
+        text += ". Pre-training reads no labels but sees these clouds too"
+    return f"{text}."
+
+
+def _test_reads(sections: Sequence[Section]) -> str:
+    reads: dict[str, int] = {}
+    for section in sections:
+        for run in section.runs:
+            count = run.protocol.get("test_reads")
+            if run.finished and isinstance(count, int):
+                reads[section.name] = max(count, reads.get(section.name, 0))
+    several = {name: count for name, count in reads.items() if count > 1}
+    if several:
+        names = ", ".join(f"{name} ({count} times a run)" for name, count in several.items())
+        return (
+            f"The test split was read more than once in {names}: a number selected on test is no "
+            "estimate and never the one that is compared."
+        )
+    if reads:
+        return "Each run reads the test split once, at its end, after every choice was made."
+    return ""
+
+
+def _intervals(sections: Sequence[Section]) -> str:
+    ways = [each.estimate.how for s in sections for each in s.with_numbers if each.estimate]
+    ways += [each.difference.how for section in sections for each in section.comparisons]
+    text = "Intervals are two-sided and claim 95 %; how each was made stands beside it."
+    if any("families" in way for way in ways):
         text += (
-            f" The {arm_label(experiment, 'baseline')} model is also {name}'s frozen knowledge "
-            f"teacher, so {name} costs both."
+            " Clouds of one family are alike, so families, not clouds, are the pieces of "
+            "evidence: half-samples divide the families in two, many times, and compare the means "
+            "of the halves."
         )
     return text
 
 
+def _repetitions(sections: Sequence[Section]) -> str:
+    runs = [each.estimate.runs for s in sections for each in s.with_numbers if each.estimate]
+    if not runs:
+        return ""
+    text = (
+        "Runs that start from one pre-training differ in the seed of the evaluation alone: what "
+        "another pre-training would change is in no interval unless the table names several."
+    )
+    if min(runs) == 1:
+        text += " Of a single run the interval tells how much the draw of test clouds matters; "
+        text += "what another seed would change comes on top."
+    return text
+
+
 def origin(experiment: Experiment) -> list[tuple[str, str]]:
-    """Command, seed, time, versions and lineage, each only where recorded."""
+    """Command, time, versions and lineage, each only where recorded."""
     raw = experiment.raw
     found = []
     command = raw.get("command")
     if command:
         found.append(("command", command if isinstance(command, str) else shlex.join(command)))
-    seed = raw.get("seed", experiment.setting("seed"))
-    if seed is not None:
-        found.append(("seed", str(seed)))
     wall = raw.get("wall_seconds")
     if isinstance(wall, (int, float)):
-        again = len(raw.get("reused", []))
-        rest = f", {again} steps reused from before" if again else ""
+        again = len(raw.get("reused") or [])
+        rest = f", {plural(again, 'run')} reused from before" if again else ""
         found.append(("wall time of this call", duration(float(wall)) + rest))
     compute = raw.get("compute_seconds")
     if isinstance(compute, (int, float)):
-        found.append(("time of all steps, added up", duration(float(compute))))
-    sources = [raw, *(node.result for node in experiment.nodes.values())]
-    where = next(filter(None, map(device, sources)), "")
-    if where:
-        found.append(("device", where))
-    if experiment.data.get("digest"):
-        found.append(("data digest", str(experiment.data["digest"])))
-    for key in ("versions", "lineage"):
-        recorded = [source.get(key) for source in sources]
-        value = next((item for item in recorded if isinstance(item, Mapping) and item), None)
-        known = {text for _, text in found if len(text) > 8}
-        found += [
-            (name, text)
-            for name, text in _flat(value or {})
-            if not _hidden(name) and text not in known
-        ]
+        found.append(("time of all runs, added up", duration(float(compute))))
+    versions = _first(experiment.runs.values(), "versions")
+    for tree in (versions, raw.get("lineage")):
+        if isinstance(tree, Mapping):
+            known = {text for _, text in found if len(text) > 8}
+            found += [
+                (name, text)
+                for name, text in _flat(tree)
+                if not _hidden(name) and text not in known
+            ]
     return found
+
+
+def _first(runs: Any, key: str) -> Any:
+    return next((run.result[key] for run in runs if run.result.get(key)), None)
 
 
 def _hidden(name: str) -> bool:

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sa3d.errors import UserError
-from sa3d.report import comparison, figures, provenance
+from sa3d import registry
+from sa3d.report import figures, pictures, pretraining, provenance, tables
+from sa3d.report.headline import headline
 from sa3d.report.results import Experiment, read_experiment
+from sa3d.report.sections import Section, sections_of, variants_of
+from sa3d.report.tables import metric_label
+from sa3d.report.wording import percent
 from sa3d.utils.files import write_whole
 from sa3d.viz import clouds, style
-from sa3d.viz import explain as ex
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHOWN = 6  # clouds in the page; fewer in the figure file
-IN_FILE = 4
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A cloud of the explaining picture: its panels for light and dark, as data addresses."""
+class Shown:
+    """A section with everything that stands in it."""
 
-    name: str
-    light: list[str]
-    dark: list[str]
+    section: Section
+    rows: Sequence[tables.Row]
+    data: str
+    validation: str
+    results: figures.Chart | None
+    charts: Sequence[figures.Chart]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the page shows of the clouds that explain a method; empty where there are none."""
+
+    source: pretraining.Explaining
+    pictures: Sequence[pictures.Picture] = ()
+    panels: Sequence[str] = ()
+    viewer: str | None = None
+    hard_share: str = ""
+    height_correlation: float | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def write_report(results_json: Path, out: Path) -> Path:
@@ -43,27 +58,29 @@ def write_report(results_json: Path, out: Path) -> Path:
         WriteError: the folder cannot be written.
     """
     experiment = read_experiment(Path(results_json))
-    table = comparison.task_rows(experiment)
+    sections = sections_of(experiment)
     with style.context():
-        drawn = _charts(experiment, table)
-        data = experiment.attempt("explanation of the method", lambda: _explained(experiment))
-        pictures = experiment.attempt("pictures of the method", lambda: _pictures(data)) or []
-        files = {f"figures/{item.key}.png": item.png for item in drawn.values()}
-        files |= experiment.attempt("figure of the method", lambda: _figure_files(data)) or {}
-        context = _context(experiment, table, drawn, pictures)
-        context["viewer"] = experiment.attempt("orbit view", lambda: _viewer(data))
-        context["panels"] = clouds.titles(data) if data is not None else []
-        context["hard_share"] = _hard_share(data)
-        context["height_correlation"] = experiment.attempt(
-            "correlation with height", lambda: height_correlation(data)
-        )
-        context["gradient"] = {
+        shown = [_shown(experiment, section) for section in sections]
+        curves = pretraining.curves(experiment)
+        explained = _explained(experiment)
+        gradient = {
             name: ", ".join(clouds.gradient(palette))
             for name, palette in (("light", style.LIGHT), ("dark", style.DARK))
         }
-    context["palettes"] = {"light": vars(style.LIGHT), "dark": vars(style.DARK)}
-    context["figures"] = sorted(files)
-    files["metrics.json"] = _json(comparison.metrics(experiment, table))
+    drawn = [item for each in shown for item in (each.results, *each.charts) if item] + curves
+    files = {f"figures/{item.key}.png": item.png for item in drawn}
+    files |= explained.files if explained is not None else {}
+    context = _context(experiment, sections) | {
+        "shown": shown,
+        "curves": curves,
+        "explained": explained,
+        "gradient": gradient,
+        "palettes": {"light": vars(style.LIGHT), "dark": vars(style.DARK)},
+        "figures": sorted(files),
+        # last: whatever is missing has been noticed by now
+        "problems": list(dict.fromkeys(experiment.problems)),
+    }
+    files["metrics.json"] = _json(tables.metrics(experiment, sections))
     files["report.md"] = _render("report.md.j2", context)
     files["report.html"] = _render("report.html.j2", context)
     for name, content in files.items():
@@ -71,149 +88,70 @@ def write_report(results_json: Path, out: Path) -> Path:
     return Path(out) / "report.html"
 
 
-def _charts(
-    experiment: Experiment, table: Sequence[comparison.TaskRow]
-) -> dict[str, figures.Drawn]:
-    attempt = experiment.attempt
-    found = [
-        attempt("results chart", lambda: figures.results_chart(experiment, table)),
-        *(attempt("training curves", lambda: figures.training_charts(experiment)) or []),
-        attempt("confusion matrix", lambda: figures.confusion_chart(experiment)),
-        attempt("accuracy by class", lambda: figures.per_class_chart(experiment)),
-    ]
-    return {item.key: item for item in found if item is not None}
+def _shown(experiment: Experiment, section: Section) -> Shown:
+    what = section.name
+    results = experiment.attempt(f"{what}: chart", lambda: figures.results_chart(section))
+    drawn: list[figures.Chart] = []
+    for where in section.task.figures:
+        made = experiment.attempt(f"{what}: {where}", partial(_drawn, where, section))
+        drawn += made or []
+    return Shown(
+        section,
+        tables.rows_of(section),
+        provenance.data_facts(section),
+        provenance.validation(experiment, section),
+        results,
+        drawn,
+    )
 
 
-def _context(
-    experiment: Experiment,
-    table: Sequence[comparison.TaskRow],
-    drawn: dict[str, figures.Drawn],
-    pictures: list[Picture],
-) -> dict[str, Any]:
-    curves = ("ranking_loss", "curriculum", "feature_loss", "point_loss", "learning_rate",
-              "validation")  # fmt: skip
+def _drawn(where: str, section: Section) -> list[figures.Chart]:
+    made: list[figures.Chart] = registry.load_at(where)(section)
+    return made
+
+
+def _explained(experiment: Experiment) -> Explained | None:
+    source = pretraining.explaining(experiment)
+    if source is None:
+        return None
+    if source.data is None:
+        return Explained(source)
+    data, attempt = source.data, experiment.attempt
+    return Explained(
+        source,
+        attempt("pictures of the method", lambda: pictures.pictures(data)) or [],
+        clouds.titles(data),
+        attempt("orbit view", lambda: pictures.viewer(data)),
+        pictures.hard_share(data),
+        attempt("correlation with height", lambda: pictures.height_correlation(data)),
+        attempt("figure of the method", lambda: pictures.figure_files(data)) or {},
+    )
+
+
+def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, Any]:
+    variants = list(variants_of(experiment.config).values())
     return {
         "experiment": experiment,
-        "headline": comparison.headline(experiment, table),
-        "rows": table,
-        "arms": [(arm, comparison.arm_label(experiment, arm)) for arm in experiment.arms],
-        "floors": comparison.floors(experiment),
-        "percent": comparison.percent,
-        "span": comparison.span,
-        "drawn": drawn,
-        "curves": [drawn[key] for key in curves if key in drawn],
-        "errors": [drawn[key] for key in ("confusion", "per_class") if key in drawn],
-        "pictures": pictures,
-        "method": comparison.arm_label(experiment, "method"),
-        "guided": experiment.setting("pretrain.mask") == "gc",
-        "rebuilt_by_teacher": experiment.decoded_by_teacher,
-        "data_facts": provenance.data_facts(experiment),
-        "data_note": provenance.data_note(experiment),
-        "protocol": provenance.protocol(experiment, table),
+        "headline": headline(experiment, sections),
+        "facts": provenance.facts(experiment, sections),
+        "variants": variants,
+        "summary": tables.summary(sections, variants),
+        "told": pretraining.told(experiment),
+        "pretrained": bool(experiment.config.methods),
+        "data_sets": provenance.data_sets(experiment),
+        "protocol": provenance.protocol(experiment, sections),
         "origin": provenance.origin(experiment),
-        "steps": provenance.steps(experiment),
-        "problems": list(dict.fromkeys(experiment.problems)),
+        "ran": provenance.what_ran(experiment),
+        "percent": percent,
+        "metric_label": metric_label,
     }
-
-
-def _explained(experiment: Experiment) -> ex.Explained | None:
-    node = experiment.nodes.get("pretrain-method")
-    if node is None or not node.finished:
-        return None
-    if node.folder is None or not (node.folder / ex.FILE).is_file():
-        raise UserError(f"{node.name} left no {ex.FILE}")
-    return ex.load_explain(node.folder / ex.FILE)
-
-
-def _pictures(data: ex.Explained | None) -> list[Picture]:
-    if data is None:
-        return []
-    found = []
-    for cloud in range(min(len(data), SHOWN)):
-        light, dark = (
-            [_address(image) for image in clouds.panel_images(data, cloud, palette)]
-            for palette in (style.LIGHT, style.DARK)
-        )
-        found.append(Picture(data.name(cloud), light, dark))
-    return found
-
-
-def _hard_share(data: ex.Explained | None) -> str:
-    """How much of the shown masks was chosen for being hard, in words."""
-    if data is None:
-        return ""
-    hard = np.unique((data.hard & data.mask).sum(axis=1))
-    counts = f"{hard[0]}" if len(hard) == 1 else f"{hard[0]} to {hard[-1]}"
-    return f"{counts} of the {int(data.mask[0].sum())} masked patches of a cloud"
-
-
-def height_correlation(data: ex.Explained | None) -> float | None:
-    """Mean over clouds of Spearman's correlation of predicted complexity with patch height.
-
-    A predictor sees positions, so it may rank by place alone; this says how far it does.
-    """
-    from scipy.stats import spearmanr
-
-    if data is None or data.gc is None:
-        return None
-    height = data.centers[:, :, 1]
-    found = [spearmanr(scores, y).statistic for scores, y in zip(data.gc, height, strict=True)]
-    return float(np.mean(found))
-
-
-def _address(image: bytes) -> str:
-    return "data:image/webp;base64," + base64.b64encode(image).decode("ascii")
-
-
-def _figure_files(data: ex.Explained | None) -> dict[str, bytes]:
-    if data is None:
-        return {}
-    chosen = range(min(len(data), IN_FILE))
-    return {
-        f"figures/{name}.png": style.png(
-            clouds.explain_figure(data, palette, chosen), dpi=150, background=palette.paper
-        )
-        for name, palette in (("method", style.LIGHT), ("method-dark", style.DARK))
-    }
-
-
-def _viewer(data: ex.Explained | None) -> str | None:
-    """What the orbit view draws, as JSON: int16 coordinates and one byte a point, base64."""
-    if data is None:
-        return None
-    shown = []
-    for cloud in range(min(len(data), SHOWN)):
-        middle, radius = clouds.frame(data.points[cloud])
-        rebuilt, states = ex.rebuilt_points(data, cloud)
-        shown.append(
-            {
-                "name": data.name(cloud),
-                "points": _packed((data.points[cloud] - middle) / radius),
-                "rank": _bytes(ex.point_complexity(data, cloud) * 255)
-                if data.gc is not None
-                else "",
-                "state": _bytes(ex.point_state(data, cloud)),
-                "rebuilt": _packed((rebuilt - middle) / radius),
-                "rebuiltState": _bytes(states),
-            }
-        )
-    # "<" could end the script element that holds this
-    return json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _packed(points: Any) -> str:
-    whole = np.clip(np.rint(points * 16384), -32768, 32767).astype("<i2")
-    return base64.b64encode(whole.tobytes()).decode("ascii")
-
-
-def _bytes(values: Any) -> str:
-    return base64.b64encode(np.rint(values).astype(np.uint8).tobytes()).decode("ascii")
 
 
 def _unbroken(value: Any) -> Any:
-    """Keep a number and its unit on one line; markup passes as it is."""
+    """Keep a number and its unit on one line, and 5-NN too; markup passes as it is."""
     if type(value) is not str:
         return value
+    value = re.sub(r"(?<=\d)-(?=NN\b|fold\b)", "\u2011", value)
     return re.sub(r"(?<=\d) (?=(%|s|min|h|points|\d{3})(?!\w))", "\u00a0", value)
 
 
@@ -235,5 +173,9 @@ def _render(name: str, context: dict[str, Any]) -> bytes:
     # text inside a Markdown table must not open a new cell, line or tag
     environment.filters["cell"] = lambda text: (
         str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    )
+    # as GitHub makes the anchor of a heading
+    environment.filters["anchor"] = lambda text: re.sub(
+        r"\s", "-", re.sub(r"[^\w\s-]", "", str(text)).strip().lower()
     )
     return (environment.get_template(name).render(context).rstrip() + "\n").encode("utf-8")

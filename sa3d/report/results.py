@@ -1,87 +1,123 @@
 """What a finished, or partly failed, experiment left behind, read tolerantly.
 
-Anything may be missing: a node that failed, a run folder that was cleaned away, a journal
-that ends in the middle. What cannot be read is noted in ``Experiment.problems`` and the
-report says so; only an unreadable ``results.json`` itself is an error.
+Of the runs anything may be missing: a run that failed, a folder that was cleaned away, a journal
+that ends in the middle. What cannot be read is noted in ``Experiment.problems`` and the report
+says so; only an unreadable ``results.json`` itself is an error.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from sa3d.errors import DataError
+from sa3d import registry
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.errors import DataError, UserError
+from sa3d.runs.spec import RunSpec
+from sa3d.tasks.base import Metric
+from sa3d.tracking.journal import read_journal
 from sa3d.utils.paths import RESULT, root
 
-ARMS = ("method", "baseline", "scratch")
+FORMAT: Final = 2  # of results.json
 # of the states that a flow writes; the others are running, failed and stopped
 FINISHED = frozenset({"finished", "reused"})
 SKIPPED = frozenset({"skipped", "waiting"})
 
 T = TypeVar("T")
-History = Mapping[str, list[tuple[int, float]]]
+History = Mapping[str, Sequence[tuple[int, float]]]
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Per test cloud (S,): label, predicted class, and family where the split is by family."""
+    """Per test unit (S,): its score, row in the data set and family; ``more`` is the task's own."""
 
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    score: NDArray[np.float64]
     index: NDArray[np.int64]
-    group: NDArray[np.generic] | None
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Which clouds were classified correctly (S,)."""
-        return np.equal(self.labels, self.predicted)
+    family: NDArray[np.int64]
+    more: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Node:
-    """One step of the experiment, as ``results.json`` and its run folder tell it."""
+class RunRecord:
+    """One run of the experiment, as ``results.json`` and its folder tell it.
+
+    Attributes:
+        name: unique in the experiment.
+        kind: ``pretrain``, ``register`` or ``evaluate``.
+        spec: which run; None if ``results.json`` does not say.
+        status: as the flow wrote it.
+        reason: why it did not finish, in one line.
+        folder: its run folder, if that is still there.
+        metrics: numbers by name, finite ones alone.
+        result: its ``result.json``; empty if there is none to read.
+        journal: metric -> [(step, value)]; empty if there is none to read.
+        outcomes: None if it keeps none, or they cannot be read.
+        seconds, fingerprint, run_id, url, model_version: as recorded.
+    """
 
     name: str
+    kind: str
+    spec: RunSpec | None
     status: str
-    reason: str
-    folder: Path | None
-    metrics: Mapping[str, float]
-    result: Mapping[str, Any]
-    seconds: float | None
-    fingerprint: str
-    run_id: str
-    url: str
-
-    @property
-    def task(self) -> str:
-        """``svm`` of ``svm-method``."""
-        return self.name.rpartition("-")[0] or self.name
-
-    @property
-    def arm(self) -> str:
-        """``method`` of ``svm-method``."""
-        return self.name.rpartition("-")[2]
+    reason: str = ""
+    folder: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    journal: History = field(default_factory=dict)
+    outcomes: Outcomes | None = None
+    seconds: float | None = None
+    fingerprint: str = ""
+    run_id: str = ""
+    url: str = ""
+    model_version: str = ""
 
     @property
     def finished(self) -> bool:
         """Whether the run is complete; only then are its numbers shown."""
         return self.status in FINISHED
 
+    @property
+    def state(self) -> str:
+        """``finished``, ``failed``, ``stopped`` or ``skipped``."""
+        if self.finished:
+            return "finished"
+        if self.status in SKIPPED:
+            return "skipped"
+        return self.status if self.status in ("stopped", "running") else "failed"
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """How its numbers came about."""
+        return _mapping(self.result.get("protocol"))
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Facts of its data set."""
+        return _mapping(self.result.get("data"))
+
+    def value(self, metric: Metric) -> float | None:
+        """The metric; None if the run has not finished or has no possible value."""
+        found = self.metrics.get(metric.name) if self.finished else None
+        impossible = found is not None and metric.share and not 0.0 <= found <= 1.0
+        return None if impossible else found
+
 
 @dataclass
 class Experiment:
     """Everything the report is made of."""
 
-    name: str
-    config: Mapping[str, Any]
-    nodes: Mapping[str, Node]
+    config: ExperimentConfig
+    runs: Mapping[str, RunRecord]
     raw: Mapping[str, Any]
     problems: list[str] = field(default_factory=list)
 
@@ -94,51 +130,26 @@ class Experiment:
         try:
             return make()
         except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            self.problems.append(f"{what}: {text}")
+            self.problems.append(f"{what}: {_line(error)}")
             return None
 
-    def setting(self, dotted: str, default: Any = None) -> Any:
-        """The configured value at ``section.key``."""
-        value: Any = self.config
-        for part in dotted.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                return default
-            value = value[part]
-        return default if value is None else value
+    def evaluation(self, name: str) -> list[RunRecord]:
+        """All runs of one evaluation, in the order of ``results.json``."""
+        return [
+            run
+            for run in self.runs.values()
+            if run.kind == "evaluate" and run.spec is not None and run.spec.evaluation == name
+        ]
 
-    @property
-    def decoded_by_teacher(self) -> bool:
-        """Whether the method's points are what its knowledge teacher decodes, not the cloud's."""
-        node = self.nodes.get("pretrain-method")
-        protocol: Any = node.result.get("protocol") if node is not None else None
-        return _mapping(protocol) and str(protocol.get("point_term")).startswith("teacher_decoded")
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """Facts on the data set: those of every finished run together."""
-        facts: dict[str, Any] = {"name": self.setting("data.name", "")}
-        sources = [self.raw, *(node.result for node in self.nodes.values())]
-        recorded = [source["data"] for source in sources if _mapping(source.get("data"))]
-        # last the runs that carved out validation: their count of training clouds is without it
-        for found in sorted(recorded, key=lambda found: "val" in found):
-            facts.update({key: value for key, value in found.items() if value is not None})
-        return facts
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Downstream tasks, as configured, else as found among the nodes."""
-        configured = self.setting("tasks")
-        if configured:
-            return tuple(configured)
-        found = [node.task for node in self.nodes.values() if node.task != "pretrain"]
-        return tuple(dict.fromkeys(found))
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Arms that were planned: no baseline or scratch where the config has none."""
-        present = {node.arm for node in self.nodes.values()}
-        return tuple(arm for arm in ARMS if arm in present)
+    def pretrainings(self, variant: str) -> list[RunRecord]:
+        """The pre-trainings of a variant, one a seed."""
+        return [
+            run
+            for run in self.runs.values()
+            if run.kind == registry.PRETRAIN
+            and run.spec is not None
+            and run.spec.variant == variant
+        ]
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -151,49 +162,88 @@ def read_experiment(path: Path) -> Experiment:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"no {path}: give the results.json of a finished experiment") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("nodes"), dict):
         raise DataError(f"{path} is not the results.json of an experiment: it has no `nodes`")
-    config: Mapping[str, Any] = raw["experiment"] if _mapping(raw.get("experiment")) else {}
-    name = str(config.get("name") or path.parent.name)
+    if raw.get("format") != FORMAT:
+        raise DataError(
+            f"{path} has format {raw.get('format')}, expected {FORMAT}; run the experiment again "
+            "(finished runs are reused)"
+        )
+    try:
+        config = ExperimentConfig.model_validate(raw.get("experiment"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "as a whole"
+        raise DataError(
+            f"{path}: `experiment` does not fit this version of sa3d ({where}: {first['msg']}); "
+            "run the experiment again"
+        ) from None
     problems: list[str] = []
-    nodes = {
-        str(key): _node(str(key), value if _mapping(value) else {}, path.parent, problems)
-        for key, value in raw["nodes"].items()
+    runs = {
+        str(name): _record(str(name), _mapping(entry), path.parent, problems)
+        for name, entry in raw["nodes"].items()
     }
-    return Experiment(name, config, nodes, raw, problems)
+    return Experiment(config, runs, raw, problems)
 
 
-def _mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
+def _record(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) -> RunRecord:
+    status, kind = str(entry.get("status", "unknown")), str(entry.get("kind", "unknown"))
+    trained = kind != "register"  # its folder is that of the pre-training, which is read there
+    finished = trained and status in FINISHED
+    folder = _folder(entry.get("run_dir"), base) if trained else None
 
-
-def _node(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]) -> Node:
-    status = str(entry.get("status", "unknown"))
-    folder = _folder(entry.get("run_dir"), base)
-    result: Mapping[str, Any] = {}
-    if folder is not None and status in FINISHED:
+    def read(what: str, make: Callable[[], T], otherwise: T) -> T:
         try:
-            loaded = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            result = loaded if isinstance(loaded, dict) else {}
-        except (OSError, ValueError) as error:
-            problems.append(f"{name}: {RESULT} of the run cannot be read ({error})")
-    metrics = {**(result.get("metrics") or {}), **(entry.get("metrics") or {})}
-    numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
+            return make()
+        except (OSError, ValueError, TypeError, KeyError, UserError, zipfile.BadZipFile) as error:
+            problems.append(f"{name}: {what} cannot be read ({_line(error)})")
+            return otherwise
+
+    if finished and folder is None:
+        problems.append(
+            f"{name}: its run folder {entry.get('run_dir') or ''} is gone; only the numbers in "
+            "results.json are left"
+        )
+    nothing: Mapping[str, Any] = {}
+    result = read(RESULT, lambda: _result(folder) if finished else nothing, nothing)
     seconds = entry.get("seconds", result.get("seconds"))
-    return Node(
+    outcomes = read("outcomes of single test clouds", lambda: _outcomes(folder, result), None)
+    return RunRecord(
         name=name,
+        kind=kind,
+        spec=read("`spec` in results.json", lambda: RunSpec.from_json(entry["spec"]), None),
         status=status,
         reason=_reason(str(entry.get("error") or ""), str(entry.get("run_dir") or "")),
         folder=folder,
-        metrics=numbers,
+        metrics=_numbers(_mapping(result.get("metrics")))
+        | _numbers(_mapping(entry.get("metrics"))),
         result=result,
+        journal=read("journal", lambda: {} if folder is None else read_journal(folder), {}),
+        outcomes=outcomes,
         seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
         fingerprint=str(entry.get("fingerprint") or result.get("fingerprint") or ""),
         run_id=str(entry.get("mlflow_run_id") or ""),
         url=str(entry.get("mlflow_url") or ""),
+        model_version=str(entry.get("model_version") or ""),
     )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in metrics.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
 
 
 def _reason(text: str, run_dir: str) -> str:
@@ -211,29 +261,28 @@ def _folder(value: object, base: Path) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
-def history(node: Node) -> History:
-    """The node's journal: metric name -> [(step, value)]; empty without a journal."""
-    from sa3d.tracking.journal import read_journal
-
-    if node.folder is None or not (node.folder / "journal.jsonl").is_file():
+def _result(folder: Path | None) -> Mapping[str, Any]:
+    if folder is None:
         return {}
-    return read_journal(node.folder / "journal.jsonl")
+    return _mapping(json.loads((folder / RESULT).read_text(encoding="utf-8")))
 
 
-def outcomes(node: Node) -> Outcomes | None:
-    """Per-cloud predictions on test, where the run kept them."""
-    if node.folder is None or not node.finished:
+def _outcomes(folder: Path | None, result: Mapping[str, Any]) -> Outcomes | None:
+    """The scores that the run says it left, checked."""
+    name = _mapping(result.get("artifacts")).get("outcomes")
+    if folder is None or not name:
         return None
-    path = node.folder / "predictions.npz"
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as stored:
-        labels = np.asarray(stored["labels"], dtype=np.int64)
-        return Outcomes(
-            labels=labels,
-            predicted=np.asarray(stored["predicted"], dtype=np.int64),
-            index=np.asarray(stored["index"], dtype=np.int64)
-            if "index" in stored
-            else np.arange(len(labels)),
-            group=np.asarray(stored["group"]) if "group" in stored else None,
-        )
+    with np.load(folder / str(name), allow_pickle=False) as stored:
+        arrays = {key: np.asarray(stored[key]) for key in stored.files}
+    found = Outcomes(
+        arrays.pop("score").astype(np.float64),
+        arrays.pop("index").astype(np.int64),
+        arrays.pop("family").astype(np.int64),
+        arrays,
+    )
+    size = len(found.score)
+    if size == 0 or found.score.shape != found.index.shape or found.index.shape != (size,):
+        raise ValueError(f"scores of shape {found.score.shape} for units {found.index.shape}")
+    if found.family.shape != (size,) or not np.isfinite(found.score).all():
+        raise ValueError("families or scores do not fit")
+    return found

@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 
 from sa3d.engine.distributed import ALONE, Processes
 from sa3d.errors import UserError
+from sa3d.utils.paths import LOCK
 
 RESULT_NEUTRAL: Final = True
-_LOCK = ".lock"
 _VOTE_SECONDS = 10.0  # between votes of several processes on whether the main one still waits
 
 
@@ -35,7 +35,7 @@ def locked(run_dir: Path, group: Processes = ALONE) -> Iterator[None]:
         UserError: the folder cannot be made or locked.
     """
     # soft locks, which filelock would use where there is no flock, stay behind after a kill
-    lock = FileLock(run_dir / _LOCK, fallback_to_soft=False)
+    lock = FileLock(run_dir / LOCK, fallback_to_soft=False)
     waiting = False
     # a vote now and then: the others must not wait for the main process longer than their
     # communication allows
@@ -46,7 +46,7 @@ def locked(run_dir: Path, group: Processes = ALONE) -> Iterator[None]:
     try:
         if group.main:
             holder = {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-            (run_dir / _LOCK).write_text(json.dumps(holder), encoding="utf-8")
+            (run_dir / LOCK).write_text(json.dumps(holder), encoding="utf-8")
         yield
     finally:
         lock.release()
@@ -69,7 +69,7 @@ def _acquired(lock: FileLock, timeout: float) -> bool:
 def _busy(run_dir: Path) -> str:
     """Who holds the lock, as far as it has said so by now."""
     try:
-        holder = json.loads((run_dir / _LOCK).read_text(encoding="utf-8"))
+        holder = json.loads((run_dir / LOCK).read_text(encoding="utf-8"))
         who = f"another process (pid {holder['pid']}, since {holder['since']})"
     except (OSError, ValueError):
         who = "another process"

@@ -42,12 +42,15 @@ class Metric:
         label: how reports call it.
         share: it lies in [0, 1] and is shown in per cent; differences are called points.
         higher_is_better: its direction.
+        accuracy: it is the share of all test clouds whose class, one of all classes of the data
+            set, is right; reports show chance and the data set's nearest-neighbour floor beside it.
     """
 
     name: str
     label: str
     share: bool = True
     higher_is_better: bool = True
+    accuracy: bool = False
 
 
 @dataclass(frozen=True)

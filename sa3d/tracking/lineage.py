@@ -80,10 +80,15 @@ def tags(data: str | None = None) -> dict[str, str]:
         found["dvc.lock.sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
     if os.environ.get("DVC_EXP_NAME"):
         found["dvc.exp_name"] = os.environ["DVC_EXP_NAME"]
-    md5 = data_md5(data) if data else None
-    if md5:
-        found[f"data.{data}.md5"] = md5
+    if data:
+        found |= data_tags(data)
     return found | compute() | from_parent()
+
+
+def data_tags(name: str) -> dict[str, str]:
+    """``data.<name>.md5`` of a data set; empty where no DVC stage made it."""
+    md5 = data_md5(name)
+    return {f"data.{name}.md5": md5} if md5 else {}
 
 
 def compute() -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.checkpoints.card import find_model, model_card
+from sa3d.runs.spec import RunSpec
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ _FINGERPRINT = "fingerprint"
 _IMPORTED = ("torch", "timm", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
 
 
-def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
-    """Register the model that a pre-training run exported; it becomes ``@candidate``.
+def register(
+    run_dir: Path, experiment: str, variant: str, *, candidate: bool = True
+) -> dict[str, str]:
+    """Register the model that a pre-training run exported, under ``sa3d-<experiment>-<variant>``.
 
     Args:
         run_dir: the run folder (with ``model/`` and, if it reached MLflow, its run).
         experiment: experiment of ``params.yaml``.
-        arm: ``method`` or ``baseline``.
+        variant: of the experiment.
+        candidate: whether this version becomes ``@candidate``. Of several seeds only one shall.
 
     Returns:
         ``name``, ``version``, ``uri`` and ``model_id`` of the version.
@@ -50,11 +54,12 @@ def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
 
     # the registry resolves models:/ID by the process's URI, not by that of the client
     mlflow_tracking.set_tracking_uri(mlflow_store.tracking_uri())
-    name = f"sa3d-{experiment}-{arm}"
+    name = f"sa3d-{experiment}-{variant}"
     found = _existing(opened, name, card["sha256"])
     if found is None:
         found = _create(opened, name, folder, card, mlflow_sync.run_of(run_dir))
-    opened.set_registered_model_alias(name, CANDIDATE, str(found.version))
+    if candidate:
+        opened.set_registered_model_alias(name, CANDIDATE, str(found.version))
     return {
         "name": name,
         "version": str(found.version),
@@ -168,16 +173,11 @@ def example(points: int) -> NDArray[np.float32]:
 
 
 def _tags(card: dict[str, Any]) -> dict[str, str]:
-    data = card.get("data", {})
-    own = {
-        "stage": "pretrain",
-        "arm": card.get("arm"),
-        "seed": card.get("seed"),
-        "experiment": card.get("experiment"),
-        _FINGERPRINT: card.get(_FINGERPRINT),
+    spec = RunSpec.from_json(card["spec"])
+    own = spec.tags() | {
+        "experiment": str(card["experiment"]),
+        _FINGERPRINT: str(card[_FINGERPRINT]),
         "sha256": card["sha256"],
-        "data": data.get("name"),
-        "data.digest": data.get("digest"),
+        "data.digest": str(card["data"]["digest"]),
     }
-    given = {key: str(value) for key, value in own.items() if value is not None}
-    return lineage.tags(data.get("name")) | given
+    return lineage.tags(spec.data) | own

@@ -12,6 +12,8 @@ from typing import Final
 
 RESULT: Final = "result.json"
 """What a finished run leaves in its folder, last."""
+LOCK: Final = ".lock"
+"""What the process that makes a run holds in its folder."""
 
 
 def root() -> Path:

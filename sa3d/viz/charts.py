@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,21 @@ BINS = 240  # points drawn of a long curve; each is the mean of its stretch
 
 @dataclass(frozen=True)
 class Series:
-    """One line: ``role`` names its colour in the palette."""
+    """One line: ``role`` names its colour in the palette.
+
+    A ``thin`` line is one of several of the same variant; a line without ``label`` gets none.
+    """
 
     label: str
     role: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    thin: bool = False
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A share in [0, 1] with its interval (low, high), or none."""
+class Dot:
+    """A mean with its interval (low, high), or none; without a ``value``, the ``note`` why."""
 
     label: str
     role: str
@@ -42,69 +46,76 @@ class Estimate:
     note: str = ""
 
 
-def estimates(
-    sections: Sequence[tuple[str, Sequence[Estimate]]],
+def dots(
+    items: Sequence[Dot],
     marks: Sequence[tuple[str, float]],
     palette: Palette,
+    *,
+    show: Callable[[float], str],
+    tick: Callable[[float], str],
+    limits: tuple[float, float],
     width: float = 7.2,
 ) -> Figure:
-    """Accuracies as dots with intervals, one section a task; ``marks`` are floor lines."""
-    rows = sum(len(group) + 1 for _, group in sections)
-    fig = figure(width, 0.31 * rows + 0.2 * len(marks) + 0.35)
+    """Means as dots with intervals, one below the other; ``marks`` are lines to hold them
+    against, without their names on a narrow chart.
+
+    Args:
+        show, tick: a value and a mark of the axis as text.
+        limits: what the metric can be at all; the axis does not go beyond.
+    """
+    fig = figure(width, 0.31 * len(items) + 0.2 * len(marks) + 0.45)
     axes = fig.subplots()
     bare(axes, palette, grid="x")
-    height, ticks, labels = 0.0, [], []
     values = [value for _, value in marks]
-    for title, group in sections:
-        height -= 0.25
-        axes.text(
-            0.0, height, title, transform=axes.get_yaxis_transform(), ha="left", va="center",
-            color=palette.ink, fontsize=9.5, fontweight="bold", zorder=5,
-            bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 2.0},
-        )  # fmt: skip
-        for item in group:
-            height -= 1.0
-            ticks.append(height)
-            labels.append(item.label)
-            color = getattr(palette, item.role)
-            if item.value is None:
-                axes.text(
-                    0.0, height, f"  {item.note}", transform=axes.get_yaxis_transform(),
-                    va="center", color=palette.muted, fontsize=8.5, fontstyle="italic",
-                    zorder=5, bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 1.0},
-                )  # fmt: skip
-                continue
-            low, high = item.low, item.high
-            if low is not None and high is not None:
-                axes.plot([low, high], [height, height], color=color, linewidth=2.2, alpha=0.5,
-                          solid_capstyle="butt")  # fmt: skip
-                values += [low, high]
-            axes.plot([item.value], [height], "o", color=color, markersize=7.5)
-            axes.annotate(
-                f"{item.value * 100:.1f} %", (item.value, height), (0, 6.5),
-                textcoords="offset points", ha="center", va="bottom",
-                color=palette.ink, fontsize=8.5,
-            )  # fmt: skip
-            values.append(item.value)
-        height -= 1.0
+    heights = [-float(place) for place in range(len(items))]
+    for height, item in zip(heights, items, strict=True):
+        values += _dot(axes, item, height, palette, show)
     left, right = (min(values), max(values)) if values else (0.0, 1.0)
-    margin = max(0.02, 0.06 * (right - left))
-    left, right = max(0.0, left - margin), min(1.0, right + margin) + 0.001
+    margin = 0.06 * (right - left) or 0.1 * abs(left) or 0.1
+    left, right = max(limits[0], left - margin), min(limits[1], right + margin)
+    axes.set_xlim(left, right + 0.001 * (right - left))
+    height = -float(len(items)) + 0.1
     for name, value in marks:
         axes.axvline(value, color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
         late = value > (left + right) / 2
+        text = f"{name}: {show(value)}" if width > NARROW else show(value)
         axes.annotate(
-            f"{name}: {value * 100:.1f} %", (value, height + 0.3), (-4 if late else 4, 0),
+            text, (value, height), (-4 if late else 4, 0),
             textcoords="offset points", color=palette.muted, fontsize=8,
             ha="right" if late else "left", va="center",
             bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
-        height -= 0.6
-    axes.set_yticks(ticks, labels, color=palette.ink)
-    axes.set_ylim(height + 0.3, 0.35)
-    axes.set_xlim(left, right)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
+        height -= 0.65
+    axes.set_yticks(heights, [item.label for item in items], color=palette.ink)
+    axes.set_ylim(height + 0.2, 0.75)
+    axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_formatter(lambda value, _: tick(value))
     return fig
+
+
+def _dot(
+    axes: Any, item: Dot, height: float, palette: Palette, show: Callable[[float], str]
+) -> list[float]:
+    """Draw one line of :func:`dots`; the values that it reaches to."""
+    color = getattr(palette, item.role)
+    if item.value is None:
+        axes.text(
+            0.0, height, f"  {item.note}", transform=axes.get_yaxis_transform(),
+            va="center", color=palette.muted, fontsize=8.5, fontstyle="italic",
+            zorder=5, bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
+        return []
+    reached = [item.value]
+    if item.low is not None and item.high is not None:
+        reached += [item.low, item.high]
+        axes.plot([item.low, item.high], [height, height], color=color, linewidth=2.2, alpha=0.5,
+                  solid_capstyle="butt")  # fmt: skip
+    axes.plot([item.value], [height], "o", color=color, markersize=7.5)
+    axes.annotate(
+        show(item.value), (item.value, height), (0, 6.5), textcoords="offset points",
+        ha="center", va="bottom", color=palette.ink, fontsize=8.5,
+    )  # fmt: skip
+    return reached
 
 
 def curves(
@@ -123,15 +134,16 @@ def curves(
     bare(axes, palette)
     ends: list[tuple[float, Series]] = []
     for item in series:
-        color = getattr(palette, item.role)
+        pen = {"color": getattr(palette, item.role), "linewidth": 0.9 if item.thin else 1.8}
         if steps:
-            axes.step(item.x, item.y, where="pre", color=color, linewidth=1.8)
+            axes.step(item.x, item.y, where="pre", **pen)
         else:
             x, middle, low, high = binned(item.x, item.y)
-            if len(x) < len(item.x):
-                axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
-            axes.plot(x, middle, color=color, linewidth=1.8)
-        ends.append((float(item.y[-1]), item))
+            if len(x) < len(item.x) and not item.thin:
+                axes.fill_between(x, low, high, color=pen["color"], alpha=0.16, linewidth=0)
+            axes.plot(x, middle, **pen)
+        if item.label:
+            ends.append((float(item.y[-1]), item))
     if line is not None:
         axes.axhline(line[1], color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
         axes.annotate(line[0], (0.0, line[1]), (3, 3), xycoords=axes.get_yaxis_transform(),
@@ -149,7 +161,7 @@ def curves(
     axes.margins(x=0.0)
     axes.set_xlim(0.0, max(float(item.x[-1]) for item in series))
     axes.locator_params(axis="x", integer=True, nbins=8)
-    if len(series) > 1:
+    if len(ends) > 1:
         _end_labels(axes, ends, palette)
     return fig
 
@@ -186,9 +198,7 @@ def _stretches(length: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
-def confusion(
-    matrix: NDArray[np.int64], names: Sequence[str], palette: Palette, role: str = "method"
-) -> Figure:
+def confusion(matrix: NDArray[np.int64], names: Sequence[str], palette: Palette) -> Figure:
     """Rows are true classes, columns predictions; tint is the share of the row, text counts."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
@@ -206,7 +216,7 @@ def confusion(
         axes.add_collection(
             PatchCollection(
                 [Rectangle((guess - 0.5, true - 0.5), 1, 1)],
-                facecolor=getattr(palette, role if true == guess else "baseline"),
+                facecolor=palette.link if true == guess else palette.alert,
                 edgecolor="none",
                 alpha=0.10 + 0.70 * float(share[true, guess]),
             )
@@ -228,20 +238,20 @@ def confusion(
 
 def per_class(
     names: Sequence[str],
-    arms: Sequence[tuple[str, str, NDArray[np.float64]]],
+    variants: Sequence[tuple[str, str, NDArray[np.float64]]],
     counts: NDArray[np.int64],
     palette: Palette,
 ) -> Figure:
-    """Accuracy of every class for each arm ``(label, role, (T,))``, best classes first."""
-    order = np.argsort(-arms[0][2], kind="stable")
+    """Accuracy of every class for each variant ``(label, role, (T,))``, best classes first."""
+    order = np.argsort(-variants[0][2], kind="stable")
     fig = figure(NARROW if len(names) <= FEW else 9.5, 0.27 * len(names) + 0.75)
     axes = fig.subplots()
     bare(axes, palette, grid="x")
     heights = -np.arange(len(names), dtype=np.float64)
-    stack = np.stack([values[order] for _, _, values in arms])
+    stack = np.stack([values[order] for _, _, values in variants])
     axes.hlines(heights, stack.min(0), stack.max(0), color=palette.grid, linewidth=3.0)
-    for place, (label, role, values) in reversed(list(enumerate(arms))):
-        axes.plot(values[order], heights, "o^s"[place % 3], label=label,
+    for place, (label, role, values) in reversed(list(enumerate(variants))):
+        axes.plot(values[order], heights, "o^sDvP"[place % 6], label=label,
                   color=getattr(palette, role), markersize=6.0 - 0.5 * place,
                   alpha=0.95, linestyle="none")  # fmt: skip
     axes.set_yticks(heights, [f"{names[i]}  ({counts[i]})" for i in order], color=palette.ink)
@@ -249,7 +259,7 @@ def per_class(
     axes.set_xlim(-0.02, 1.02)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
     handles, labels = axes.get_legend_handles_labels()
-    fig.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=len(arms),
+    fig.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=min(3, len(variants)),
                frameon=False, fontsize=8.5, labelcolor=palette.ink, handletextpad=0.2,
                columnspacing=1.2)  # fmt: skip
     return fig

@@ -76,7 +76,7 @@ def panels(data: ex.Explained, cloud: int, palette: Palette) -> list[Panel]:
     """The panels of a cloud, in the order of :func:`titles`."""
     from matplotlib.colors import to_rgb
 
-    by_state = (palette.visible, palette.baseline, palette.method)  # in the order of the states
+    by_state = (palette.visible, palette.random, palette.hard)  # in the order of the states
     state_colors = np.array([to_rgb(color) for color in by_state])
     points, state = data.points[cloud], ex.point_state(data, cloud)
     rebuilt, rebuilt_state = ex.rebuilt_points(data, cloud)
@@ -187,7 +187,7 @@ def explain_figure(data: ex.Explained, palette: Palette, clouds: Sequence[int]) 
         for place, text, side in ((0.105, "easy", "right"), (0.325, "hard", "left")):
             fig.text(place, 0.31 / fig.get_figheight(), text, ha=side, va="center", fontsize=9,
                      color=palette.muted)  # fmt: skip
-    roles = [("visible", "visible"), ("method", "masked: hard"), ("baseline", "masked: random")]
+    roles = [("visible", "visible"), ("hard", "masked: hard"), ("random", "masked: random")]
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=getattr(palette, role), label=text)
         for role, text in roles

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import itertools
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,17 +22,29 @@ FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by role. ``method``, ``baseline`` and ``scratch`` name the arms; ``hard`` and
-    ``random`` masked patches share the first two, ``visible`` is what the student saw."""
+    """Colours by role.
+
+    ``hard`` and ``random`` are masked patches, ``visible`` is what the student saw.
+    ``variant0`` to ``variant5`` tell variants apart also for colour-blind readers;
+    ``untrained`` is the grey of random weights.
+    """
 
     paper: str
     ink: str
     muted: str
     grid: str
-    method: str
-    baseline: str
-    scratch: str
+    link: str
+    alert: str
+    hard: str
+    random: str
     visible: str
+    variant0: str
+    variant1: str
+    variant2: str
+    variant3: str
+    variant4: str
+    variant5: str
+    untrained: str
 
 
 LIGHT = Palette(
@@ -39,25 +52,54 @@ LIGHT = Palette(
     ink="#1b1f27",
     muted="#5d6675",
     grid="#dfe3ea",
-    method="#c7431a",
-    baseline="#2b6cb8",
-    scratch="#7b8494",
+    link="#2b6cb8",
+    alert="#c7431a",
+    hard="#c7431a",
+    random="#2b6cb8",
     visible="#b9c0cb",
+    variant0="#c7431a",
+    variant1="#2b6cb8",
+    variant2="#1a9c5a",
+    variant3="#5a1a6b",
+    variant4="#b98a00",
+    variant5="#593a0a",
+    untrained="#7b8494",
 )
 DARK = Palette(
     paper="#171b22",
     ink="#e8ebf0",
     muted="#9aa5b5",
     grid="#2f3641",
-    method="#ff8355",
-    baseline="#68b0ff",
-    scratch="#98a2b3",
+    link="#68b0ff",
+    alert="#ff8355",
+    hard="#ff8355",
+    random="#68b0ff",
     visible="#626e80",
+    variant0="#ff8355",
+    variant1="#68b0ff",
+    variant2="#2bd4a2",
+    variant3="#8f6cf0",
+    variant4="#ecd65a",
+    variant5="#ffb8e6",
+    untrained="#8b95a6",
 )
+VARIANTS: Final = tuple(f.name for f in fields(Palette) if f.name.startswith("variant"))
 # Colours that stand for CSS variables until svg() replaces them; no chart uses them otherwise.
-THEMED = Palette(*(f"#f0a00{i}" for i in range(len(fields(Palette)))))
+THEMED = Palette(*(f"#f0a0{place:02x}" for place in range(len(fields(Palette)))))
 
-_serial = itertools.count()
+
+def variant_roles(
+    variants: Sequence[str], reference: str, untrained: Collection[str]
+) -> dict[str, str]:
+    """The role of every variant: the reference first, the others in order, random weights grey.
+
+    Of more than six trained variants the later ones take the colours of the earlier ones again,
+    but never that of the reference.
+    """
+    trained = [name for name in variants if name not in untrained]
+    others = itertools.cycle(VARIANTS[1:])
+    roles = {name: VARIANTS[0] if name == reference else next(others) for name in trained}
+    return roles | dict.fromkeys(untrained, "untrained")
 
 
 def context() -> Any:
@@ -103,11 +145,11 @@ def png(fig: Figure, *, dpi: int = 160, background: str | None = LIGHT.paper) ->
     return buffer.getvalue()
 
 
-def svg(fig: Figure, label: str) -> str:
+def svg(fig: Figure, label: str, key: str) -> str:
     """The figure as an ``<svg>`` element to stand inside a page.
 
-    Colours of :data:`THEMED` become ``var(--role)``; ids get a prefix, since several
-    figures share one page; nothing in it refers to any address.
+    Colours of :data:`THEMED` become ``var(--role)``; ids begin with ``key``, which must be unique
+    in the page; nothing in it refers to any address.
     """
     from markupsafe import escape
 
@@ -117,7 +159,7 @@ def svg(fig: Figure, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
-    prefix = f"f{next(_serial)}-"
+    prefix = f"{key}-"
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", text)

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sa3d import registry
 from sa3d.checkpoints.export import export_model
-from sa3d.config.loading import load_experiment
 from sa3d.data.loader import Batches
 from sa3d.data.preprocessing import Preprocessing, farthest, unit_sphere, unit_sphere_float64
 from sa3d.data.store import NORMALISATIONS, CloudSet
 from sa3d.errors import CheckpointError, DataError
 from sa3d.inference.serving import DENSITY, FeatureModel
-from sa3d.methods.build import build_method
+from sa3d.models import build_backbone
 
 POINTS = 64
 SIZES = (300, 64, 65, 128, 90, 300, 64, 257)
@@ -98,6 +98,14 @@ def test_farthest_points_of_clouds_of_many_sizes() -> None:
             assert alone[0].tolist() == expected
 
 
+def test_a_cloud_of_few_distinct_points_repeats_its_start() -> None:
+    cloud = np.repeat(np.eye(3, dtype=np.float32), 30, axis=0)
+    (found,) = farthest([cloud], 6, [45])
+    assert found[0] == 45
+    assert sorted(cloud[found[:3]].argmax(axis=1).tolist()) == [0, 1, 2]
+    assert found[3:].tolist() == [45] * 3
+
+
 # --- the path ----------------------------------------------------------------------------
 
 
@@ -109,7 +117,7 @@ def test_a_cloud_alone_and_in_a_batch(normalisation: Any) -> None:
     batch = way.batch(clouds)
     assert batch.shape == (len(SIZES), POINTS, 3)
     for cloud, seen in zip(clouds, batch, strict=True):
-        torch.testing.assert_close(way.cloud(cloud), seen)
+        assert torch.equal(way.cloud(cloud), seen)
     radii = batch.norm(dim=2).amax(dim=1)
     if normalisation == "none":
         assert radii.min() > 5
@@ -153,15 +161,15 @@ def test_cards_that_say_nothing_of_use(tree: Any) -> None:
 
 def exported(folder: Path, way: Preprocessing | None) -> FeatureModel:
     """A small model whose card says that its clouds are prepared by ``way``."""
-    small = ["model.groups=8", "model.group_size=8", "model.dim=24", "model.depth=1"]
-    overrides = [*small, "model.heads=2", f"pretrain.data.points={POINTS}"]
-    config = load_experiment("demo", overrides=overrides)
+    settings = registry.load_at(registry.BACKBONES["point-mae"].settings)(
+        groups=8, group_size=8, dim=24, depth=1, heads=2
+    )
     torch.manual_seed(0)
-    method = build_method(config.methods["random-masks"], config.model)
-    card: dict[str, Any] = {"kind": "pretrain", "model": config.model_dump(mode="json")["model"]}
+    weights = build_backbone(settings).state_dict()
+    card: dict[str, Any] = {"kind": "pretrain", "model": settings.model_dump(mode="json")}
     if way is not None:
         card["preprocessing"] = way.to_json()
-    export_model(folder, method.student_state(), card)
+    export_model(folder, {f"backbone.{name}": value for name, value in weights.items()}, card)
     return FeatureModel(folder)
 
 

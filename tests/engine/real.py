@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 
 from sa3d.engine.distributed import processes
@@ -54,7 +54,7 @@ def main() -> None:
             Trainer(
                 method,
                 Clouds(group.rank),
-                config.pretrain,
+                config.methods[tiny.OURS],
                 seed=7,
                 device=torch.device("cpu"),
                 prepare=lambda batch, progress: batch,

@@ -20,15 +20,21 @@ datasets:
   shapes: {source: shapes, seed: 0, shapes_per_class: 8, points: 128, test_fraction: 0.4}
 experiments:
   tiny:
-    seed: 3
-    data: {name: shapes, points: 64, val_fraction: 0.3}
+    seeds: [3]
     model: {groups: 8, group_size: 8, dim: 24, depth: 2, heads: 2, decoder_depth: 1}
     pretrain:
-      {method: sa3df, mask: gc, mask_ratio: 0.5, gc_depth: 1, epochs: 2, batch_size: 16,
-       lr: 1.0e-3, switch_epoch: 1, ema: {start: 0.9, end: 0.99, ramp_epochs: 1}}
-    baseline: {method: mae, mask: random}
-    svm: {folds: 2}
-    classify: {epochs: 2, batch_size: 16, lr: 1.0e-3}
+      {data: {name: shapes, points: 64, val_fraction: 0.3}, mask_ratio: 0.5, epochs: 2,
+       batch_size: 16, lr: 1.0e-3}
+    variants:
+      sa3df:
+        {method: sa3df, teacher: random-masks, mask: gc, gc_depth: 1, switch_epoch: 1,
+         ema: {start: 0.9, end: 0.99, ramp_epochs: 1}}
+      random-masks: {method: mae, mask: random}
+      scratch: {scratch: true}
+    reference: sa3df
+    evaluate:
+      - {task: svm, settings: {folds: 2}}
+      - {task: classify, settings: {epochs: 2, batch_size: 16, lr: 1.0e-3}}
 """
 # every name that any process of a flow looks up, the server and the children included
 SPY = """
@@ -67,11 +73,11 @@ class Project:
         return process.returncode, said
 
     def tell(self, file: str, *names: str) -> None:
-        """Which fake children shall ``fail`` or ``hang``."""
+        """Which fake children shall ``fail``, ``hang`` or be ``slow``."""
         (self.root / "fake" / file).write_text(" ".join(names))
 
     def started(self) -> list[str]:
-        """Names of the children started since the last time this was asked."""
+        """Names of the nodes whose children were started since this was asked last."""
         path = self.root / "fake" / "started"
         found = [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
         path.unlink(missing_ok=True)
@@ -93,6 +99,7 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "params.yaml").write_text(PARAMS)
     (tmp_path / "fake").mkdir()
     (tmp_path / "spy").mkdir()
+    (tmp_path / "tmp").mkdir()
     (tmp_path / "spy" / "sitecustomize.py").write_text(SPY)
     (tmp_path / "data" / "processed").mkdir(parents=True)
     with h5py.File(tmp_path / "data" / "processed" / "shapes.h5", "w") as file:
@@ -103,7 +110,9 @@ def project(tmp_path: Path) -> Project:
         "SA3D_ROOT": str(tmp_path),
         "FAKE": str(tmp_path / "fake"),
         "SPIED": str(tmp_path / "spied"),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path / "spy"), os.environ.get("PYTHONPATH", "")]),
+        "TMPDIR": str(tmp_path / "tmp"),  # locks of cores of its own: tests run side by side
+        # this checkout, not the installed one
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "spy"), str(HERE.parents[1])]),
     }
     return Project(tmp_path, env)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-from flows import experiment, plan
+from flows import experiment, settings
 from sa3d.tracking import model_registry
 
-plan.CHILD[:] = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
+settings.CHILD[:] = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
 
-def register(run_dir: Path, experiment: str, arm: str) -> dict[str, str]:
-    return {"name": f"sa3d-{experiment}-{arm}", "version": "1"}
+def register(
+    run_dir: Path, experiment: str, variant: str, *, candidate: bool = True
+) -> dict[str, str]:
+    with (Path(os.environ["FAKE"]) / "registered").open("a") as file:
+        file.write(f"{run_dir.name.rpartition('-')[0]} {candidate}\n")
+    return {"name": f"sa3d-{experiment}-{variant}", "version": "1"}
 
 
 model_registry.register = register

@@ -1,4 +1,4 @@
-"""The plan: which steps, in which order, by which commands."""
+"""The plan: which nodes, in which order, by which commands."""
 
 from __future__ import annotations
 
@@ -6,82 +6,207 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
-from flows import plan
+from flows.plan import Plan, plan
+from flows.settings import CHILD, command, params_text, settle
+from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, params_file
-from sa3d.errors import DataError
+from sa3d.errors import ConfigError, DataError
+from sa3d.runs.config import choose, runs_of
+from sa3d.runs.fingerprint import locate
 
 PARAMS = params_file().resolve()
+NAMES = experiment_names()
 
 
-@pytest.mark.parametrize("name", experiment_names())
-def test_children_read_exactly_the_settings_of_the_flow(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", NAMES)
+def test_children_read_exactly_the_settings_of_the_flow(name: str, tmp_path: Path) -> None:
+    config = load_experiment(name, PARAMS, ["seeds=[7]", "pretrain.weight_decay=0.5"])
+    written = tmp_path / "params.yaml"
+    written.write_text(params_text(config))
+    again = load_experiment(name, written)
+    assert again == config
+    assert [run.deciding() for run in runs_of(again)] == [run.deciding() for run in runs_of(config)]
+
+
+def test_the_pipeline_is_known_by_settings_and_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_experiment(name, overrides=["seed=7", "pretrain.weight_decay=0.5"])
-    prepared(tmp_path, config.data.name, monkeypatch)
-    settings = plan.settle(config)
-    assert load_experiment(name, settings.params) == config
-    assert settings.pipeline_id == plan.settle(config).pipeline_id
-    other = load_experiment(name, PARAMS, overrides=["seed=8"])
-    assert plan.settle(other).pipeline_id != settings.pipeline_id
+    config = load_experiment("demo", PARAMS)
+    prepared(tmp_path, config, monkeypatch)
+    settings = settle(config)
+    assert settings.digests == {
+        "shapes": "digest of shapes",
+        "shapes-noisy": "digest of shapes-noisy",
+    }
+    assert load_experiment("demo", settings.params) == config
+    assert settle(config).pipeline_id == settings.pipeline_id
+    other = load_experiment("demo", PARAMS, overrides=["seeds=[8]"])
+    assert settle(other).pipeline_id != settings.pipeline_id
 
 
-def test_the_demo_compares_method_baseline_and_scratch() -> None:
-    nodes = plan.nodes_of(load_experiment("demo", PARAMS))
-    names = [node.name for node in nodes]
-    assert names[:2] == ["pretrain-baseline", "pretrain-method"]
-    needs = {node.name: node.needs for node in nodes}
-    assert needs["pretrain-method"] == ("pretrain-baseline",)  # sa3df's knowledge teacher
-    assert needs["register-method"] == needs["svm-method"] == ("pretrain-method",)
-    assert needs["classify-scratch"] == ()
-    assert len(names) == 4 + 2 * 3
+def needs_of(steps: Plan) -> dict[str, tuple[str, ...]]:
+    return {node.name: node.needs for node in steps.nodes}
 
 
-def test_without_a_baseline_there_is_one_arm_less() -> None:
-    nodes = plan.nodes_of(load_experiment("point-mae", PARAMS))
-    assert {node.arm for node in nodes} == {"method", "scratch"}
-    sa3d = plan.nodes_of(load_experiment("point-mae-sa3d", PARAMS))
-    assert {node.name: node.needs for node in sa3d}["pretrain-method"] == ()
+def test_the_demo_pre_trains_registers_and_evaluates_every_variant() -> None:
+    steps = plan(load_experiment("demo", PARAMS))
+    names = [node.name for node in steps.nodes]
+    assert names[:4] == [
+        "pretrain-shapes-random-masks-s0",
+        "pretrain-shapes-sa3df-s0",
+        "register-random-masks-s0",
+        "register-sa3df-s0",
+    ]
+    assert [node.kind for node in steps.nodes[:4]] == ["pretrain"] * 2 + ["register"] * 2
+    assert {node.kind for node in steps.nodes[4:]} == {"evaluate"}
+    needs = needs_of(steps)
+    assert needs["pretrain-shapes-random-masks-s0"] == ()
+    # the teacher that sa3df distils
+    assert needs["pretrain-shapes-sa3df-s0"] == ("pretrain-shapes-random-masks-s0",)
+    for name in ("register-sa3df-s0", "svm-shapes-sa3df-s1", "svm-shapes-noisy-sa3df-s0"):
+        assert needs[name] == ("pretrain-shapes-sa3df-s0",)
+    assert needs["classify-shapes-scratch-s0"] == ()
+    assert len(names) == 4 + 3 * (2 + 1 + 1)
+    assert "register-sa3df-s0" in steps.leaves
+    assert "pretrain-shapes-sa3df-s0" not in steps.leaves
+    assert ("pretrain-shapes-random-masks-s0", "pretrain-shapes-sa3df-s0") in steps.edges
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_node_comes_after_what_it_needs_and_each_run_is_a_node(name: str) -> None:
+    config = load_experiment(name, PARAMS, overrides=["seeds=[0,5]"])
+    steps = plan(config)
+    seen: set[str] = set()
+    for node in steps.nodes:
+        assert set(node.needs) <= seen
+        seen.add(node.name)
+    runs = [node.run for node in steps.nodes if node.kind != "register"]
+    assert sorted(run.spec.name for run in runs) == sorted(r.spec.name for r in runs_of(config))
+    registered = [node.run.spec.name for node in steps.nodes if node.kind == "register"]
+    assert registered == [r.spec.name for r in runs_of(config) if r.spec.task == "pretrain"]
+
+
+CLASH = """
+experiments:
+  clash:
+    model: {groups: 8, group_size: 8, dim: 24, depth: 2, heads: 2, decoder_depth: 1}
+    variants: {scratch: {scratch: true}, noisy-scratch: {scratch: true}}
+    reference: scratch
+    evaluate:
+      - {task: svm, data: {name: shapes, points: 64}, variants: [noisy-scratch]}
+      - {task: svm, data: {name: shapes-noisy, points: 64}, variants: [scratch]}
+"""
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(CLASH)
+    config = load_experiment("clash", tmp_path / "params.yaml")
+    with pytest.raises(ConfigError, match="svm-shapes-noisy-scratch-s0; rename"):
+        plan(config)
 
 
 def test_commands_are_those_of_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_experiment("demo", PARAMS)
-    prepared(tmp_path, "shapes", monkeypatch)
-    settings = plan.settle(config)
-    runs = {"pretrain-baseline": Path("/w/base"), "pretrain-method": Path("/w/meth")}
-    nodes = {node.name: node for node in plan.nodes_of(config)}
+    prepared(tmp_path, config, monkeypatch)
+    settings = settle(config)
+    models = {name: exported(tmp_path / name) for name in ("base", "student")}
+    by_name = plan(config).by_name
 
-    def tail(name: str) -> list[str]:
-        words = plan.command(nodes[name], settings, Path("/w/out"), runs, threads=2)
-        assert words[: len(plan.CHILD)] == plan.CHILD
-        assert words[-1 - words[::-1].index("--threads") + 1] == "2"
-        return words[words.index("--threads") + 2 :]
+    def tail(name: str, start: str | None = None, teacher: str | None = None) -> list[str]:
+        located = locate(
+            by_name[name].run,
+            start=start and models[start],
+            teacher=teacher and models[teacher],
+        )
+        words = command(located, settings)
+        begin = [
+            *CHILD,
+            by_name[name].run.spec.task,
+            "-e",
+            "demo",
+            "--params",
+            str(settings.params),
+        ]
+        assert words[: len(begin)] == begin
+        assert words[-2:] == ["--out", str(tmp_path / "work" / f"{name}-{located.fingerprint}")]
+        return words[len(begin) : -2]
 
-    teacher = ["--knowledge-teacher", "/w/base"]
-    assert tail("pretrain-method") == ["--arm", "method", *teacher]
-    assert tail("svm-baseline") == ["--from", "/w/base"]
-    assert tail("classify-scratch") == ["--from", "scratch"]
+    student = ["--variant", "sa3df", "--seed", "0", "--teacher", str(models["base"])]
+    assert tail("pretrain-shapes-sa3df-s0", teacher="base") == student
+    data = ["--data", "shapes-noisy", "--label", "", "--seed", "0"]
+    assert tail("svm-shapes-noisy-sa3df-s0", start="student") == [
+        *("--variant", "sa3df"),
+        *data,
+        *("--from", str(models["student"])),
+    ]
+    # no --from: it is refused with random weights
+    assert tail("svm-shapes-noisy-scratch-s0") == ["--variant", "scratch", *data]
+
+
+LABELS = """
+experiments:
+  labels:
+    model: {groups: 8, group_size: 8, dim: 24, depth: 2, heads: 2, decoder_depth: 1}
+    variants: {scratch: {scratch: true}, other: {scratch: true}}
+    reference: scratch
+    evaluate:
+      - {task: svm, label: fine, data: {name: shapes, points: 64}, settings: {folds: 5}}
+      - {task: svm, data: {name: shapes, points: 64}, seeds: [1, 2]}
+"""
+
+
+def test_the_options_of_a_child_name_exactly_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labels.yaml").write_text(LABELS)
+    config = load_experiment("labels", tmp_path / "labels.yaml")
+    prepared(tmp_path, config, monkeypatch)
+    settings = settle(config)
+    for node in plan(config).nodes:
+        located = locate(node.run)
+        words = command(located, settings)[len(CHILD) :]
+        given = dict(zip(words[1::2], words[2::2], strict=True))
+        found = choose(
+            load_experiment(given["-e"], Path(given["--params"])),
+            words[0],
+            variant=given["--variant"],
+            data=given["--data"],
+            label=given["--label"],
+            seed=int(given["--seed"]),
+        )
+        assert found == node.run
+        assert locate(found).fingerprint == located.fingerprint
 
 
 def test_data_that_is_not_prepared_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_experiment("demo", PARAMS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
-    with pytest.raises(DataError, match=r"shapes\.h5"):
-        plan.settle(config)
+    prepared(tmp_path, config, monkeypatch)
+    (tmp_path / "data" / "processed" / "shapes-noisy.h5").unlink()
+    with pytest.raises(DataError, match=r"shapes-noisy\.h5"):
+        settle(config)
 
 
-def prepared(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A root with a processed file of that name, which says nothing but its digest."""
+def prepared(folder: Path, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root with the processed files of an experiment, which say nothing but their digest."""
     monkeypatch.delenv("SA3D_WORK", raising=False)
     monkeypatch.setenv("SA3D_ROOT", str(folder))
     monkeypatch.chdir(folder)
-    (folder / "params.yaml").write_text(PARAMS.read_text())
+    (folder / "params.yaml").write_text(yaml.safe_dump({"experiments": {}}))
     (folder / "data" / "processed").mkdir(parents=True)
-    with h5py.File(folder / "data" / "processed" / f"{name}.h5", "w") as file:
-        file.attrs["digest"] = "d1"
+    for name in config.datasets:
+        with h5py.File(folder / "data" / "processed" / f"{name}.h5", "w") as file:
+            file.attrs["digest"] = f"digest of {name}"
+
+
+def exported(folder: Path) -> Path:
+    """A folder that passes for an exported model."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.json").write_text(f'{{"sha256": "{folder.name}"}}')
+    return folder

@@ -12,11 +12,11 @@ import pytest
 
 from flows.plan import Node
 from flows.status_table import StatusTable
+from sa3d.config.loading import load_experiment
+from sa3d.runs.config import runs_of
 
-NODES = [
-    Node("pretrain-method", "pretrain", "pretrain", "method"),
-    Node("svm-method", "task", "svm", "method", model="pretrain-method"),
-]
+RUN = runs_of(load_experiment("demo"))[0]
+NODES = [Node("teacher", "pretrain", RUN), Node("svm", "evaluate", RUN, ("teacher",))]
 
 
 def test_without_a_terminal_every_change_is_a_line(
@@ -24,25 +24,27 @@ def test_without_a_terminal_every_change_is_a_line(
 ) -> None:
     table = StatusTable(NODES, "demo")
     with table.shown():
-        step = table.steps["pretrain-method"]
-        step.run_dir = tmp_path
-        table.change("pretrain-method", "running", where="2 threads")
+        table.change("teacher", "queued")  # nothing to tell yet
+        table.change("teacher", "queued", where="another process (pid 12) is making this run")
+        table.statuses["teacher"].run_dir = tmp_path
+        table.change("teacher", "running", where="2 threads")
         (tmp_path / "log.txt").write_text("$ sa3d pretrain\nepoch 3/40  [12 s left]\n")
         table.tick()
-        table.change("pretrain-method", "failed", error="exit status 1: [oops]")
-        table.change("svm-method", "skipped", error="needs pretrain-method")
+        table.change("teacher", "failed", error="exit status 1: [oops]")
+        table.change("svm", "skipped", error="needs teacher")
     said = capfd.readouterr().err.splitlines()
-    assert said[0] == f"pretrain-method: running (2 threads), log {tmp_path / 'log.txt'}"
-    assert said[1] == "  pretrain-method: epoch 3/40  [12 s left]"
-    assert said[2].endswith("exit status 1: [oops]")
-    assert said[3] == "svm-method: skipped: needs pretrain-method"
+    assert said[0] == "teacher: queued: another process (pid 12) is making this run"
+    assert said[1] == f"teacher: running (2 threads), log {tmp_path / 'log.txt'}"
+    assert said[2] == "  teacher: epoch 3/40  [12 s left]"
+    assert said[3].endswith("exit status 1: [oops]")
+    assert said[4] == "svm: skipped: needs teacher"
     assert table.fraction == 1.0
 
 
 def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     table = StatusTable(NODES, "demo", quiet=True)
     with table.shown():
-        table.change("svm-method", "running")
+        table.change("svm", "running")
         table.tick()
     assert capfd.readouterr() == ("", "")
 
@@ -52,12 +54,12 @@ import sys, time
 from pathlib import Path
 from flows.status_table import StatusTable
 from tests.flows.test_status_table import NODES
-table = StatusTable(NODES, "demo (seed 0)")
-table.steps["pretrain-method"].run_dir = Path(sys.argv[1])
+table = StatusTable(NODES, "demo")
+table.statuses["teacher"].run_dir = Path(sys.argv[1])
 with table.shown():
-    table.change("pretrain-method", "running", where="2 threads")
+    table.change("teacher", "running", where="2 threads")
     time.sleep(1.2)
-    table.change("pretrain-method", "finished")
+    table.change("teacher", "finished")
 """
 
 
@@ -81,5 +83,5 @@ def test_on_a_terminal_the_table_shows_the_childs_progress(tmp_path: Path) -> No
             break
         shown += chunk
     assert child.wait(30) == 0
-    for text in (b"demo (seed 0)", b"epoch 3/40  [12 s left]", b"running", b"finished", b"waiting"):
+    for text in (b"demo", b"epoch 3/40  [12 s left]", b"running", b"finished", b"waiting"):
         assert text in shown

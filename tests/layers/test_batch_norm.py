@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 import torch
+from sa3d.params import load_experiment
 from torch import nn
 
 from sa3d import models
@@ -14,7 +15,6 @@ from sa3d.layers.batch_norm import BatchNorm
 from sa3d.masking import Mask
 from sa3d.masking.random import RandomMask
 from sa3d.models.point_m2ae import PointM2AE
-from sa3d.params import load_experiment
 
 
 def normal(*shape, seed=0):

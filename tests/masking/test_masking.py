@@ -6,10 +6,11 @@ import torch
 from scipy import stats
 
 from sa3d import registry
-from sa3d.config.experiment import PretrainConfig
 from sa3d.engine.types import Progress
 from sa3d.masking import Mask, MaskStrategy, take
 from sa3d.masking.geometric import GeometricMask
+from sa3d.methods.mae.settings import MAEConfig
+from sa3d.methods.sa3d.settings import SA3DConfig
 
 G, M = 64, 39
 
@@ -22,14 +23,14 @@ def centers(batch: int, seed: int = 7) -> torch.Tensor:
     return torch.rand(batch, G, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def settings(**changes: object) -> PretrainConfig:
-    values = {"method": "sa3df", "mask": "gc", "mask_ratio": 0.6, "epochs": 400}
-    return PretrainConfig(**{**values, "batch_size": 4, "lr": 1e-3, **changes})
+RECIPE = {"mask_ratio": 0.6, "epochs": 400, "batch_size": 4, "lr": 1e-3}
 
 
 def strategy(name: str) -> MaskStrategy:
+    """As SA3D's settings describe it, for 64 patches."""
+    settings = SA3DConfig(**RECIPE, mask=name)
     found = registry.load(registry.MASKS, "mask strategy", name)
-    return found.from_config(settings(mask=name), G)
+    return found.from_config(settings.mask, settings.masked_of(G))
 
 
 @pytest.mark.parametrize("name", sorted(registry.MASKS))
@@ -45,8 +46,7 @@ def test_39_of_64_are_masked_whatever_the_strategy_and_the_epoch(name, epoch):
 
 def test_sa3d_floors_the_visible_count_and_point_mae_the_masked_count():
     assert strategy("gc").masked == 39
-    plain = registry.load(registry.MASKS, "mask strategy", "random")
-    assert plain.from_config(settings(method="mae", mask="random"), G).masked == 38
+    assert MAEConfig(**RECIPE, mask="random").masked_of(G) == 38
 
 
 def first_epochs(end_ratio: float, half: bool = False) -> dict[int, int]:
@@ -68,6 +68,16 @@ def test_budget_with_end_ratio_0_8():
     assert [first[h] for h in range(1, 6)] == [12, 25, 38, 51, 64]
     assert max(first) == 31
     assert first[31] == 397
+
+
+def test_the_curriculums_settings_are_those_of_the_mask():
+    mask = {"name": "gc", "end_ratio": 0.8, "half_schedule": True}
+    settings = SA3DConfig(**RECIPE, mask=mask).mask
+    curriculum = GeometricMask.from_config(settings, M)
+    budget = [curriculum.hard_budget(epoch, 400) for epoch in (0, 100, 199, 399)]
+    assert budget == [0, int(M * 0.8 * 101 / 200), 31, 31]
+    with pytest.raises(ValueError, match="end_ratio"):
+        SA3DConfig(**RECIPE, mask={"name": "random", "end_ratio": 0.8})
 
 
 def test_half_schedule_ends_its_growth_half_way():

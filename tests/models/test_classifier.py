@@ -13,7 +13,7 @@ from sa3d.models.point_mae.heads import PointMAEClassifier
 @pytest.fixture
 def classifier() -> PointMAEClassifier:
     torch.manual_seed(0)
-    return models.build_classifier(experiment(), 5).eval()
+    return models.build_classifier(experiment().model, 5, 0.5).eval()
 
 
 def test_logits_are_of_class_token_beside_the_maximum_over_patches(classifier):
@@ -51,7 +51,7 @@ def test_every_parameter_trains(classifier):
 
 def test_layer_decay_of_the_full_model():
     with torch.device("meta"):
-        full = models.build_classifier(load_experiment("point-mae-sa3df"), 40)
+        full = models.build_classifier(load_experiment("point-mae-sa3df").model, 40, 0.5)
     ids = full.layer_ids()
     assert set(ids) == {name for name, _ in full.named_parameters()}
     scale = {name: round(0.75 ** (full.num_layers - layer), 5) for name, layer in ids.items()}
@@ -94,6 +94,6 @@ def test_an_encoder_that_does_not_fit_is_refused(classifier):
     without = {k: v for k, v in state.items() if k != "backbone.encoder.norm.weight"}
     with pytest.raises(CheckpointError, match=r"lacks norm\.weight"):
         classifier.load_encoder(without)
-    wide = models.build_classifier(experiment({"dim": 48}), 5)
+    wide = models.build_classifier(experiment({"dim": 48}).model, 5, 0.5)
     with pytest.raises(CheckpointError, match=r"\(24, 512\) instead of \(48, 512\)"):
         wide.load_encoder(state)

@@ -6,6 +6,7 @@ from torch import nn
 
 from sa3d import models
 from sa3d.config.loading import load_experiment
+from sa3d.methods.build import build_method
 
 
 def count(state: dict[str, torch.Tensor], parameters: list[nn.Parameter]) -> tuple[int, int]:
@@ -33,22 +34,23 @@ def test_point_m2ae_pretraining():
 )
 def test_point_m2ae_classifiers(classes, pooling, parameters):
     """As published for ModelNet40 and for ScanObjectNN."""
-    config = load_experiment("point-m2ae", overrides=[f"classify.pooling={pooling or 'null'}"])
-    classifier = models.build_classifier(config, classes)
+    model = load_experiment("point-m2ae").model
+    classifier = models.build_classifier(model, classes, 0.5, pooling)
     assert count(classifier.state_dict(), list(classifier.parameters())) == (249, parameters)
 
 
 @pytest.mark.parametrize(
-    ("name", "tensors", "parameters"),
-    [("point-mae-sa3df", 355, 51_077_984), ("point-mae-sa3d", 267, 36_891_488)],
+    ("variant", "tensors", "parameters"),
+    [("sa3df", 355, 51_077_984), ("sa3d", 267, 36_891_488)],
 )
-def test_sa3d_students(name, tensors, parameters, monkeypatch):
+def test_sa3d_students(variant, tensors, parameters, monkeypatch):
     # timm's EMA wants a random generator on the model's device, which meta has not; the
     # student alone is counted, so leave the teacher out
     monkeypatch.setattr("sa3d.methods.sa3d.method.EmaTeacher", lambda *_: nn.Identity())
-    config = load_experiment(name)
-    teacher = models.build_backbone(config.model) if config.pretrain.method == "sa3df" else None
-    method = models.build_method(config, "method", teacher)
+    config = load_experiment(f"point-mae-{variant}")
+    settings = config.methods[variant]
+    teacher = models.build_backbone(config.model) if settings.has_teacher else None
+    method = build_method(settings, config.model, teacher)
     own = [p for n, p in method.named_parameters() if not n.startswith(method.teachers)]
     found = count(method.student_state(), own)
     # The published model carries one LayerNorm (weight and bias of 384) that nothing uses.
@@ -57,7 +59,7 @@ def test_sa3d_students(name, tensors, parameters, monkeypatch):
 
 @pytest.mark.parametrize(("classes", "parameters"), [(40, 22_099_752), (15, 22_093_327)])
 def test_classifiers(classes, parameters):
-    classifier = models.build_classifier(load_experiment("point-mae-sa3df"), classes)
+    classifier = models.build_classifier(load_experiment("point-mae-sa3df").model, classes, 0.5)
     assert count(classifier.state_dict(), list(classifier.parameters())) == (174, parameters)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import PLAIN, SCALES, build, clouds, experiment, progress
+from tiny import OURS, PLAIN, PLAIN_MASKS, SCALES, build, clouds, experiment, progress
 
 from benchmarks.plain_m2ae import PlainM2AE
 from sa3d import models
@@ -87,7 +87,8 @@ def test_a_finer_patch_is_visible_where_a_visible_coarser_one_holds_it(seed, cou
 
 def test_published_sizes():
     config = load_experiment("point-m2ae-sa3df")
-    assert config.stage("method").masked_of(64) == config.stage("baseline").masked_of(64) == 51
+    masked = {name: method.masked_of(64) for name, method in config.methods.items()}
+    assert masked == {"random-masks": 51, "sa3df": 51}
     groups = group_scales(
         clouds(2, points=2048).points, config.model.groups, config.model.group_sizes
     )
@@ -289,16 +290,16 @@ def test_every_trainable_parameter_gets_a_gradient(method):
     assert frozen == {"encoder.norms.0.weight", "encoder.norms.0.bias"}
 
 
-def test_the_point_term_is_the_backbones_own_and_the_baselines_too():
-    assert experiment(SCALES).stage("method").point_term == "ground_truth_grad"
-    assert experiment(PLAIN).stage("method").point_term == "teacher_decoded_nograd"
+def test_the_point_term_is_the_backbones_own_and_that_of_plain_masks_too():
+    assert experiment(SCALES).methods[OURS].point_term == "ground_truth_grad"
+    assert experiment(PLAIN).methods[OURS].point_term == "teacher_decoded_nograd"
     with pytest.raises(ValueError, match=r"model\.backbone=point-m2ae has not; use ground_truth"):
         experiment(SCALES, point_term="teacher_decoded_grad")
-    baseline = build(experiment(SCALES), arm="baseline")
-    assert isinstance(baseline, MAE)
-    values = baseline.training_step(clouds(), progress())
+    plain = build(experiment(SCALES), variant=PLAIN_MASKS)
+    assert isinstance(plain, MAE)
+    values = plain.training_step(clouds(), progress())
     values["loss"].backward()
-    silent = [n for n, p in baseline.named_parameters() if p.requires_grad and p.grad is None]
+    silent = [n for n, p in plain.named_parameters() if p.requires_grad and p.grad is None]
     assert silent == []
 
 

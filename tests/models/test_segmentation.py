@@ -12,7 +12,8 @@ from sa3d.layers.heads import FeaturePropagation
 from sa3d.layers.patches import group_points
 from sa3d.models.downstream import Segmenter
 from sa3d.models.point_m2ae.scales import group_scales
-from sa3d.models.settings import PointM2AEConfig, PointMAEConfig
+from sa3d.models.point_m2ae.settings import PointM2AEConfig
+from sa3d.models.point_mae.settings import PointMAEConfig
 
 PARTS, CATEGORIES = 7, 5
 MODELS = {"plain": PLAIN | {"depth": 3}, "scales": SCALES}
@@ -276,7 +277,7 @@ def test_an_encoder_that_does_not_fit_is_refused():
 def test_layers_of_the_plain_encoder_are_the_classifiers():
     segmenter = make(PLAIN | {"depth": 3})
     config = experiment({"depth": 3})
-    classifier = models.build_classifier(config, 5).layer_ids()
+    classifier = models.build_classifier(config.model, 5, 0.5).layer_ids()
     ids = segmenter.layer_ids()
     assert set(ids) == {name for name, _ in segmenter.named_parameters()}
     assert segmenter.num_layers == 3
@@ -288,7 +289,7 @@ def test_layers_of_the_plain_encoder_are_the_classifiers():
 
 def test_layers_of_the_scales_are_the_classifiers():
     segmenter = make(SCALES)
-    classifier = models.build_classifier(experiment(SCALES), 5).layer_ids()
+    classifier = models.build_classifier(experiment(SCALES).model, 5, 0.5).layer_ids()
     ids = segmenter.layer_ids()
     assert set(ids) == {name for name, _ in segmenter.named_parameters()}
     assert segmenter.num_layers == 1 + 2 + 1

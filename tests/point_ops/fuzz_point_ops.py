@@ -73,6 +73,7 @@ def one_call(draw):
     eps = draw.choice([1e-3, 1e-2, 1.0, 0.0])
     raw_k = draw.choice([k, -1, 0, 2**40])
     long = indices(draw, batch, m, below=n)
+    flat, scale = values(draw, n * draw.choice([1, 5]), c), values(draw, other(draw, c))
     calls = {
         "farthest_point_sample": lambda: point_ops.farthest_point_sample(
             a, other(draw, max(1, n // 2)), start=start, lengths=lengths
@@ -102,6 +103,11 @@ def one_call(draw):
         "ops.chamfer_backward": lambda: OPS.chamfer_backward(
             a[..., 0], b[..., 0], a, b, indices(draw, batch, n, below=m), long
         ),
+        "batch_norm": lambda: normed(flat, scale),
+        "ops.batch_norm": lambda: OPS.batch_norm(flat, scale, values(draw, other(draw, c)), eps),
+        "ops.batch_norm_backward": lambda: OPS.batch_norm_backward(
+            values(draw, n, other(draw, c)), flat, scale, scale, scale.abs(), eps
+        ),
         "ops.auction": lambda: OPS.auction(a, b, eps),
     }
     name = draw.choice(sorted(calls))
@@ -112,6 +118,11 @@ def backward(f, long, a, b, idx, weight):
     f, a = f.detach().requires_grad_(), a.detach().requires_grad_()
     total = point_ops.gather(f, long).sum() + point_ops.three_interpolate(f, idx, weight).sum()
     (total + point_ops.chamfer_l2(a, b)).backward()
+
+
+def normed(rows, weight):
+    rows = rows.detach().requires_grad_()
+    point_ops.batch_norm(rows, weight, weight).out.sum().backward()
 
 
 def main(count, seed):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from point_ops import batch_norm
+from point_ops import backends, batch_norm
 from point_ops_cases import module
 
 OPS = torch.ops.point_ops
+CPP = backends("cpu")["batch_norm"] == "cpp"
 EPS = 1e-5
 # C with and without whole vectors, in front of a tail or not; rows below, at and beyond a block,
 # and beyond a part of them (256 rows, or n / 128)
@@ -59,13 +60,13 @@ def test_values_and_gradients(kind, n, c, dtype):
     assert out.dtype == to_rows.dtype == dtype
     assert mean.dtype == variance.dtype == to_weight.dtype == to_bias.dtype == weight.dtype
     expected = exact(rows, weight, bias, flow)
-    sums = 1e-12 if dtype == torch.float64 else 1e-6
-    each = 2**-8 if dtype == torch.bfloat16 else sums
-    close(out, expected[0], size=expected[0].abs().amax(), tolerance=each)
+    sums = 1e-12 if dtype == torch.float64 else 1e-6 if CPP and kind == "kernel" else 3e-6
+    each = 2**-7 if dtype == torch.bfloat16 else sums
+    gain = (expected[2] + EPS).rsqrt().amax()  # as large as 316 for a single row
+    close(out, expected[0], size=3 * gain, tolerance=each)
     close(mean, expected[1], size=3, tolerance=sums)
     # deviations are those of rounded rows, of size 3, where two rows are nearly equal
     close(variance, expected[2], size=expected[2].amax() + 1e-7, tolerance=sums)
-    gain = (expected[2] + EPS).rsqrt().amax()  # as large as 316 for a single row
     close(to_rows, expected[3], size=2 * gain * flow.abs().amax().double(), tolerance=each)
     close(to_weight, expected[4], size=n**0.5 * 3 * gain, tolerance=sums)
     close(to_bias, expected[5], size=n**0.5 * 3, tolerance=sums)
@@ -74,7 +75,7 @@ def test_values_and_gradients(kind, n, c, dtype):
 @pytest.mark.parametrize("reference", [False, True])
 def test_cancellation_is_bounded_where_the_first_rows_are_far_from_the_others(reference):
     run = module("norm").reference if reference else OPS.batch_norm
-    for first in (1, 15, 17, 300):
+    for first in (1, 15, 17, 300):  # below and beyond what the others are shifted by
         rows = 1000 + normal(5000, 5)
         rows[:first] = 0
         rows[first + 1] = 3e4
@@ -89,9 +90,10 @@ def test_a_constant_channel_has_no_variance(reference):
     run = module("norm").reference if reference else OPS.batch_norm
     rows = torch.full((777, 3), 0.1)
     out, mean, variance = run(rows, torch.ones(3), torch.full((3,), 2.0), EPS)
-    assert torch.equal(mean, rows[0])
-    assert not variance.any()
-    assert torch.equal(out, torch.full_like(rows, 2.0))
+    torch.testing.assert_close(mean, rows[0], rtol=3e-6, atol=0)
+    assert variance.max() < 1e-12
+    assert not (CPP and not reference and (variance.any() or (out != 2).any()))
+    torch.testing.assert_close(out, torch.full_like(rows, 2.0), rtol=0, atol=1e-4)
 
 
 def test_a_nan_spoils_its_channel_alone():
@@ -138,6 +140,7 @@ def test_second_gradients_in_double():
     assert torch.autograd.gradgradcheck(lambda *x: batch_norm(*x).out, arguments)
 
 
+@pytest.mark.skipif(not CPP, reason="no C++ kernels here: torch's sums depend on the threads")
 def test_sums_are_the_same_bits_with_any_number_of_threads():
     rows, weight, bias, flow = inputs(50_000, 24, torch.float32)
     before = torch.get_num_threads()

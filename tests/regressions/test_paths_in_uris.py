@@ -26,7 +26,8 @@ from flows import experiment, outcome, server
 from sa3d.checkpoints.export import export_model
 from sa3d.config.loading import load_experiment
 from sa3d.errors import UserError
-from sa3d.models import build_method
+from sa3d.methods.build import build_method
+from sa3d.runs.config import choose
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
 from sa3d.tracking.tracker import open_tracker, sync
 
@@ -122,7 +123,7 @@ def strays(root: Path) -> list[str]:
     ]
 
 
-def recorded(root: Path) -> mlflow_sync.Shipped:
+def recorded(root: Path) -> mlflow_sync.SyncedRun:
     """A run with a metric and an artifact in the project's store."""
     run_dir = root / "work" / "run"
     with open_tracker(run_dir, run_name="a", tags={}) as tracker:
@@ -135,13 +136,22 @@ def recorded(root: Path) -> mlflow_sync.Shipped:
 
 
 def exported(run_dir: Path) -> None:
-    """A run folder with the model of a small random baseline."""
+    """A run folder with a small model of random weights."""
     small = ["groups=8", "group_size=8", "dim=24", "depth=1", "heads=2"]
-    config = load_experiment("demo", overrides=[f"model.{x}" for x in small] + ["data.points=64"])
+    overrides = [f"model.{x}" for x in small] + ["pretrain.data.points=64"]
+    run = choose(load_experiment("demo", overrides=overrides), "pretrain", variant="random-masks")
     torch.manual_seed(0)
-    tree = config.model_dump(mode="json")
-    card = {"arm": "baseline", "fingerprint": "f", "model": tree["model"], "data": tree["data"]}
-    export_model(run_dir / "model", build_method(config, "baseline").student_state(), card)
+    card = {
+        "kind": "pretrain",
+        "spec": run.spec.as_json(),
+        "fingerprint": "f",
+        "model": run.model.model_dump(mode="json"),
+        "settings": run.settings.model_dump(mode="json"),
+        "data": run.data.model_dump(mode="json"),
+        "preprocessing": {"points": run.data.points, "normalisation": "subsample"},
+    }
+    state = build_method(run.method, run.model).student_state()
+    export_model(run_dir / "model", state, card)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +164,7 @@ def test_a_store_works_and_lies_inside_the_project(
     mlflow_store.init_store()
     run = recorded(root)
     exported(root / "work" / "run")
-    version = model_registry.register(root / "work" / "run", "demo", "baseline")
+    version = model_registry.register(root / "work" / "run", "demo", "random-masks")
     assert strays(root) == []
     assert (root / "mlflow.db").is_file()
     assert len(list((root / "mlartifacts").rglob("figure.txt"))) == 1
@@ -170,7 +180,7 @@ def test_a_store_works_and_lies_inside_the_project(
     model = mlflow.artifacts.download_artifacts(version["uri"], dst_path=str(target / "model"))
     assert (Path(model) / "MLmodel").is_file()
     assert opened.get_model_version(version["name"], version["version"]).run_id == run.run_id
-    assert model_registry.register(root / "work" / "run", "demo", "baseline") == version
+    assert model_registry.register(root / "work" / "run", "demo", "random-masks") == version
     assert sync(root / "work" / "run") == 0
     assert strays(root) == []
 
@@ -282,7 +292,7 @@ def test_how_to_send_what_a_server_lacks(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = project_in(tmp_path, name, monkeypatch)
-    monkeypatch.setattr(mlflow_sync.Shipper, "ship", lambda self: 1 / 0)
+    monkeypatch.setattr(mlflow_sync.MlflowSync, "update", lambda self: 1 / 0)
     with open_tracker(root / "run", run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
     said = capfd.readouterr().err

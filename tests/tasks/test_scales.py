@@ -1,12 +1,14 @@
 """The hierarchical backbone by the command line alone: no task, report or server knows of it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from sa3d import registry
+from sa3d.checkpoints.export import FORMAT
 from sa3d.cli import main as cli
 from sa3d.errors import CheckpointError
 from sa3d.inference.serving import FeatureModel
@@ -23,18 +25,34 @@ SCALES = [
     "model.embed_width=8",
 ]
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-@pytest.mark.usefixtures("one_thread")
-def test_method_tasks_pictures_and_server(tiny, tmp_path, monkeypatch):
+
+@pytest.fixture(autouse=True)
+def _store(tiny, tmp_path, monkeypatch):
+    """The tiny project, with an MLflow store of the test's own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    words = ["-e", "tiny", "--device", "cpu"]
-    for setting in SCALES:
-        words += ["--set", setting]
-    done = CliRunner().invoke(cli.app, ["pretrain", *words])
-    assert done.exit_code == 0, done.output
-    (method,) = work().glob("pretrain-method-*")
-    result = json.loads((method / "result.json").read_text())
-    assert result["protocol"]["point_term"] == "ground_truth_grad"
+
+
+def invoke(task: str, *words: str, settings: list[str] = SCALES, code: int = 0) -> str:
+    """What the command prints."""
+    given = [word for setting in settings for word in ("--set", setting)]
+    done = CliRunner().invoke(cli.app, [task, "-e", "tiny", "--device", "cpu", *given, *words])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def result_of(pattern: str) -> tuple[Path, dict]:
+    """The one run folder of that name, and its result."""
+    (folder,) = work().glob(pattern)
+    return folder, json.loads((folder / "result.json").read_text())
+
+
+def test_method_tasks_pictures_and_server():
+    invoke("pretrain")  # its knowledge teacher first
+    result_of("pretrain-tiny-random-masks-s1-*")
+    method, result = result_of("pretrain-tiny-sa3df-s1-*")
+    assert result["protocol"]["teacher_decodes"] is False
 
     explained = load_explain(method / "explain.npz")
     assert explained.rebuilt.shape[2] == 3 * 8  # members of a coarse patch x points of each
@@ -44,10 +62,10 @@ def test_method_tasks_pictures_and_server(tiny, tmp_path, monkeypatch):
     assert np.isfinite(points).all()
 
     for task in registry.downstream():
-        done = CliRunner().invoke(cli.app, [task, *words, "--from", str(method)])
-        assert done.exit_code == 0, done.output
-        (folder,) = work().glob(f"{task}-method-*")
-        assert json.loads((folder / "result.json").read_text())["arm"] == "method"
+        invoke(task)
+        _, result = result_of(f"{task}-tiny-sa3df-s1-*")
+        assert result["spec"]["start"]["variant"] == "sa3df"
+        assert result["protocol"]["encoder"].startswith("pre-trained")
     server = FeatureModel(method / "model")
     clouds = np.random.default_rng(0).normal(size=(3, 64, 3)).astype(np.float32)
     features = server.predict(clouds)
@@ -55,36 +73,46 @@ def test_method_tasks_pictures_and_server(tiny, tmp_path, monkeypatch):
     np.testing.assert_allclose(server.predict(clouds[1])[0], features[1], atol=1e-5)
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_fine_tuning_may_cut_clouds_otherwise_and_frozen_features_may_not(
-    tiny, tmp_path, monkeypatch
-):
-    """As published for ScanObjectNN: pre-trained on small patches, fine-tuned on larger ones."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    words = ["-e", "tiny", "--device", "cpu"]
-    for setting in (*SCALES, "pretrain.method=mae", "pretrain.mask=random"):
-        words += ["--set", setting]
-    done = CliRunner().invoke(cli.app, ["pretrain", *words])
-    assert done.exit_code == 0, done.output
-    (method,) = work().glob("pretrain-method-*")
-    more = ["--set", "model.group_sizes=[12, 6, 4]", "--set", "classify.pooling=concat"]
-    done = CliRunner().invoke(cli.app, ["classify", *words, *more, "--from", str(method)])
-    assert done.exit_code == 0, done.output
-    (folder,) = work().glob("classify-method-*")
-    protocol = json.loads((folder / "result.json").read_text())["protocol"]
-    assert protocol["pooling"] == "concat"
-    assert "tensors loaded" in protocol["encoder"]
+def test_what_follows_pre_training_may_cut_clouds_otherwise():
+    """As published for ScanObjectNN: pre-trained on small patches, fine-tuned on larger ones.
+    Frozen features may as well: only the encoder is loaded."""
+    plain = ["--variant", "random-masks"]
+    invoke("pretrain", *plain)
+    result_of("pretrain-tiny-random-masks-s1-*")
+    larger = [f"evaluate.{t}.model.group_sizes=[12, 6, 4]" for t in ("classify", "svm")]
+    more = [*SCALES, *larger, "evaluate.classify.settings.pooling=concat"]
+    invoke("classify", *plain, settings=more)  # finds the pre-training, which this leaves alone
+    folder, result = result_of("classify-tiny-random-masks-s1-*")
+    assert result["protocol"]["pooling"] == "concat"
+    assert "tensors loaded" in result["protocol"]["encoder"]
+    told = json.loads((folder / "config.json").read_text())["model"]
+    assert told["group_sizes"] == [12, 6, 4]
 
-    done = CliRunner().invoke(cli.app, ["svm", *words, *more, "--from", str(method)])
-    assert done.exit_code == 2
-    assert "group_sizes=[8, 4, 3] there, group_sizes=[12, 6, 4] here" in done.output
-    done = CliRunner().invoke(cli.app, ["svm", "-e", "tiny", "--from", str(method)])
-    assert done.exit_code == 2
-    assert "another model: backbone=point-m2ae there, backbone=point-mae here." in done.output
+    invoke("svm", *plain, settings=more)
+    folder, result = result_of("svm-tiny-random-masks-s1-*")
+    assert result["protocol"]["encoder"] == "pre-trained"
+    assert json.loads((folder / "config.json").read_text())["model"]["group_sizes"] == [12, 6, 4]
+
+
+def test_a_model_of_another_shape_or_backbone_is_refused():
+    plain = ["--variant", "random-masks"]
+    invoke("pretrain", *plain)
+    folder, _ = result_of("pretrain-tiny-random-masks-s1-*")
+    wide = [*SCALES, "evaluate.svm.model.dims=[8, 12, 32]"]
+    said = invoke("svm", *plain, settings=wide, code=2)
+    assert "an evaluation may change only group_sizes, groups, radii" in said
+    said = invoke("svm", *plain, "--from", str(folder), settings=[], code=2)
+    assert "another model: backbone=point-m2ae there, backbone=point-mae here." in said
+    assert not list(work().glob("svm-*/result.json"))
 
 
 def test_a_server_refuses_a_model_of_a_backbone_that_is_not_registered(tmp_path):
-    card = {"sha256": "0" * 64, "model": {"backbone": "point-x"}}
+    card = {
+        "format": FORMAT,
+        "kind": "pretrain",
+        "sha256": "0" * 64,
+        "model": {"backbone": "point-x"},
+    }
     (tmp_path / "model.json").write_text(json.dumps(card))
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="unknown backbone 'point-x'"):

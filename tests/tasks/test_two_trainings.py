@@ -8,14 +8,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import two_trainings
+from task_runs import context, run_of, tiny_clouds
 
 from sa3d.config.experiment import ExperimentConfig
-from sa3d.data.store import open_clouds
-from sa3d.runs.context import RunContext
+from sa3d.tasks.classify.task import ClassifyConfig
 from sa3d.tasks.training import trainer_of
 from sa3d.tracking import mlflow_store, mlflow_sync
 from sa3d.tracking.journal import read_journal
@@ -81,17 +80,17 @@ def test_both_reach_mlflow_whole_also_when_the_second_was_killed(tiny: Path, sto
 
 @pytest.mark.parametrize("name", ["a/b", "..", "fold 1", "-x"])
 def test_a_name_that_is_no_file_name_is_refused(
-    name: str, tiny: Path, tiny_config: ExperimentConfig
+    name: str, tiny: Path, tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
-    run: Any = RunContext.__new__(RunContext)  # refused before the run is looked at
-    clouds = open_clouds(tiny / "data" / "processed" / "tiny.h5")
+    run = run_of(tiny_config, "classify", "scratch")
+    assert isinstance(run.settings, ClassifyConfig)
+    clouds = tiny_clouds(tiny)
     with pytest.raises(ValueError, match="use letters, digits"):
         trainer_of(
-            "classify",
             two_trainings.Mean(),
-            tiny_config,
-            tiny_config.classify,
             run,
+            run.settings,
+            context(tiny, tmp_path),
             clouds,
             clouds.indices(0),
             "random",

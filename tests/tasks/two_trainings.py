@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import torch
+from task_runs import context, run_of, tiny_clouds
 from torch import Tensor, nn
 
 from sa3d.config.loading import load_experiment
 from sa3d.data.loader import Batch
-from sa3d.data.store import open_clouds
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
-from sa3d.runs.context import RunContext
+from sa3d.tasks.classify.task import ClassifyConfig
 from sa3d.tasks.training import trainer_of
 from sa3d.tracking.tracker import open_tracker
 
@@ -46,20 +46,12 @@ class Mean(nn.Module):
 def train(project: Path, run_dir: Path, kill_epoch: int = -1) -> None:
     """Train both, one after the other, with MLflow; give each a result."""
     torch.set_num_threads(1)
-    config = load_experiment("tiny", project / "params.yaml")
-    settings = config.classify.model_copy(update={"epochs": EPOCHS})
-    path = project / "data" / "processed" / "tiny.h5"
-    clouds = open_clouds(path)
+    experiment = load_experiment("tiny", project / "params.yaml")
+    config = run_of(experiment, "classify", "scratch", epochs=EPOCHS)
+    assert isinstance(config.settings, ClassifyConfig)
+    clouds = tiny_clouds(project)
     with open_tracker(run_dir, run_name="two", tags={}) as tracker:
-        run = RunContext(
-            run_dir=run_dir,
-            fingerprint="0123456789abcdef",
-            device=torch.device("cpu"),
-            tracker=tracker,
-            arm="scratch",
-            clouds_path=path,
-            quiet=True,
-        )
+        where = context(project, run_dir, tracker=tracker)
 
         def kill(epoch: int, step: int) -> None:
             if epoch == kill_epoch:
@@ -68,11 +60,10 @@ def train(project: Path, run_dir: Path, kill_epoch: int = -1) -> None:
         for number, name in enumerate(NAMES):
             seed_all(number)
             trainer = trainer_of(
-                "classify",
                 Mean(),
                 config,
-                settings,
-                run,
+                config.settings,
+                where,
                 clouds,
                 clouds.indices(0)[number::2],
                 "random",

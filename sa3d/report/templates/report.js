@@ -23,7 +23,7 @@
     const css = style();
     colors = {
       paper: rgb(css.getPropertyValue("--paper")),
-      states: ["--visible", "--baseline", "--method"].map((name) => rgb(css.getPropertyValue(name))),
+      states: ["--visible", "--random", "--hard"].map((name) => rgb(css.getPropertyValue(name))),
       ramp: css.getPropertyValue("--ramp").split(",").map(rgb),
     };
   };

@@ -20,7 +20,7 @@ from sa3d.data.store import CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.engine.types import Progress
-from sa3d.errors import DataError
+from sa3d.errors import ConfigError, DataError
 from sa3d.metrics import names as keys
 from sa3d.metrics.classification import classification
 from sa3d.models import build_classifier
@@ -71,7 +71,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         The result; None in all processes but the main one.
 
     Raises:
-        DataError, CheckpointError: before anything is trained.
+        DataError, ConfigError, CheckpointError: before anything is trained.
         TrainingError, Stopped: see :meth:`sa3d.engine.loop.Trainer.fit`.
     """
     settings = config.settings
@@ -80,6 +80,12 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     clouds = open_clouds(context.clouds)
     if clouds.num_classes < 2:
         raise DataError(f"{clouds.path} has one class: there is nothing to tell apart")
+    even = 1.0 - 1.0 / clouds.num_classes
+    if settings.label_smoothing >= even:
+        raise ConfigError(
+            f"label_smoothing={settings.label_smoothing} leaves the true class no more than each "
+            f"other one of {clouds.num_classes} classes; give less than {even:g}"
+        )
     splits = train_val_test(clouds, config.data.val_fraction, seed)
     seed_all(seed)
     classifier = build_classifier(

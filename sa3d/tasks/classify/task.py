@@ -61,7 +61,7 @@ TASK = Task(
     title="Fine-tuned classifier",
     help="Fine-tune for classification, or train it from scratch.",
     settings=ClassifyConfig,
-    metric=Metric(names.TEST_ACC, "accuracy"),
+    metric=Metric(names.TEST_ACC, "accuracy", accuracy=True),
     extras=(
         Metric(names.TEST_LAST, "last epoch"),
         Metric(names.MEAN_CLASS_ACC, "mean over classes"),

@@ -39,7 +39,7 @@ TASK = Task(
     title="Linear SVM on frozen features",
     help="Linear SVM on frozen features.",
     settings=SvmConfig,
-    metric=Metric(names.TEST_ACC, "accuracy"),
+    metric=Metric(names.TEST_ACC, "accuracy", accuracy=True),
     extras=(
         Metric(names.TEST_OFFICIAL_C, "with the published C"),
         Metric(names.MEAN_CLASS_ACC, "mean over classes"),

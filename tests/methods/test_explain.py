@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import GROUPS, SIZE, build, clouds, experiment, progress
+from tiny import GROUPS, OURS, PLAIN_MASKS, SIZE, build, clouds, experiment, progress
 
 from sa3d.methods.explain import explain
 
@@ -10,11 +10,11 @@ M = 10
 
 
 @pytest.mark.parametrize(
-    ("changes", "arm"),
-    [({}, "method"), ({"point_term": "ground_truth_grad"}, "method"), ({}, "baseline")],
+    ("changes", "variant"),
+    [({}, OURS), ({"point_term": "ground_truth_grad"}, OURS), ({}, PLAIN_MASKS)],
 )
-def test_shapes_and_coordinates(changes, arm):
-    method = build(experiment(**changes), arm=arm)
+def test_shapes_and_coordinates(changes, variant):
+    method = build(experiment(**changes), variant=variant)
     masked = method.strategy.masked
     points = clouds(3).points
     found = explain(method, points, progress(epoch=9))
@@ -24,12 +24,12 @@ def test_shapes_and_coordinates(changes, arm):
     assert found.centers.shape == (3, GROUPS, 3)
     nearest = torch.cdist(found.centers, points, compute_mode="donot_use_mm_for_euclid_dist")
     assert torch.equal(found.index, nearest.topk(SIZE, largest=False).indices)
-    assert (found.scores is None) == (arm == "baseline")
+    assert (found.scores is None) == (variant == PLAIN_MASKS)
     assert method.training  # restored
 
 
 def test_scores_are_the_teachers_and_rule_the_mask_at_the_end():
-    method = build(experiment(end_ratio=1.0))
+    method = build(experiment(mask={"name": "gc", "end_ratio": 1.0}))
     with torch.no_grad():  # a teacher unlike the student
         for parameter in method.teacher.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -41,7 +41,7 @@ def test_scores_are_the_teachers_and_rule_the_mask_at_the_end():
 
 
 def test_the_early_mask_owes_nothing_to_scores():
-    method = build(experiment(end_ratio=0.05))
+    method = build(experiment(mask={"name": "gc", "end_ratio": 0.05}))
     first = explain(method, clouds(3).points, progress(epoch=0))
     with torch.no_grad():
         method.teacher.average.module.gc.out.weight.neg_()

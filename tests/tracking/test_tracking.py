@@ -48,9 +48,9 @@ def run_in_store(run_dir: Path) -> Any:
 
 
 def test_a_run_reaches_the_local_store_whole(root: Path) -> None:
-    run_dir = root / "work" / "pretrain-method-0"
+    run_dir = root / "work" / "pretrain-shapes-sa3df-s0"
     with open_tracker(
-        run_dir, run_name="sa3df-shapes-s0", tags={"stage": "pretrain", "seed": "0"}
+        run_dir, run_name="sa3df-shapes-s0", tags={"task": "pretrain", "seed": "0"}
     ) as tracker:
         tracker.params({"pretrain.lr": 0.001, "data.name": "shapes"})
         for step in range(2500):  # more than one batch
@@ -61,7 +61,7 @@ def test_a_run_reaches_the_local_store_whole(root: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "sa3df-shapes-s0"
     assert run.data.params == {"pretrain.lr": "0.001", "data.name": "shapes"}
-    assert run.data.tags["stage"] == "pretrain"
+    assert run.data.tags["task"] == "pretrain"
     assert run.data.tags["host"] == socket.gethostname()
     assert history(run_dir, "train/loss") == read_journal(run_dir)["train/loss"]
     assert (root / "mlflow.db").is_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ import pytest
 import torch
 
 from sa3d.checkpoints.export import export_model
-from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import load_experiment
 from sa3d.data.preprocessing import unit_sphere
 from sa3d.errors import CheckpointError, DataError
 from sa3d.inference.serving import FeatureModel
-from sa3d.models import build_method
+from sa3d.methods.build import build_method
+from sa3d.runs.config import RunConfig, choose
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
 from sa3d.tracking.tracker import open_tracker
 
@@ -33,27 +34,39 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def config() -> ExperimentConfig:
-    return load_experiment("demo", overrides=[*SMALL, "data.points=64"])
+def run() -> RunConfig:
+    """A small pre-training with random masks."""
+    config = load_experiment("demo", overrides=[*SMALL, "pretrain.data.points=64"])
+    return choose(config, "pretrain", variant="random-masks")
 
 
-def exported(run_dir: Path, config: ExperimentConfig, seed: int = 0) -> torch.nn.Module:
-    """A run folder with the model of a random baseline; its backbone."""
+def exported(run_dir: Path, run: RunConfig, seed: int = 0) -> torch.nn.Module:
+    """A run folder with a model of random weights; its backbone."""
     torch.manual_seed(seed)
-    method = build_method(config, "baseline")
-    tree = config.model_dump(mode="json")
+    method = build_method(run.method, run.model)
     card = {
         "kind": "pretrain",
-        "experiment": "demo",
-        "arm": "baseline",
-        "seed": seed,
+        "experiment": run.experiment,
+        "spec": replace(run.spec, seed=seed).as_json(),
         "fingerprint": f"f{seed}",
-        "model": tree["model"],
-        "data": {**tree["data"], "digest": "d1"},
-        "preprocessing": {"points": config.data.points, "normalisation": "subsample"},
+        "model": run.model.model_dump(mode="json"),
+        "settings": run.settings.model_dump(mode="json"),
+        "data": {**run.data.model_dump(mode="json"), "digest": "d1"},
+        "preprocessing": {"points": run.data.points, "normalisation": "subsample"},
     }
     export_model(run_dir / "model", method.student_state(), card)
     return method.backbone.eval()
+
+
+TOLD = {
+    "experiment": "demo",
+    "task": "pretrain",
+    "variant": "random-masks",
+    "data": "shapes",
+    "seed": "0",
+    "fingerprint": "f0",
+    "data.digest": "d1",
+}
 
 
 def clouds(count: int, points: int = 64) -> np.ndarray:
@@ -61,9 +74,9 @@ def clouds(count: int, points: int = 64) -> np.ndarray:
 
 
 def test_features_are_those_of_the_backbone_on_the_unit_sphere(
-    tmp_path: Path, config: ExperimentConfig
+    tmp_path: Path, run: RunConfig
 ) -> None:
-    backbone = exported(tmp_path, config)
+    backbone = exported(tmp_path, run)
     given = clouds(3)
     ready = unit_sphere(torch.from_numpy(given))
     with torch.inference_mode():
@@ -85,44 +98,46 @@ def test_features_are_those_of_the_backbone_on_the_unit_sphere(
     ],
 )
 def test_unusable_clouds_are_refused(
-    tmp_path: Path, config: ExperimentConfig, given: np.ndarray, message: str
+    tmp_path: Path, run: RunConfig, given: np.ndarray, message: str
 ) -> None:
-    exported(tmp_path, config)
+    exported(tmp_path, run)
     with pytest.raises(DataError, match=message):
         FeatureModel(tmp_path / "model").predict(given)
 
 
 def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
-    root: Path, config: ExperimentConfig
+    root: Path, run: RunConfig
 ) -> None:
     first = root / "work" / "first"
-    exported(first, config)
+    exported(first, run)
     with open_tracker(first, run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
     logged = mlflow_sync.run_of(first)
     assert logged is not None
-    found = model_registry.register(first, "demo", "baseline")
-    assert found["name"] == "sa3d-demo-baseline"
+    found = model_registry.register(first, "demo", "random-masks")
+    assert found["name"] == "sa3d-demo-random-masks"
     assert found["version"] == "1"
-    assert model_registry.register(first, "demo", "baseline") == found
+    assert model_registry.register(first, "demo", "random-masks") == found
 
     opened = mlflow_store.client()
-    version = opened.get_model_version_by_alias("sa3d-demo-baseline", "candidate")
+    version = opened.get_model_version_by_alias("sa3d-demo-random-masks", "candidate")
     assert str(version.version) == "1"
-    assert version.tags["fingerprint"] == "f0"
-    assert version.tags["data.digest"] == "d1"
+    told = {key: version.tags.get(key) for key in TOLD}
+    assert told == TOLD
+    assert "teacher" not in version.tags
     assert version.run_id == logged.run_id
 
     second = root / "work" / "second"  # never reached MLflow: registered all the same
-    exported(second, config, seed=1)
-    assert model_registry.register(second, "demo", "baseline")["version"] == "2"
-    version = opened.get_model_version_by_alias("sa3d-demo-baseline", "candidate")
+    exported(second, run, seed=1)
+    assert model_registry.register(second, "demo", "random-masks")["version"] == "2"
+    version = opened.get_model_version_by_alias("sa3d-demo-random-masks", "candidate")
     assert str(version.version) == "2"
+    assert version.tags["seed"] == "1"
 
 
 def test_nothing_is_registered_without_a_model(root: Path) -> None:
     with pytest.raises(CheckpointError, match="no exported model"):
-        model_registry.register(root, "demo", "baseline")
+        model_registry.register(root, "demo", "random-masks")
 
 
 LOADER = """
@@ -130,7 +145,7 @@ import json, sys
 import numpy as np
 import mlflow, mlflow.pyfunc
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/sa3d-demo-baseline@candidate")
+model = mlflow.pyfunc.load_model("models:/sa3d-demo-random-masks@candidate")
 features = model.predict(np.load(sys.argv[2]))
 import point_ops, sa3d
 print(json.dumps([features.tolist(), sa3d.__file__, point_ops.__file__]))
@@ -138,9 +153,9 @@ print(json.dumps([features.tolist(), sa3d.__file__, point_ops.__file__]))
 
 
 @pytest.mark.slow
-def test_a_registered_model_runs_on_its_own_code(root: Path, config: ExperimentConfig) -> None:
-    exported(root / "run", config)
-    model_registry.register(root / "run", "demo", "baseline")
+def test_a_registered_model_runs_on_its_own_code(root: Path, run: RunConfig) -> None:
+    exported(root / "run", run)
+    model_registry.register(root / "run", "demo", "random-masks")
     given = clouds(2)
     np.save(root / "clouds.npy", given)
     done = subprocess.run(

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import PLAIN, SCALES, build, clouds, experiment, progress
 
-from sa3d.config.experiment import EmaConfig
 from sa3d.methods.sa3d.method import SA3D
+from sa3d.methods.sa3d.settings import EmaConfig
 from sa3d.metrics import names as keys
 
 M = 10  # of 16 patches at 0.6, visible count floored
@@ -72,9 +72,8 @@ def test_both_teachers_stay_in_eval(model):
 )
 @BOTH
 def test_teacher_runs_just_in_epochs_whose_budget_is_not_zero(model, mask, epochs_run):
-    method = build(
-        experiment(model, mask=mask, end_ratio=0.1 * 10 / 2)
-    )  # floor(10 * 0.5 * (e+1)/10)
+    end_ratio = {"end_ratio": 0.5} if mask == "gc" else {}  # floor(10 * 0.5 * (e+1)/10)
+    method = build(experiment(model, mask={"name": mask, **end_ratio}))
     runs = []
     method.teacher.register_forward_hook(lambda *_: runs.append(epoch))
     for epoch in range(10):
@@ -85,7 +84,7 @@ def test_teacher_runs_just_in_epochs_whose_budget_is_not_zero(model, mask, epoch
 
 @BOTH
 def test_hardest_patches_of_the_teacher_are_masked_in_the_step(model):
-    method = build(experiment(model, end_ratio=1.0))
+    method = build(experiment(model, mask={"name": "gc", "end_ratio": 1.0}))
     flags = []
     real = method.draw_mask
     method.draw_mask = lambda *args: (flags.append(real(*args)), flags[-1])[1]

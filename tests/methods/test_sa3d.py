@@ -5,14 +5,17 @@ import math
 
 import pytest
 import torch
-from tiny import GROUPS, PLAIN, SCALES, build, clouds, experiment, progress
+from tiny import GROUPS, OURS, PLAIN, PLAIN_MASKS, SCALES, build, clouds, experiment, progress
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3d import models
 from sa3d.errors import ConfigError
 from sa3d.masking import Mask
+from sa3d.methods.build import build_method
+from sa3d.methods.mae.method import MAE
 from sa3d.methods.sa3d.ema import EmaTeacher
 from sa3d.methods.sa3d.method import SA3D
+from sa3d.methods.sa3df.method import SA3DF
 from sa3d.metrics import names as keys
 from sa3d.models.point_mae.backbone import PointMAE
 
@@ -90,10 +93,10 @@ def test_weights_switch_on_at_the_switch_epoch(epoch, changes):
     feature, point = (1, 1) if epoch < 2 else (13.889, 1000)
     expected = feature * out.get(keys.FEATURE, 0) + point * out[keys.POINT] + 0.5 * out[keys.GC]
     assert out["loss"] == pytest.approx(expected, rel=1e-5)
-    assert (keys.FEATURE in out) == (method.knowledge_teacher is not None)
+    assert (keys.FEATURE in out) == isinstance(method, SA3DF)
 
 
-def transcribed(method: SA3D, mask: Mask) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def transcribed(method: SA3DF, mask: Mask) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Feature and point terms (B, M) and scores of the published method, patch by patch."""
     groups = method.backbone.group(clouds().points)
     encoded = method.backbone.encode(groups, mask)
@@ -297,7 +300,7 @@ def test_training_learns_and_leaves_the_knowledge_teacher_alone(model, changes):
     # the point term of the hierarchical backbone trains: not so heavy that features wait
     weights = {"switch_epoch": 0, "point_weight": 10.0}
     method = build(experiment(model | {"drop_path": 0.0}, **weights, **changes))
-    teacher = method.knowledge_teacher
+    teacher = method.knowledge_teacher if isinstance(method, SA3DF) else None
     before = copy.deepcopy(teacher.state_dict()) if teacher else {}
     trained = [p for p in method.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=2e-3)
@@ -338,23 +341,54 @@ def test_resumed_state_gives_the_same_step():
 # --- building from config ------------------------------------------------------------------
 
 
-def test_variants_from_config_alone():
-    sa3df = build(experiment())
-    assert isinstance(sa3df, SA3D)
-    assert isinstance(sa3df.teacher, EmaTeacher)
-    assert sa3df.knowledge_teacher is not None
-    assert len(sa3df.gc.stack.blocks) == 2
-    assert build(experiment(method="sa3d")).knowledge_teacher is None
-    assert type(build(experiment(), arm="baseline")).__name__ == "MAE"
+def test_methods_from_config_alone():
+    sa3df, sa3d = build(experiment()), build(experiment(method="sa3d"))
+    assert [type(sa3df), type(sa3d)] == [SA3DF, SA3D]
+    assert type(build(experiment(), variant=PLAIN_MASKS)) is MAE
+    for method in (sa3df, sa3d):
+        assert isinstance(method.teacher, EmaTeacher)
+        assert len(method.gc.stack.blocks) == 2
+    assert isinstance(sa3df.knowledge_teacher, PointMAE)
+    assert not any("knowledge_teacher" in name for name, _ in sa3d.named_parameters())
+
+
+def test_both_methods_share_weights_and_masks_and_differ_in_the_loss_alone():
+    """SA3DF without its feature term, rebuilding the true points, is SA3D; but for what it
+    ranks, which is then features and points together."""
+    same = {"switch_epoch": 0, "gc_depth": 2, "gc_weight": 0.0}
+    sa3d = build(experiment(method="sa3d", **same))
+    sa3df = build(experiment(point_term="ground_truth_grad", feature_weight=0.0, **same))
+    shared = sa3d.state_dict()
+    missing = sa3df.load_state_dict(shared, strict=False)
+    assert missing.unexpected_keys == []
+    assert {name.split(".")[0] for name in missing.missing_keys} == {"knowledge_teacher"}
+    results = []
+    for method in (sa3d, sa3df):
+        torch.manual_seed(3)  # the same blocks dropped
+        out = step(method)
+        out["loss"].backward()
+        results.append((out, method))
+    (one, first), (two, second) = results
+    assert torch.equal(one[keys.POINT], two[keys.POINT])
+    assert torch.equal(one["loss"], two["loss"])
+    for name, parameter in student(first).items():
+        assert torch.equal(parameter.grad, student(second)[name].grad), name
 
 
 def test_wrong_combinations_are_refused():
     config = experiment()
+    ours, plain = config.methods[OURS], config.methods[PLAIN_MASKS]
     teacher = models.build_backbone(config.model)
     with pytest.raises(ConfigError, match="sa3df needs"):
-        models.build_method(config, "method")
+        build_method(ours, config.model)
     with pytest.raises(ConfigError, match="mae takes no"):
-        models.build_method(config, "baseline", teacher)
+        build_method(plain, config.model, teacher)
+    sa3d = experiment(method="sa3d").methods[OURS]
+    with pytest.raises(ConfigError, match="sa3d takes no"):
+        build_method(sa3d, config.model, teacher)
     other = models.build_backbone(experiment({"dim": 48}).model)
     with pytest.raises(ConfigError, match="16 patches of width 48"):
-        models.build_method(config, "method", other)
+        build_method(ours, config.model, other)
+    hard = plain.model_copy(update={"mask": ours.mask})
+    with pytest.raises(ConfigError, match="mask=gc needs a GC predictor"):
+        build_method(hard, config.model)

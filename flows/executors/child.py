@@ -1,0 +1,97 @@
+"""One child process: its own session, its own log, and a chance to save before it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flows import logs
+from flows.parent_death_signal import with_parent_death_signal
+
+GRACE_SECONDS = 25.0  # to finish a step and save; a Prefect worker waits 30 s before SIGKILL
+_ASKED = (143, 130, -signal.SIGTERM, -signal.SIGINT)  # how a child ends that was asked to
+
+
+class Child:
+    """A running command. It also ends with the thread that started it, asked by SIGTERM.
+
+    Args:
+        command: its words.
+        log: file that its output is appended to, after the command itself.
+        env: added to this process's environment.
+
+    Raises:
+        OSError: the log cannot be written, or the command not be started.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+        self.log = log
+        self._deadline: float | None = None
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as sink:
+            sink.write(f"$ {shlex.join(command)}\n".encode())
+            sink.flush()
+            self._process = subprocess.Popen(
+                with_parent_death_signal(list(command), signal.SIGTERM),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                start_new_session=True,  # signals reach it through stop(), not the terminal
+            )
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs.
+
+        One that was asked to stop is killed once its time to save is over. What it started and
+        left behind is killed with it.
+        """
+        code = self._process.poll()
+        if code is not None:
+            self._signal(signal.SIGKILL)  # the rest of its session
+        elif self._deadline is not None and time.monotonic() > self._deadline:
+            self.kill()
+        return code
+
+    def stop(self) -> None:
+        """Ask it to save and end."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + GRACE_SECONDS
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._signal(signal.SIGKILL)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._deadline is not None
+
+    def _signal(self, signum: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it and its session have ended
+            os.killpg(self._process.pid, signum)
+
+
+def was_stopped(code: int) -> bool:
+    """Whether an exit status is that of a child which was asked to end, by whomever."""
+    return code in _ASKED
+
+
+def failure(code: int, log: Path) -> str:
+    """A message for a child that failed: the cause, then how it ended and where to read on."""
+    return f"{logs.cause(log)} ({_ending(code)}; log: {log})"
+
+
+def _ending(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL, out of memory?"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit status {code}"

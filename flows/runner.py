@@ -1,0 +1,223 @@
+"""One execution of a plan: scheduler, executor, status table and Prefect's tasks together."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.tasks import Task
+
+from flows import artifacts, tasks
+from flows.executors.base import Event, Executor, Job
+from flows.plan import Node, Plan
+from flows.scheduler import Scheduler, State
+from flows.settings import Settings, command
+from flows.signals import StopRequests
+from flows.status_table import NodeStatus, StatusTable
+from sa3d.checkpoints.card import find_model, model_digest
+from sa3d.errors import UserError
+from sa3d.runs.fingerprint import LENGTH, finished, locate
+from sa3d.runs.spec import RunSpec
+from sa3d.tracking import mlflow_store
+
+_TICK = 0.5  # seconds between looks at registrations and signals, and the age of what is shown
+
+
+class Runner:
+    """Brings every node of a plan to its end.
+
+    Args:
+        plan: what is to be done.
+        settings: of the flow.
+        executor: where runs are made.
+        table: where each node stands.
+        planned: the task that made the settings; what needs no node comes after it.
+        env: variables for every child.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        executor: Executor,
+        table: StatusTable,
+        planned: PrefectFuture[Any],
+        env: Mapping[str, str],
+    ) -> None:
+        self.requests = StopRequests()
+        self.futures: dict[str, PrefectFuture[Any]] = {}
+        self._plan = plan
+        self._settings = settings
+        self._executor = executor
+        self._table = table
+        self._planned = planned
+        self._env = env
+        self._scheduler = Scheduler(plan)
+        self._endings: dict[str, tasks.Ending] = {}
+        self._registered: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stops = 0
+
+    def run(self) -> None:
+        """Return once every node has ended, or the flow was asked to stop and everything has."""
+        progress = artifacts.ProgressArtifact()
+        try:
+            with self.requests.listen(), self._table.shown():
+                while not self._scheduler.ended:
+                    self._heed()
+                    for name in self._scheduler.ready():
+                        self._begin(name)
+                    for event in self._executor.poll(_TICK):
+                        self._take(event)
+                    self._collect_registered()
+                    self._table.tick()
+                    progress.update(self._table.fraction)
+        finally:
+            self._executor.close()
+            for name, ending in self._endings.items():  # a task must not wait for ever
+                ending.tell(Event(name, "stopped", "the flow ended in an error"))
+
+    def _heed(self) -> None:
+        """Stop, once for each signal that came."""
+        while self._stops < self.requests.count:
+            self._stops += 1
+            self._executor.stop()
+            for name in self._scheduler.stop():
+                self._table.change(name, "stopped", error="not started: the flow was stopped")
+
+    def _begin(self, name: str) -> None:
+        """Hand a node over to be run."""
+        node = self._plan.by_name[name]
+        self._scheduler.queued(name)
+        self._table.change(name, "queued")
+        try:
+            if node.kind == "register":
+                self._register(node)
+            else:
+                self._submit(node)
+        except UserError as error:
+            self._fail(name, str(error))
+
+    def _submit(self, node: Node) -> None:
+        status = self._table.statuses[node.name]
+        spec = node.run.spec
+        located = locate(node.run, start=self._model(spec.start), teacher=self._model(spec.teacher))
+        status.fingerprint, status.run_dir = located.fingerprint, located.folder
+        job = Job(
+            name=node.name,
+            command=command(located, self._settings),
+            folder=located.folder,
+            fingerprint=located.fingerprint,
+            priority=self._plan.nodes.index(node),
+            whole=node.kind == "pretrain",
+            env=self._env,
+        )
+        self._executor.submit(job)
+
+    def _model(self, source: RunSpec | str | None) -> Path | None:
+        """The folder of a model that a run starts from."""
+        if source is None:
+            return None
+        if isinstance(source, str):
+            return find_model(Path(source)).resolve()
+        return self._table.statuses[source.name].run_dir
+
+    def _register(self, node: Node) -> None:
+        spec, config = node.run.spec, self._settings.config
+        source = self._table.statuses[spec.name].run_dir
+        assert source is not None, "a registration comes after its pre-training"
+        self._table.statuses[node.name].fingerprint = model_digest(source)[:LENGTH]
+        self._scheduler.started(node.name)
+        self._table.change(node.name, "running", where="the flow's process")
+        first = spec.seed == config.seeds[0]
+        future = self._show(
+            node.name, tasks.register, str(source), config.name, spec.variant, candidate=first
+        )
+        future.add_done_callback(lambda done: self._registered.put(node.name))
+
+    def _collect_registered(self) -> None:
+        while not self._registered.empty():
+            name = self._registered.get()
+            future = self.futures[name]
+            future.wait()
+            found = future.state.result(raise_on_failure=False)
+            if future.state.is_completed():
+                self._finish(name, {"model_version": found})
+            else:
+                self._fail(name, mlflow_store.short(found))
+
+    def _take(self, event: Event) -> None:
+        """What an event of the executor means."""
+        name, status = event.name, self._table.statuses[event.name]
+        if event.kind == "waiting":
+            self._table.change(name, "queued", where=event.text)
+        elif event.kind == "started":
+            self._scheduler.started(name)
+            self._table.change(name, "running", where=event.text)
+            task = tasks.pretrain if status.node.kind == "pretrain" else tasks.evaluate
+            self._endings[name] = tasks.Ending()
+            self._show(name, task, event.text, str(status.log), self._endings[name])
+        elif event.kind in ("finished", "reused"):
+            self._read_result(event, status)
+        elif event.kind == "failed":
+            self._fail(name, event.text)
+        else:
+            skipped = self._scheduler.stopped(name)
+            self._end(name, "stopped", event.text)
+            self._skip(skipped)
+
+    def _read_result(self, event: Event, status: NodeStatus) -> None:
+        assert status.run_dir is not None
+        try:
+            result = finished(status.run_dir, status.fingerprint)
+        except UserError as error:
+            self._fail(event.name, str(error))
+            return
+        if result is None:
+            self._fail(event.name, f"ended well but left no result (log: {status.log})")
+        elif event.kind == "finished":
+            self._finish(event.name, result)
+            self._endings.pop(event.name).tell(event)
+        else:
+            status.result = result
+            self._scheduler.reused(event.name)
+            self._table.change(event.name, "reused")
+            self._show(event.name, tasks.reuse, str(status.run_dir))
+
+    def _finish(self, name: str, result: dict[str, Any]) -> None:
+        self._table.statuses[name].result = result
+        self._scheduler.finished(name)
+        self._table.change(name, "finished")
+
+    def _fail(self, name: str, why: str) -> None:
+        skipped = self._scheduler.failed(name)
+        self._end(name, "failed", why)
+        self._skip(skipped)
+
+    def _end(self, name: str, state: State, why: str) -> None:
+        """Tell of a bad end, also the task that shows the node, or a new one."""
+        self._table.change(name, state, error=why)
+        ending = self._endings.pop(name, None)
+        if ending is not None:
+            ending.tell(Event(name, "stopped" if state == "stopped" else "failed", why))
+        elif name not in self.futures and state == "failed":
+            self._show(name, tasks.refuse, why)
+
+    def _skip(self, skipped: Mapping[str, str]) -> None:
+        for name, needed in skipped.items():
+            self._table.change(name, "skipped", error=f"needs {needed}")
+            self._show(name, tasks.skip, needed)
+
+    def _show(
+        self, name: str, task: Task[..., Any], *arguments: Any, **options: Any
+    ) -> PrefectFuture[Any]:
+        """Have Prefect show a node, with edges from those that it needs."""
+        needs = self._plan.by_name[name].needs
+        before = [self.futures[needed] for needed in needs if needed in self.futures]
+        future: PrefectFuture[Any] = task.submit(
+            name, *arguments, **options, wait_for=tasks.over(before or [self._planned])
+        )
+        self.futures[name] = future
+        return future

@@ -1,0 +1,131 @@
+"""Which node of a plan may start now, and what the end of one means for the others.
+
+A state machine without processes, clocks or Prefect: it is told what happened, and asked what
+follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+from flows.plan import Plan
+
+State = Literal[
+    "waiting",  # for nodes that it needs
+    "queued",  # handed over to be run; for something to compute on, or for another process
+    "running",
+    "finished",
+    "reused",  # its result was there
+    "failed",
+    "skipped",  # something that it needs was not done
+    "stopped",  # was asked to stop, or not started since the flow was
+]
+DONE: Final[tuple[State, ...]] = ("finished", "reused")
+ENDED: Final[tuple[State, ...]] = (*DONE, "failed", "skipped", "stopped")
+_BEFORE: Final[dict[State, tuple[State, ...]]] = {
+    "queued": ("waiting",),
+    "running": ("queued",),
+    "finished": ("running",),
+    "reused": ("queued",),
+    "failed": ("queued", "running"),
+    "stopped": ("queued", "running"),
+}
+
+
+class Scheduler:
+    """The states of all nodes of a plan.
+
+    Args:
+        plan: what is to be done.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._needs = {node.name: node.needs for node in plan.nodes}
+        self._states: dict[str, State] = dict.fromkeys(self._needs, "waiting")
+        self._stopping = False
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """The state of every node, in order of priority."""
+        return MappingProxyType(self._states)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen any more."""
+        return all(state in ENDED for state in self._states.values())
+
+    def ready(self) -> list[str]:
+        """The nodes that may be queued now, by priority: all that they need is done."""
+        return [
+            name
+            for name, state in self._states.items()
+            if state == "waiting"
+            and not self._stopping
+            and all(self._states[needed] in DONE for needed in self._needs[name])
+        ]
+
+    def queued(self, name: str) -> None:
+        """A node of :meth:`ready` was handed over to be run."""
+        if name not in self.ready():
+            raise ValueError(f"{name} ({self._states[name]}) is not ready")
+        self._states[name] = "queued"
+
+    def started(self, name: str) -> None:
+        """A queued node began to run."""
+        self._move(name, "running")
+
+    def finished(self, name: str) -> None:
+        """A running node ended well."""
+        self._move(name, "finished")
+
+    def reused(self, name: str) -> None:
+        """The result of a queued node is there already."""
+        self._move(name, "reused")
+
+    def failed(self, name: str) -> dict[str, str]:
+        """A node ended badly.
+
+        Returns:
+            The nodes that are skipped as a consequence, each with a node that it needs and that
+            failed or is skipped itself.
+        """
+        self._move(name, "failed")
+        return self._skip_what_needs(name)
+
+    def stopped(self, name: str) -> dict[str, str]:
+        """A node was ended because somebody asked it to stop, which need not be this flow.
+
+        Returns:
+            As :meth:`failed`.
+        """
+        self._move(name, "stopped")
+        return self._skip_what_needs(name)
+
+    def stop(self) -> list[str]:
+        """Start nothing more.
+
+        Returns:
+            The nodes that will not be started. Queued and running ones are still to be ended.
+        """
+        self._stopping = True
+        waiting = [name for name, state in self._states.items() if state == "waiting"]
+        self._states |= dict.fromkeys(waiting, "stopped")
+        return waiting
+
+    def _skip_what_needs(self, name: str) -> dict[str, str]:
+        skipped: dict[str, str] = {}
+        lost = {name}
+        for other, needs in self._needs.items():  # every node comes after those that it needs
+            missing = [needed for needed in needs if needed in lost]
+            if missing and self._states[other] == "waiting":
+                lost.add(other)
+                self._states[other] = "skipped"
+                skipped[other] = missing[0]
+        return skipped
+
+    def _move(self, name: str, state: State) -> None:
+        if self._states[name] not in _BEFORE[state]:
+            raise ValueError(f"{name} cannot be {state}: it is {self._states[name]}")
+        self._states[name] = state

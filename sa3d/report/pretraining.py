@@ -1,0 +1,187 @@
+"""What the report says of pre-training: its curves, and the clouds that explain the method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+from sa3d.config.experiment import CheckpointVariant
+from sa3d.methods.settings import MethodConfig
+from sa3d.metrics import names as keys
+from sa3d.report.figures import Chart, Trained, curve
+from sa3d.report.results import Experiment, RunRecord
+from sa3d.report.sections import Variant, variants_of
+from sa3d.report.wording import listed, plural
+from sa3d.utils.progress import duration
+from sa3d.viz import explain as ex
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """The clouds that one run left to explain its method.
+
+    Attributes:
+        variant: whose.
+        settings: of its method.
+        run: the pre-training that left them.
+        data: the clouds; None: there are none.
+    """
+
+    variant: Variant
+    settings: MethodConfig
+    run: RunRecord | None
+    data: ex.Explained | None
+
+    @property
+    def guided(self) -> bool:
+        """Whether any patch is masked for being hard."""
+        return self.data is not None and self.data.gc is not None and bool(self.data.hard.any())
+
+    @property
+    def decoded_by_teacher(self) -> bool:
+        """Whether its points are what its knowledge teacher decodes."""
+        return self.run is not None and bool(self.run.protocol.get("teacher_decodes"))
+
+
+def explaining(experiment: Experiment) -> Explaining | None:
+    """Of the reference if it is pre-trained here, else of the first variant that is.
+
+    Of several seeds the first that left a picture. None: nothing is pre-trained.
+    """
+    config = experiment.config
+    methods = config.methods
+    if not methods:
+        return None
+    inorder = [name for name in config.variants if name in methods]
+    name = config.reference if config.reference in methods else inorder[0]
+    variant = variants_of(config)[name]
+    finished = [run for run in experiment.pretrainings(name) if run.finished]
+    for run in finished:
+        if run.folder is None:
+            continue  # the folder's absence is told where it is read
+        if not (run.folder / ex.FILE).is_file():
+            experiment.problems.append(f"{run.name}: it left no {ex.FILE}")
+            continue
+        path = run.folder / ex.FILE
+        data = experiment.attempt(f"{run.name}: picture", partial(ex.load_explain, path))
+        if data is not None:
+            return Explaining(variant, methods[name], run, data)
+    return Explaining(variant, methods[name], None, None)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A curve of the pre-training section; ``log``: on a logarithmic axis."""
+
+    key: str
+    metric: str
+    title: str
+    caption: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+CURVES = (
+    _Curve(
+        "ranking_loss", keys.GC, "Ranking loss of geometric complexity",
+        "How well the student ranks masked patches by how badly they are rebuilt.",
+    ),
+    _Curve(
+        "curriculum", keys.HARD, "Curriculum",
+        "Masked patches of a cloud that are chosen for being predicted hardest; the rest of the "
+        "mask is drawn at random.", {"steps": True},
+    ),
+    _Curve(
+        "feature_loss", keys.FEATURE, "Feature loss",
+        "Squared distance between the student's decoder features and the knowledge teacher's at "
+        "masked patches, both normalised; before weighting.", {"log": True},
+    ),
+    _Curve(
+        "point_loss", keys.POINT, "Point loss",
+        "Chamfer distance between rebuilt and target points; before weighting.", {"log": True},
+    ),
+    _Curve(
+        "loss", keys.LOSS, "Training loss",
+        "The weighted sum that is minimised. Methods weight their terms differently, so compare a "
+        "line with itself only.", {"log": True, "ends": False},
+    ),
+    _Curve("learning_rate", keys.LR, "Learning rate", "As logged.", {"ends": False}),
+)  # fmt: skip
+
+
+def curves(experiment: Experiment) -> list[Chart]:
+    """Everything that the journals of pre-training tell, for all variants and seeds."""
+    variants = variants_of(experiment.config)
+    trained = [
+        Trained(variants[name], experiment.pretrainings(name), method.epochs)
+        for name, method in experiment.config.methods.items()
+    ]
+    drawn = [
+        experiment.attempt(each.title, partial(_drawn, experiment, each, trained))
+        for each in CURVES
+    ]
+    return [item for item in drawn if item is not None]
+
+
+def _drawn(experiment: Experiment, each: _Curve, trained: Sequence[Trained]) -> Chart | None:
+    caption, options = each.caption, dict(each.options)
+    if each.metric == keys.GC and _ranks(experiment):
+        caption += " Guessing gives ln 2 = 0.693; lower is better."
+        options["line"] = ("ln 2: guessing", math.log(2))
+    if each.metric == keys.POINT:
+        decoded = [
+            one.variant.label
+            for one in trained
+            if any(run.protocol.get("teacher_decodes") for run in one.runs)
+        ]
+        if decoded:
+            caption += f" The target of {listed(decoded)} is what the knowledge teacher decodes, "
+            caption += "otherwise it is the cloud itself."
+    return curve(f"pretrain-{each.key}", each.title, caption, each.metric, trained, **options)
+
+
+def _ranks(experiment: Experiment) -> bool:
+    """Whether all predictors of complexity are trained by ranking, so that ln 2 is a guess."""
+    losses = {getattr(method, "gc_loss", None) for method in experiment.config.methods.values()}
+    return losses - {None} == {"relative"}
+
+
+def told(experiment: Experiment) -> list[str]:
+    """How every variant came to its encoder, in sentences."""
+    config, variants = experiment.config, variants_of(experiment.config)
+    said = []
+    for name, variant in variants.items():
+        settings = config.variants[name]
+        if isinstance(settings, MethodConfig):
+            said.append(_method(experiment, variant, settings))
+        elif isinstance(settings, CheckpointVariant):
+            path = PurePath(settings.checkpoint)
+            shown = path if not path.is_absolute() else PurePath(*path.parts[-2:])
+            said.append(f"{variant.label}: pre-trained elsewhere; it starts from {shown}.")
+        else:
+            said.append(
+                f"{variant.label}: not pre-trained; the seed of each run draws its weights."
+            )
+    return said
+
+
+def _method(experiment: Experiment, variant: Variant, settings: MethodConfig) -> str:
+    runs = experiment.pretrainings(variant.name)
+    finished = [run for run in runs if run.finished]
+    text = f"{variant.label}: {settings.epochs} epochs of {settings.method} with "
+    text += f"{settings.mask.name} masks, {plural(len(runs), 'seed')}"
+    if len(finished) < len(runs):
+        text += f", of which {len(finished)} finished"
+    seconds = [run.seconds for run in finished if run.seconds]
+    if seconds:
+        text += f"; {duration(sum(seconds) / len(seconds))}" + (
+            " a seed on average" if len(seconds) > 1 else ""
+        )
+    teacher = experiment.config.teacher_of(variant.name)
+    if teacher is not None:
+        name = variants_of(experiment.config)[teacher].label
+        text += f". Its frozen knowledge teacher is {name}, so that it costs both"
+    return f"{text}."
