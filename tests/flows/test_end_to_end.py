@@ -22,7 +22,7 @@ PARTS = (
     "extensions",
     "data",
     "docker",
-    "dvc.yaml",
+    "metrics/README.md",
     ".dvc/config",
     ".dvcignore",
     ".gitignore",
@@ -46,6 +46,7 @@ def checkout(tmp_path: Path) -> Path:
         else:
             shutil.copy2(source, target)
     (tmp_path / "params.yaml").write_text(DEMO)
+    subprocess.run([sys.executable, "-m", "flows.dvc_pipeline"], cwd=tmp_path, check=True)
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
         me = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
         subprocess.run(["git", *me, *words], cwd=tmp_path, check=True)
@@ -98,7 +99,7 @@ def test_one_command_from_clouds_to_registered_models_and_a_report(
     dirty = subprocess.run(
         ["git", "status", "--porcelain"], cwd=checkout, capture_output=True, text=True, check=True
     )
-    assert [line[3:] for line in dirty.stdout.splitlines()] in ([], ["dvc.lock"])
+    assert {line[3:] for line in dirty.stdout.splitlines()} == {"dvc.lock", "metrics/demo.json"}
 
     monkeypatch.setenv("SA3D_ROOT", str(checkout))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
