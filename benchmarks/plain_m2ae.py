@@ -179,5 +179,16 @@ class PlainM2AE:
 
 
 def batch_norm(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """Of (B, C, n), with the statistics of the module's own (B n, C) form."""
-    return nn.BatchNorm1d.forward(norm, x)
+    """Of (B, C, n) by torch's own function, with the state of ``norm``, which takes rows alone."""
+    if norm.training:
+        norm.num_batches_tracked.add_(1)
+    return functional.batch_norm(
+        x,
+        norm.running_mean,
+        norm.running_var,
+        norm.weight,
+        norm.bias,
+        norm.training,
+        norm.momentum,
+        norm.eps,
+    )

@@ -13,7 +13,7 @@ from flows.settings import Settings
 from flows.status_table import NodeStatus
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.utils.files import write_whole
-from sa3d.utils.paths import root
+from sa3d.utils.paths import root, shown
 
 FORMAT = 2  # of results.json
 
@@ -24,7 +24,7 @@ def node_entry(status: NodeStatus) -> dict[str, Any]:
         "kind": status.node.kind,
         "spec": status.node.run.spec.as_json(),
         "status": status.state,
-        "run_dir": _relative(status.run_dir) if status.run_dir else None,
+        "run_dir": shown(status.run_dir) if status.run_dir else None,
         "metrics": status.result.get("metrics", {}),
         "seconds": round(status.result.get("seconds", status.seconds), 2),
         "fingerprint": status.fingerprint or None,
@@ -101,15 +101,11 @@ def _lineage(
     }
 
 
-def _relative(path: Path) -> str:
-    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
-
-
 def _public(uri: str) -> str:
     """The store without a path of this machine's and without credentials."""
     database = mlflow_store.sqlite_path(uri)
     if database is not None:
-        return mlflow_store.sqlite_uri(Path(_relative(database)))
+        return mlflow_store.sqlite_uri(Path(shown(database)))
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 

@@ -113,12 +113,14 @@ def _conclude(
         if status.state not in DONE
     ]
     last = tasks.over(runner.futures[name] for name in steps.leaves if name in runner.futures)
-    future = tasks.report.submit(str(results), str(settings.folder / "report.log"), wait_for=last)
+    log = str(settings.folder / "report.log")
+    future = tasks.report.submit(str(results), log, wait_for=last, return_state=False)
     future.wait()
-    if not future.state.is_completed():
+    reported = future.state.is_completed()
+    if not reported:
         bad.append(f"report failed: {future.state.message}")
-    report = results.parent / "report.md"
-    artifacts.publish(statuses, report if report.is_file() else None)
+    # after a failure an older one may lie there
+    artifacts.publish(statuses, results.parent / "report.md" if reported else None)
     _record(settings, statuses, results.parent, failed=bool(bad))
     summary = _summary(results, failed=bad)
     if bad:

@@ -22,6 +22,7 @@ from sa3d.errors import UserError
 from sa3d.runs.fingerprint import LENGTH, finished, locate
 from sa3d.runs.spec import RunSpec
 from sa3d.tracking import mlflow_store
+from sa3d.utils.paths import shown
 
 _TICK = 0.5  # seconds between looks at registrations and signals, and the age of what is shown
 
@@ -154,11 +155,12 @@ class Runner:
         if event.kind == "waiting":
             self._table.change(name, "queued", where=event.text)
         elif event.kind == "started":
+            assert status.log is not None, "it has a folder since it was submitted"
             self._scheduler.started(name)
             self._table.change(name, "running", where=event.text)
             task = tasks.pretrain if status.node.kind == "pretrain" else tasks.evaluate
             self._endings[name] = tasks.Ending()
-            self._show(name, task, event.text, str(status.log), self._endings[name])
+            self._show(name, task, event.text, shown(status.log), self._endings[name])
         elif event.kind in ("finished", "reused"):
             self._read_result(event, status)
         elif event.kind == "failed":
@@ -170,13 +172,14 @@ class Runner:
 
     def _read_result(self, event: Event, status: NodeStatus) -> None:
         assert status.run_dir is not None
+        assert status.log is not None
         try:
             result = finished(status.run_dir, status.fingerprint)
         except UserError as error:
             self._fail(event.name, str(error))
             return
         if result is None:
-            self._fail(event.name, f"ended well but left no result (log: {status.log})")
+            self._fail(event.name, f"ended well but left no result (log: {shown(status.log)})")
         elif event.kind == "finished":
             self._finish(event.name, result)
             self._endings.pop(event.name).tell(event)
@@ -184,7 +187,7 @@ class Runner:
             status.result = result
             self._scheduler.reused(event.name)
             self._table.change(event.name, "reused")
-            self._show(event.name, tasks.reuse, str(status.run_dir))
+            self._show(event.name, tasks.reuse, shown(status.run_dir))
 
     def _finish(self, name: str, result: dict[str, Any]) -> None:
         self._table.statuses[name].result = result

@@ -17,6 +17,7 @@ from rich.table import Table
 from flows.logs import FILE, last_line
 from flows.plan import Node
 from flows.scheduler import ENDED, State
+from sa3d.utils.paths import shown
 
 _PLAIN_SECONDS = 30.0
 _STYLE = {"running": "cyan", "finished": "green", "reused": "green", "failed": "red"}
@@ -124,7 +125,7 @@ class StatusTable:
 def _plain(status: NodeStatus) -> str:
     text = f"{status.node.name}: {status.state}"
     if status.state == "running":
-        return f"{text} ({status.where})" + (f", log {status.log}" if status.log else "")
+        return f"{text} ({status.where})" + (f", log {shown(status.log)}" if status.log else "")
     if status.state == "queued":
         return f"{text}: {status.where}"
     if status.seconds:

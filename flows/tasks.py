@@ -121,13 +121,10 @@ def report(results: str, log: str) -> State[None]:
 
 
 def _followed(where: str, log: str, ending: Ending) -> State[None]:
-    logger = get_run_logger()
-    logger.info("on %s; log: %s", where, log)
+    get_run_logger().info("on %s; log: %s", where, log)
     event = ending.wait()
     if event.kind == "finished":
-        logger.info("ended with: %s", event.text)
         return Completed(message=event.text)
     if event.kind == "stopped":
         return Cancelled(message=event.text)
-    logger.error(event.text)
     return Failed(message=event.text)

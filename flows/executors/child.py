@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flows import logs
 from flows.parent_death_signal import with_parent_death_signal
+from sa3d.utils.paths import shown
 
 GRACE_SECONDS = 25.0  # to finish a step and save; a Prefect worker waits 30 s before SIGKILL
 _ASKED = (143, 130, -signal.SIGTERM, -signal.SIGINT)  # how a child ends that was asked to
@@ -86,7 +87,7 @@ def was_stopped(code: int) -> bool:
 
 def failure(code: int, log: Path) -> str:
     """A message for a child that failed: the cause, then how it ended and where to read on."""
-    return f"{logs.cause(log)} ({_ending(code)}; log: {log})"
+    return f"{logs.cause(log)} ({_ending(code)}; log: {shown(log)})"
 
 
 def _ending(code: int) -> str:

@@ -13,6 +13,7 @@ from flows.executors.claim import Claim
 from flows.resources import Allocation, Resources
 from sa3d.errors import UserError
 from sa3d.runs.fingerprint import finished
+from sa3d.utils.paths import shown
 
 _LOOK_SECONDS = 0.1  # between looks at the children and at the locks of other processes
 
@@ -122,13 +123,13 @@ class LocalExecutor(Executor):
         if self._stopping:
             return Event(job.name, "stopped", "not started: the flow was stopped")
         if finished(job.folder, job.fingerprint) is not None:
-            return Event(job.name, "reused", str(job.folder))
+            return Event(job.name, "reused", shown(job.folder))
         if not waiting.claimed:
             if not waiting.claim.take():
                 return _once(waiting, f"{waiting.claim.holder()} is making this run")
             waiting.claimed = True
             if finished(job.folder, job.fingerprint) is not None:  # since the look above
-                return Event(job.name, "reused", str(job.folder))
+                return Event(job.name, "reused", shown(job.folder))
         allocation = self._resources.allocate(job.whole)
         if allocation is None:
             return None
@@ -157,7 +158,7 @@ def _once(waiting: _Waiting, text: str) -> Event | None:
 def _ending(running: _Running, code: int) -> Event:
     job, log = running.job, running.child.log
     if was_stopped(code) or (code and running.child.stopping):
-        return Event(job.name, "stopped", f"stopped (exit status {code}; log: {log})")
+        return Event(job.name, "stopped", f"stopped (exit status {code}; log: {shown(log)})")
     if code != 0:
         return Event(job.name, "failed", failure(code, log))
     return Event(job.name, "finished", logs.last_line(log))

@@ -33,6 +33,12 @@ FORMAT: Final = 2  # of results.json
 FINISHED = frozenset({"finished", "reused"})
 SKIPPED = frozenset({"skipped", "waiting"})
 
+# what a missing, torn or foreign file raises, by the readers of JSON, NumPy and journals
+UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, UserError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
 T = TypeVar("T")
 History = Mapping[str, Sequence[tuple[int, float]]]
 
@@ -197,7 +203,7 @@ def _record(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]
     def read(what: str, make: Callable[[], T], otherwise: T) -> T:
         try:
             return make()
-        except (OSError, ValueError, TypeError, KeyError, UserError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             problems.append(f"{name}: {what} cannot be read ({_line(error)})")
             return otherwise
 

@@ -43,3 +43,8 @@ def processed(name: str) -> Path:
 def work() -> Path:
     """Run folders and checkpoints: ``$SA3D_WORK`` or ``<root>/work``."""
     return Path(os.environ.get("SA3D_WORK") or root() / "work").resolve()
+
+
+def shown(path: Path) -> str:
+    """A path for messages and reports: from the project's root where it lies below it."""
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)

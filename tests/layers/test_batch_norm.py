@@ -6,15 +6,15 @@ import statistics
 
 import pytest
 import torch
-from sa3d.params import load_experiment
 from torch import nn
 
 from sa3d import models
+from sa3d.config.loading import load_experiment
 from sa3d.engine.types import Progress
 from sa3d.layers.batch_norm import BatchNorm
 from sa3d.masking.base import Mask
 from sa3d.masking.random import RandomMask
-from sa3d.models.point_m2ae import PointM2AE
+from sa3d.models.point_m2ae.backbone import PointM2AE
 
 
 def normal(*shape, seed=0):
@@ -124,7 +124,7 @@ def test_gradients_of_point_m2ae_at_initialisation_are_those_of_float64():
         if hasattr(layer, "drop_prob"):
             layer.drop_prob = 0.0
     wide = copy.deepcopy(backbone).double()
-    masked = config.stage("method").masked_of(64)
+    masked = config.methods["sa3df"].masked_of(64)
     gaps = [relative_gap(backbone, wide, seed, masked) for seed in range(5)]
     assert statistics.median(gaps) < 1e-4, gaps
 

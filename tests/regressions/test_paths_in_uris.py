@@ -143,11 +143,12 @@ def exported(run_dir: Path) -> None:
     torch.manual_seed(0)
     card = {
         "kind": "pretrain",
+        "experiment": run.experiment,
         "spec": run.spec.as_json(),
         "fingerprint": "f",
         "model": run.model.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
-        "data": run.data.model_dump(mode="json"),
+        "data": {**run.data.model_dump(mode="json"), "digest": "d"},
         "preprocessing": {"points": run.data.points, "normalisation": "subsample"},
     }
     state = build_method(run.method, run.model).student_state()

@@ -3,151 +3,233 @@ import dataclasses
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import invented
 import numpy as np
 import pytest
-from invented import write
+from invented import CLASSIFY, EVALUATIONS, config, write
+from page import Page
 from PIL import Image
 
+import sa3d.report
+from sa3d import registry
 from sa3d.errors import DataError, UserError
 from sa3d.metrics import names as keys
 from sa3d.report import write_report
-from sa3d.report.comparison import Cell, task_rows
-from sa3d.report.render import height_correlation
-from sa3d.report.results import read_experiment
+from sa3d.report.pictures import height_correlation
+from sa3d.runs.config import runs_of
 from sa3d.viz.explain import Explained
 
 CLOUDS = 2
-LOADS = {"src", "srcset", "poster", "data", "action", "background"}
 
 
-class Reader(HTMLParser):
-    """Text, addresses that a browser would load, and links."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text, self.loads, self.links, self._skip = [], [], [], False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self._skip = tag in ("style", "script")
-        for key, value in attrs:
-            if key in LOADS or (key == "href" and tag != "a"):
-                self.loads.append(value or "")
-            elif key == "href":
-                self.links.append(value or "")
-
-    def handle_endtag(self, tag):
-        self._skip = False
-
-    def handle_data(self, data):
-        if not self._skip:
-            self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).replace("\u00a0", " ").split())
+@pytest.fixture(autouse=True)
+def _tasks():
+    with invented.registered():
+        yield
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
+    """Eight evaluations, two pre-trainings of each method, three runs that failed."""
     base = tmp_path_factory.mktemp("whole")
-    page = write_report(write(base / "in", clouds=CLOUDS, epochs=20), base / "out")
-    assert page == base / "out" / "report.html"
+    with invented.registered():
+        settings = config(evaluations=EVALUATIONS, seeds=(0, 1), epochs=12)
+        failed = ["svm-shapes-noisy-scratch-s0", "svm-shapes-sa3df-s3"]
+        results = write(
+            base / "in", settings, clouds=CLOUDS, failed=failed,
+            skipped=["classify-shapes-random-masks-s0"],
+        )  # fmt: skip
+        assert write_report(results, base / "out") == base / "out" / "report.html"
     return base / "out"
 
 
+# right of ten test clouds, by fine-tuning
+RIGHT = {"sa3df": 8, "random-masks": 7, "scratch": 3}
+
+
 def literal(base: Path, **changes) -> Path:
-    """Ten test clouds; fine-tuning gets 8, 7 and 3 of them right; the SVM of one arm failed."""
+    """Ten test clouds of which only the numbers are known; the SVMs did not finish."""
+    settings = config(name="tiny", evaluations=[{"task": "svm"}, {"task": "classify", "settings":
+                                                 CLASSIFY}])  # fmt: skip
     nodes = {}
-    for name, right in (("classify-method", 8), ("classify-baseline", 7), ("classify-scratch", 3)):
-        folder = base / name
-        folder.mkdir(parents=True)
-        matrix = [[right - 1, 10 - right], [0, 1]]
-        (folder / "result.json").write_text(json.dumps({
-            "protocol": {"selected_epoch": 4},
-            "metrics": {keys.TEST_ACC: right / 10, keys.TEST_LAST: right / 10 - 0.1},
-            "confusion": {"matrix": matrix, "class_names": ["pin", "socket"]},
-            "data": {"name": "tiny", "floor": 0.42, "test": 10}}))  # fmt: skip
-        nodes[name] = {
-            "status": "finished", "run_dir": str(folder), "seconds": 61.0,
-            "mlflow_run_id": "a1b2c3d4e5", "mlflow_url": "http://127.0.0.1:5000/#/r/1",
-        }  # fmt: skip
-    nodes["svm-method"] = {"status": "failed", "error": "exit status 2: the disk is full"}
-    nodes["svm-baseline"] = {"status": "skipped", "error": ""}
-    results = {
-        "experiment": {"name": "tiny", "data": {"name": "tiny"}, "tasks": ["svm", "classify"],
-                       "pretrain": {"method": "sa3d", "mask": "gc"},
-                       "baseline": {"mask": "random"}, "classify": {"epochs": 9}},
-        "nodes": nodes, "seed": 3, "command": "make tiny", "wall_seconds": 200,
-    } | changes  # fmt: skip
+    for run in runs_of(settings):
+        name, right = run.spec.name, RIGHT[run.spec.variant] / 10
+        node = {"kind": "evaluate", "spec": run.spec.as_json(), "status": "finished"}
+        if run.spec.task == "classify":
+            folder = base / name
+            folder.mkdir(parents=True)
+            metrics = {keys.TEST_ACC: right, keys.TEST_LAST: right - 0.1}
+            matrix = [[round(right * 10) - 1, 10 - round(right * 10)], [0, 1]]
+            (folder / "result.json").write_text(
+                json.dumps(
+                    {
+                        "protocol": {
+                            "selected_epoch": 4,
+                            "epochs": 9,
+                            "test_reads": 1,
+                            "validation": "12.3% of the training split",
+                            "val_share": 0.123,
+                        },
+                        "metrics": metrics,
+                        "details": {
+                            "confusion": {"matrix": matrix, "class_names": ["pin", "socket"]}
+                        },
+                        "data": {"name": "shapes", "floor": 0.42, "test": 10, "num_classes": 2},
+                    }
+                )
+            )
+            node |= {"run_dir": str(folder), "metrics": metrics, "seconds": 61.0,
+                     "mlflow_run_id": "a1b2c3d4e5",
+                     "mlflow_url": "http://127.0.0.1:5000/#/r/1"}  # fmt: skip
+        elif run.spec.variant == "sa3df":
+            node |= {"status": "failed", "error": "exit status 2: the disk is full"}
+        else:
+            node["status"] = "skipped"
+        if run.spec.task != "pretrain":
+            nodes[name] = node
     path = base / "results.json"
-    path.write_text(json.dumps(results))
+    path.write_text(json.dumps({"format": 2, "experiment": settings.model_dump(mode="json"),
+                                "nodes": nodes, "command": "make tiny", "wall_seconds": 200}
+                               | changes))  # fmt: skip
     return path
 
 
 # Wilson intervals of 8, 7 and 3 of 10, from scipy.stats.binomtest
-LITERAL = ["80.0 %", "49.0–94.3", "70.0 %", "39.7–89.2", "30.0 %", "10.8–60.3",
-           "last epoch: 60.0 %", "42.0 %", "50.0 %"]  # fmt: skip
+LITERAL = ["80.0 %", "49.0 to 94.3 %", "70.0 %", "39.7 to 89.2 %", "30.0 %", "10.8 to 60.3 %",
+           "last epoch: 60.0 %", "42.0 %", "50.0 %", "epoch 4 of 9"]  # fmt: skip
 
 
 def test_every_number_of_the_literal_experiment_is_on_both_pages(tmp_path):
     out = tmp_path / "out"
-    words = Reader(write_report(literal(tmp_path), out).read_text()).words
+    words = Page(write_report(literal(tmp_path), out)).words
     markdown = (out / "report.md").read_text()
     for number in LITERAL:
         assert number in words, number
         assert number in markdown, number
-    assert "at epoch 4 of 9" in words
-    assert "at epoch 4 of 9" in markdown
-    assert "SA3D 80.0 %, random masks 70.0 %, from scratch 30.0 % of 10 test clouds" in words
-    assert "10.0 points above random masks: within noise" in words
+    for text in (words, markdown):
+        assert "10.0 points better than MAE (random-masks), within noise" in text
+        assert "50.0 points better than training from scratch, more than noise" in text
+        assert "unpaired interval (Newcombe)" in text
+    assert "12.3% of the training split" in words
+    assert "10 %" not in words  # the share that was asked for, not the one that came out
     tree = json.loads((out / "metrics.json").read_text())
-    assert tree["classify"]["method"] == {
-        "acc": 0.8, "low": 0.49016, "high": 0.94332, "minus_baseline": 0.1, "minus_scratch": 0.5
+    # Newcombe's limits: 0.1 - hypot(0.8 - 0.49016, 0.89221 - 0.7) and so on
+    assert tree == {
+        "classify-shapes": {
+            "sa3df": {
+                "mean": 0.8, "low": 0.49016, "high": 0.94332, "runs": 1,
+                "minus": {"random-masks": {"value": 0.1, "low": -0.26461, "high": 0.43539},
+                          "scratch": {"value": 0.5, "low": 0.066476, "high": 0.73976}},
+            },
+            "random-masks": {"mean": 0.7, "low": 0.39678, "high": 0.89221, "runs": 1},
+            "scratch": {"mean": 0.3, "low": 0.10779, "high": 0.60322, "runs": 1},
+        },
+        "nodes": {"finished": 3, "unfinished": 3},
     }  # fmt: skip
-    assert tree["nodes"] == {"finished": 3, "unfinished": 2}
-    assert "svm" not in tree
 
 
-def test_failed_and_skipped_steps_are_shown_as_such(tmp_path):
+def test_the_verdict_names_what_is_clear_and_on_which_evaluation(tmp_path):
+    words = Page(write_report(literal(tmp_path), tmp_path / "out")).words
+    assert words.startswith(
+        "tiny: SA3DF against MAE (random-masks) and scratch (random weights), point-mae "
+    )
+    assert (
+        "SA3DF is clearly better than scratch on classify-shapes; against random-masks on "
+        "classify-shapes nothing is beyond noise." in words
+    )
+    assert "3 of 6 runs did not finish" in words
+
+
+def test_failed_and_skipped_runs_are_shown_as_such(tmp_path):
     out = tmp_path / "out"
-    words = Reader(write_report(literal(tmp_path), out).read_text()).words
-    assert "failed exit status 2: the disk is full" in words
-    assert "failed: exit status 2: the disk is full" in (out / "report.md").read_text()
-    assert "skipped" in words
+    words = Page(write_report(literal(tmp_path), out)).words
+    assert "seed 0 failed: exit status 2: the disk is full" in words
+    assert "seed 0 skipped: no reason recorded" in words
+    assert "seed 0 failed: exit status 2: the disk is full" in (out / "report.md").read_text()
     assert "No picture" in words
 
 
 def test_html_and_markdown_hold_the_same_numbers(whole):
-    words = Reader((whole / "report.html").read_text()).words
+    words = Page(whole / "report.html").words
     markdown = (whole / "report.md").read_text()
     table = [line for line in markdown.splitlines() if line.startswith("|")]
-    numbers = re.findall(r"\d+\.\d %", "\n".join(table))
-    assert len(numbers) >= 15
+    numbers = re.findall(r"\d+\.\d(?: ± \d+\.\d)? %", "\n".join(table))
+    assert len(numbers) >= 60
     assert [n for n in numbers if n not in words] == []
     for value in re.findall(r"<span class=\"big\">([^<]+)", (whole / "report.html").read_text()):
         assert f"**{value.replace(chr(160), ' ')}**" in markdown
 
 
-def test_the_page_loads_nothing(whole):
+def test_every_evaluation_has_its_section_and_the_contents_lead_to_it(whole):
+    page = Page(whole / "report.html")
+    assert len(page.ids) == len(set(page.ids))
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(anchors) <= set(page.ids)
+    sections = [name for name in page.ids if name.startswith("section-")]
+    assert len(sections) == 8
+    assert [a for a in dict.fromkeys(anchors) if a.startswith("section-")] == sections
+    markdown = (whole / "report.md").read_text()
+    headings = re.findall(r"^## (.*)$", markdown, flags=re.M)
+    assert len(headings) == 13
+    targets = set(re.findall(r"\]\(#([^)]+)\)", markdown))
+    assert targets == {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+
+
+def test_seeds_and_folds_are_counted_with_their_pretrainings(whole):
+    words = Page(whole / "report.html").words
+    for text in (
+        "3 runs from 2 pre-trainings",  # one of four failed
+        "4 runs from 2 pre-trainings",
+        "4 runs from 4 draws of random weights",
+        "4 runs (4 folds) from one pre-training",
+        "8 runs (2 seeds, 4 folds) from 2 pre-trainings",
+        "seed 3 failed: exit status 2",
+        "SA3DF 10 (mean of 2 seeds)",  # patches, at the end of the curriculum
+    ):
+        assert text in words, text
+    tree = json.loads((whole / "metrics.json").read_text())
+    assert tree["svm-shapes"]["sa3df"]["runs"] == 3
+    assert set(tree["svm-shapes"]["sa3df"]) == {"mean", "sd", "low", "high", "runs", "minus"}
+    assert "scratch" not in tree["svm-shapes-noisy"]
+
+
+def test_metrics_that_are_no_accuracies_are_shown_as_what_they_are(whole):
     page = (whole / "report.html").read_text()
-    reader = Reader(page)
-    assert reader.loads
-    assert [a for a in reader.loads if not a.startswith(("data:", "#"))] == []
-    assert not re.search(r"@import|@font-face|url\((?!#)|fetch\(|XMLHttpRequest|import\(", page)
-    assert "http://" not in page.replace("http://127.0.0.1", "")
-    assert "https://" not in page
-    assert len(page) < 3_000_000
+    denoise = page[page.index('id="section-denoise') : page.index('id="section-episodes')]
+    assert "Chamfer distance, lower is better" in denoise
+    assert "negative is better" in denoise
+    assert re.findall(r'class="big">([^<]+)', denoise)
+    assert not re.search(r'class="big">[^<]*%', denoise)
+    segment = page[page.index('id="section-segment') : page.index('id="section-denoise')]
+    assert "instance mIoU" in segment
+    for part in (denoise, segment):
+        assert "chance" not in part  # a floor of accuracies
+    assert "chance, 1 of 12: 8.3" in page[: page.index('id="section-segment')]
+    tree = json.loads((whole / "metrics.json").read_text())
+    assert tree["denoise-shapes"]["sa3df"]["minus"]["scratch"]["value"] < -1
 
 
-def test_what_saw_the_validation_clouds_is_said(whole):
-    words = Reader((whole / "report.html").read_text()).words
-    assert "pre-training reads no labels but sees these clouds too" in words
-    assert "fine-tuning, which does not train on them" in words
+def test_the_page_loads_nothing(whole):
+    page = Page(whole / "report.html")
+    assert page.loads
+    assert [a for a in page.loads if not a.startswith(("data:", "#"))] == []
+    source = page.source
+    assert not re.search(r"@import|@font-face|url\((?!#)|fetch\(|XMLHttpRequest|import\(", source)
+    assert "http://" not in source.replace("http://127.0.0.1", "")
+    assert "https://" not in source
+    assert len(source) < 3_000_000
+
+
+def test_how_the_numbers_came_about_is_said(whole):
+    words = Page(whole / "report.html").words
+    assert "Pre-training reads no labels but sees these clouds too" in words
+    assert "read more than once in classify-kicad (21 times a run)" in words
+    assert "half-samples divide the families in two" in words
+    assert "bootstrap" not in words
+    assert "There are 14 comparisons at 95 %" in words
+    assert "differ in the seed of the evaluation alone" in words
 
 
 def test_images_are_not_blank(whole):
@@ -156,7 +238,8 @@ def test_images_are_not_blank(whole):
     assert len(inside) == CLOUDS * 3 * 2
     files = [io.BytesIO(base64.b64decode(text)) for text in inside]
     files += [io.BytesIO(path.read_bytes()) for path in (whole / "figures").glob("*.png")]
-    assert len(files) == len(inside) + 11
+    # 8 of means, 6 of fine-tuning, 6 of pre-training, 2 of the clouds
+    assert len(files) == len(inside) + 22
     for file in files:
         pixels = np.asarray(Image.open(file).convert("RGBA"), dtype=float)
         assert pixels.std(axis=(0, 1)).max() > 5
@@ -166,100 +249,43 @@ def test_charts_follow_the_theme(whole):
     page = (whole / "report.html").read_text()
     assert "prefers-color-scheme: dark" in page
     charts = re.findall(r"<svg.*?</svg>", page, flags=re.S)
-    assert len(charts) == 10
+    assert len(charts) == 28  # 8 of them a second time, for phones
     for chart in charts:
-        assert "var(--method)" in chart or "var(--baseline)" in chart
+        assert "var(--variant0)" in chart or "var(--link)" in chart
         assert "#f0a0" not in chart
-    ids = re.findall(r'\bid="([^"]+)"', page)
-    assert len(ids) == len(set(ids))
 
 
-def test_works_without_pictures_predictions_and_journals(tmp_path):
-    results = write(tmp_path / "in", clouds=0, predictions=False)
-    for journal in (tmp_path / "in").rglob("journal.jsonl"):
-        journal.unlink()
-    words = Reader(write_report(results, tmp_path / "out").read_text()).words
-    assert "pretrain-method left no explain.npz" in words
-    assert "No journal of any run could be read" in words
-    assert "unpaired (Newcombe)" in words
+def test_the_same_results_give_the_same_files(tmp_path):
+    evaluations = [{"task": "classify", "settings": CLASSIFY}]
+    settings = config(evaluations=evaluations, variants=("published", "scratch"))
+    results = write(tmp_path / "in", settings)
+    write_report(results, tmp_path / "one")
+    write_report(results, tmp_path / "two")
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 7  # four figures
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_nothing_at_all_finished(tmp_path):
-    nodes = {name: {"status": "failed"} for name in ("pretrain-method", "svm-method")}
-    words = Reader(write_report(literal(tmp_path, nodes=nodes), tmp_path / "out").read_text()).words
-    assert "No run finished: there is no result to report." in words
-    assert json.loads((tmp_path / "out/metrics.json").read_text())["nodes"]["unfinished"] == 2
-
-
-def test_damaged_run_folders_are_said_not_fatal(tmp_path):
-    results = write(tmp_path / "in", clouds=1)
-    folders = {path.name.rsplit("-", 1)[0]: path for path in (tmp_path / "in/work").iterdir()}
-    (folders["pretrain-method"] / "explain.npz").write_bytes(b"PK\x03\x04 torn")
-    (folders["classify-method"] / "result.json").write_text("{")
-    (folders["svm-method"] / "predictions.npz").write_bytes(b"")
-    with (folders["pretrain-baseline"] / "journal.jsonl").open("a") as journal:
-        journal.write('{"kind": "metr')
-    words = Reader(write_report(results, tmp_path / "out").read_text()).words
-    assert "Missing from this page" in words
-    assert "explain.npz" in words
-    assert "classify-method: result.json of the run cannot be read" in words
-    assert "svm-method: predictions" in words
-
-
-def test_names_are_escaped(tmp_path, monkeypatch):
-    evil, bold = '<script>alert("x")</script>|', "</script><b>"
-    monkeypatch.setattr(invented, "CLASSES", [bold, "$x^2$ & <i>", *invented.CLASSES[2:]])
-    monkeypatch.setattr(invented, "shape", lambda name, rng, n: rng.normal(size=(n, 3)) / 4)
-    results = write(tmp_path / "in", name=evil, failed=["svm-scratch"], clouds=1)
-    tree = json.loads(results.read_text())
-    tree["command"] = evil
-    tree["nodes"]["svm-scratch"]["error"] = evil
-    tree["nodes"]["svm-method"]["mlflow_url"] = "javascript:alert(1)"
-    tree["experiment"]["data"]["name"] = evil
-    results.write_text(json.dumps(tree))
-    page = write_report(results, tmp_path / "out").read_text()
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert" in page
-    assert bold not in page
-    assert "$x^2$ &amp; &lt;i&gt;" in page  # in a chart: text, neither markup nor a formula
-    assert page.count("<script") == page.count("</script>") == 2
-    assert not any(link.startswith("javascript") for link in Reader(page).links)
-    markdown = (tmp_path / "out/report.md").read_text()
-    assert "&lt;script>" in markdown
-    cells = next(line for line in markdown.splitlines() if "alert" in line and "SVM" in line)
-    assert len(re.findall(r"(?<!\\)\|", cells)) == 5  # four cells, whatever the names hold
-
-
-def test_families_widen_the_interval(tmp_path):
-    def method() -> tuple[Cell, str]:
-        row = task_rows(read_experiment(results))[1]
-        return row.cells[0], row.comparisons[0].difference.how
-
-    results = write(tmp_path / "in", clouds=0)
-    plain, how = method()
-    assert how == "paired bootstrap over 288 clouds"
-    for path in (tmp_path / "in").rglob("predictions.npz"):
-        stored = dict(np.load(path))
-        order = np.argsort(stored["labels"] != stored["predicted"], kind="stable")
-        group = np.empty(len(order), int)
-        group[order] = np.arange(len(order)) // 12  # right with right, wrong with wrong
-        np.savez(path, **stored, group=group)
-    grouped, how = method()
-    assert how == "paired bootstrap over 24 families"
-    assert grouped.accuracy == plain.accuracy
-    width = plain.interval.high - plain.interval.low
-    assert grouped.interval.high - grouped.interval.low > 1.5 * width
+def test_nothing_outside_a_tasks_own_files_asks_for_its_name():
+    for path in Path(sa3d.report.__file__).parent.rglob("*.*"):
+        if path.suffix in (".py", ".j2"):
+            words = set(re.findall(r"[\"'](\w+)[\"']", path.read_text()))
+            assert not words & set(registry.downstream()), path
 
 
 def test_a_missing_or_foreign_file_is_one_clear_error(tmp_path):
     with pytest.raises(DataError, match=r"no .*nowhere"):
         write_report(tmp_path / "nowhere.json", tmp_path / "out")
-    (tmp_path / "other.json").write_text('{"a": 1}')
-    with pytest.raises(DataError, match="nodes"):
-        write_report(tmp_path / "other.json", tmp_path / "out")
-    (tmp_path / "torn.json").write_text('{"nodes": {')
-    with pytest.raises(DataError, match="cannot read"):
-        write_report(tmp_path / "torn.json", tmp_path / "out")
+    for text, said in (
+        ('{"a": 1}', "nodes"),
+        ('{"nodes": {', "cannot read"),
+        ('{"nodes": {}}', r"format None, expected 2; run the experiment again"),
+        ('{"nodes": {}, "format": 2, "experiment": {"name": "x"}}', "does not fit this version"),
+    ):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(DataError, match=said):
+            write_report(tmp_path / "other.json", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -46,6 +46,7 @@ def curves(of: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, 
     return {key: points for key, points in of.items() if "samples_per_second" not in key}
 
 
+@pytest.mark.slow
 def test_both_reach_mlflow_whole_also_when_the_second_was_killed(tiny: Path, store: Path) -> None:
     two_trainings.train(tiny, store / "whole")
     expected = curves(read_journal(store / "whole"))

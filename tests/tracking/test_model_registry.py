@@ -134,6 +134,13 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
     assert str(version.version) == "2"
     assert version.tags["seed"] == "1"
 
+    third = root / "work" / "third"  # another seed, of which nobody makes the candidate
+    exported(third, run, seed=2)
+    registered = model_registry.register(third, "demo", "random-masks", candidate=False)
+    assert registered["version"] == "3"
+    version = opened.get_model_version_by_alias("sa3d-demo-random-masks", "candidate")
+    assert str(version.version) == "2"
+
 
 def test_nothing_is_registered_without_a_model(root: Path) -> None:
     with pytest.raises(CheckpointError, match="no exported model"):
