@@ -98,7 +98,7 @@ def test_what_another_users_process_is_writing_stays(tmp_path: Path) -> None:
 FULL_AT_THE_END = """
 import resource, sys
 from sa3d.cli import main as cli
-from sa3d.tasks import pretrain
+from sa3d.tasks.pretrain import run as pretrain
 
 real = pretrain.save_explanation
 
@@ -111,7 +111,7 @@ def on_a_full_disk(*arguments):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 pretrain.save_explanation = on_a_full_disk
-sys.argv = ["sa3d", "pretrain", "-e", "tiny", "--arm", "baseline", "--quiet"]
+sys.argv = ["sa3d", "pretrain", "-e", "tiny", "--variant", "random-masks", "--quiet"]
 cli.main()
 """
 
@@ -124,9 +124,10 @@ def test_a_disk_full_at_the_end_of_pretraining_is_one_message(tiny: Path) -> Non
             [sys.executable, *command], capture_output=True, text=True, env=environment, timeout=240
         )
 
+    command = ("-m", "sa3d", "pretrain", "-e", "tiny", "--variant", "random-masks", "--quiet")
     done = pretrain("-c", FULL_AT_THE_END)
     assert done.returncode == 2, done.stderr
-    folder = next(Path(os.environ["SA3D_WORK"]).glob("pretrain-baseline-*"))
+    folder = next(Path(os.environ["SA3D_WORK"]).glob("pretrain-tiny-random-masks-*"))
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith(f"sa3d: cannot write {folder / 'explain.npz'}: File too large; free")
@@ -134,7 +135,7 @@ def test_a_disk_full_at_the_end_of_pretraining_is_one_message(tiny: Path) -> Non
     assert not list(folder.rglob("*.tmp"))
 
     trained = (folder / "last.pt").read_bytes()
-    again = pretrain("-m", "sa3d", "pretrain", "-e", "tiny", "--arm", "baseline", "--quiet")
+    again = pretrain(*command)
     assert again.returncode == 0, again.stderr
     assert (folder / "explain.npz").is_file()
     assert (folder / "result.json").is_file()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.supervise import last_line
+from flows.logs import last_line
 from sa3d.utils import progress
 from sa3d.utils.progress import ProgressBar, duration
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sa3d.checkpoints.card import find_model
+from sa3d.checkpoints.card import MODEL_FILE, find_model
 from sa3d.checkpoints.export import checked_card, read_weights
 from sa3d.config.experiment import ModelConfig
 from sa3d.errors import CheckpointError
@@ -39,16 +39,27 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
         CheckpointError: as :func:`load_encoder`.
     """
     folder, card = find_model(path), checked_card(path, "classifier")
-    model, settings = model_of(card, folder), card["settings"]
-    classifier = build_classifier(
-        model, len(card["class_names"]), float(settings["dropout"]), settings["pooling"]
-    )
+    model = model_of(card, folder)
+    classifier = build_classifier(model, *_head_of(card, model, folder))
     try:
         classifier.load_state_dict(read_weights(folder, card))
     except RuntimeError as error:
         said = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{folder} does not fit its own description: {said}") from None
     return classifier.eval(), card
+
+
+def _head_of(card: dict[str, Any], model: BackboneConfig, folder: Path) -> tuple[int, float, str]:
+    """Number of classes, dropout and pooling that a classifier's card describes."""
+    names, settings = card.get("class_names"), card.get("settings")
+    if isinstance(names, list) and isinstance(settings, dict):
+        dropout, pooling = settings.get("dropout"), settings.get("pooling")
+        if isinstance(dropout, float) and 0 <= dropout < 1 and pooling in model.poolings:
+            return len(names), dropout, pooling
+    raise CheckpointError(
+        f"{folder} does not fit its own description: {MODEL_FILE} needs class_names, and in "
+        f"settings dropout and pooling ({', '.join(model.poolings)}); export the model again"
+    )
 
 
 def model_of(card: dict[str, Any], folder: Path) -> BackboneConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +81,7 @@ def _teacher_of(config: ExperimentConfig, run: RunConfig, options: Options) -> P
     before = next(each for each in runs_of(config) if each.spec == spec)
     own = _teacher_of(config, before, options) if before.spec.needs else None
     say(options.quiet, f"{run.spec.variant} distils {spec.variant}, which comes first")
-    return launch(locate_from(config, before, {"teacher": own}), replace(options))
+    return launch(locate_from(config, before, {"teacher": own}), options)
 
 
 def add_task(app: typer.Typer, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from sa3d.engine.distributed import Processes
 
 RESULT_NEUTRAL: Final = True
+
+
+class NotMadeError(UserError):
+    """A run that another one starts from was not made yet."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def locate_from(
         given: ``start`` and ``teacher``, where they are not those of the experiment.
 
     Raises:
-        UserError: a model that it needs was not made yet; with the command that makes it.
+        NotMadeError: a model that it needs was not made yet; with the command that makes it.
     """
     given = given or {}
     start = given.get("start") or _made(config, run.spec.start)
@@ -136,11 +141,16 @@ def _made(config: ExperimentConfig, source: RunSpec | str | None) -> Path | None
     if isinstance(source, str):
         return find_model(Path(source)).resolve()
     run = next(each for each in runs_of(config) if each.spec == source)
-    located = locate_from(config, run)
-    if finished(located.folder, located.fingerprint) is None:
-        words = f"sa3d pretrain -e {config.name} --variant {source.variant} --seed {source.seed}"
-        raise UserError(f"{source.name} was not made yet; run first, with the same --set: {words}")
-    return located.folder
+    with contextlib.suppress(NotMadeError):  # of its teacher: the command below makes both
+        located = locate_from(config, run)
+        if finished(located.folder, located.fingerprint) is not None:
+            return located.folder
+    words = ["sa3d", registry.PRETRAIN, "-e", config.name]
+    words += ["--variant", source.variant, "--seed", str(source.seed)]
+    raise NotMadeError(
+        f"{source.name} was not made yet; run first, with the same --params and --set: "
+        f"{shlex.join(words)}"
+    )
 
 
 @contextlib.contextmanager
