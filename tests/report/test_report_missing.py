@@ -68,6 +68,7 @@ def test_damaged_run_folders_are_said_not_fatal(tmp_path):
     ):
         assert text in page.words, text
         assert text.partition(":")[0] in (tmp_path / "out" / "report.md").read_text()
+    assert str(tmp_path) not in page.source
     tree = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(tree["classify-shapes"]) == {"sa3df", "random-masks", "scratch"}
 
