@@ -73,6 +73,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "sa3d"
     shutil.copytree(code._PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code, "_PACKAGE", folder)
+    monkeypatch.setattr(code, "_kernels", dict)
     yield folder
     for cached in (code._imports, code._says_neutral):
         cached.cache_clear()
