@@ -3,14 +3,13 @@ written here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
-from sa3d.errors import ConfigError
 from sa3d.runs.config import RunConfig, runs_of
 
 Kind = Literal["pretrain", "register", "evaluate"]
@@ -74,19 +73,8 @@ def plan(config: ExperimentConfig) -> Plan:
         for run in pretrainings
     ]
     nodes += [_node("evaluate", run) for run in runs if run.spec.task != registry.PRETRAIN]
-    _require_unique(node.name for node in nodes)
     return Plan(tuple(nodes))
 
 
 def _node(kind: Kind, run: RunConfig) -> Node:
     return Node(run.spec.name, kind, run, tuple(spec.name for spec in run.spec.needs))
-
-
-def _require_unique(names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ConfigError(
-                f"two runs of the experiment would be called {name}; rename a variant or a label"
-            )
-        seen.add(name)

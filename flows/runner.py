@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefect.tasks import Task
 
 from flows import artifacts, tasks
 from flows.executors.base import Event, Executor, Job
+from flows.outcome import primary_metric
 from flows.plan import Node, Plan
 from flows.scheduler import Scheduler, State
 from flows.settings import Settings, command
@@ -182,7 +184,11 @@ class Runner:
             self._fail(event.name, f"ended well but left no result (log: {shown(status.log)})")
         elif event.kind == "finished":
             self._finish(event.name, result)
-            self._endings.pop(event.name).tell(event)
+            value = primary_metric(status)
+            text = shown(status.run_dir)
+            if value is not None:
+                text = f"{status.node.run.task.metric.name} {value:.4g}; {text}"
+            self._endings.pop(event.name).tell(replace(event, text=text))
         else:
             status.result = result
             self._scheduler.reused(event.name)

@@ -42,7 +42,7 @@ class Event:
     Attributes:
         name: of the job.
         kind: what.
-        text: what it waits for, where it runs, or why it ended so.
+        text: what it waits for, where it runs, or why it ended so; empty where it ended well.
     """
 
     name: str

@@ -161,4 +161,4 @@ def _ending(running: _Running, code: int) -> Event:
         return Event(job.name, "stopped", f"stopped (exit status {code}; log: {shown(log)})")
     if code != 0:
         return Event(job.name, "failed", failure(code, log))
-    return Event(job.name, "finished", logs.last_line(log))
+    return Event(job.name, "finished")

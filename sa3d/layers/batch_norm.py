@@ -38,7 +38,8 @@ class BatchNorm(nn.BatchNorm1d):
         Raises:
             ValueError: another shape; or, in training, fewer than two rows, which have no variance.
         """
-        self._check_input_dim(x)
+        if x.dim() != 2 or x.shape[1] != self.num_features:
+            raise ValueError(f"expected shape (rows, {self.num_features}), got {tuple(x.shape)}")
         exact = x.device.type == "cpu" and (x.dtype, self.weight.dtype) in _EXACT
         if not (self.training and exact):
             return super().forward(x)
@@ -55,9 +56,3 @@ class BatchNorm(nn.BatchNorm1d):
         self.running_mean.lerp_(found.mean, self.momentum)
         self.running_var.lerp_(found.variance * (count / (count - 1)), self.momentum)
         return found.out
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() != 2 or input.shape[1] != self.num_features:
-            raise ValueError(
-                f"expected shape (rows, {self.num_features}), got {tuple(input.shape)}"
-            )

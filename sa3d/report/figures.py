@@ -76,9 +76,7 @@ def results_chart(section: Section) -> Chart | None:
     title = metric_label(metric)
     title = f"{title[:1].upper()}{title[1:]}"
     caption = "Means; bars are 95 % intervals, where one can be given."
-    if section.floors:
-        named = "; ".join(f"{name}: {percent(value)}" for name, value in section.floors)
-        caption += f" For scale: {named}."
+    caption += f" {section.scale}" if section.scale else ""
     key = f"{section.key}-results"
     drawn = chart(key, title, caption, make, wide=True)
     return replace(

@@ -75,6 +75,10 @@ def _by_variant(sections: Sequence[Section]) -> str:
     return f"{text}."
 
 
+def _label(experiment: Experiment) -> str:
+    return variants_of(experiment.config)[experiment.config.reference].label
+
+
 def _reference(sections: Sequence[Section]) -> str:
     return next(each.first.label for section in sections for each in section.comparisons)
 
@@ -118,6 +122,14 @@ def _detail(experiment: Experiment, sections: Sequence[Section]) -> str:
     said = [f"{text[:1].upper()}{text[1:]}."] if text else []
     if len(sections) == 1 and sections[0].with_numbers:
         said.append(sections[0].sentence)
+    below = [s.name for s in sections if any(v.reference for v in s.below_floor)]
+    if below:
+        where = listed(below) if len(below) <= NAMED else f"{len(below)} of {len(sections)}"
+        where += "" if len(below) <= NAMED else " evaluations"
+        said.append(
+            f"On {where} {_label(experiment)} stays below what needs no learning at all: chance or "
+            "a nearest-neighbour rule on simple descriptors."
+        )
     runs = [run for run in experiment.runs.values() if run.kind != "register"]
     unfinished = [run for run in runs if not run.finished]
     if unfinished:

@@ -16,7 +16,6 @@ from sa3d.report.headline import headline
 from sa3d.report.results import Experiment, read_experiment
 from sa3d.report.sections import Section, sections_of, variants_of
 from sa3d.report.tables import metric_label
-from sa3d.report.wording import percent
 from sa3d.utils.files import write_whole
 from sa3d.viz import clouds, style
 
@@ -142,7 +141,6 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
         "protocol": provenance.protocol(experiment, sections),
         "origin": provenance.origin(experiment),
         "ran": provenance.what_ran(experiment),
-        "percent": percent,
         "metric_label": metric_label,
     }
 

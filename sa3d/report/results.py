@@ -208,9 +208,9 @@ def _record(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]
             return otherwise
 
     if finished and folder is None:
+        gone = Path(str(entry.get("run_dir") or "")).name
         problems.append(
-            f"{name}: its run folder {entry.get('run_dir') or ''} is gone; only the numbers in "
-            "results.json are left"
+            f"{name}: its run folder {gone} is gone; only the numbers in results.json are left"
         )
     nothing: Mapping[str, Any] = {}
     result = read(RESULT, lambda: _result(folder) if finished else nothing, nothing)
@@ -241,7 +241,9 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """In one line, with no more of an absolute path than its end: a page is for others."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"(?<![^\s'\"(])/\S*/(?=[^/\s]+/[^/\s]+)", "", text)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from sa3d.methods.settings import MethodConfig
 from sa3d.metrics.intervals import Difference, Estimate
 from sa3d.report import comparison
 from sa3d.report.results import Experiment, Outcomes, RunRecord
-from sa3d.report.wording import listed, number, signed, size
+from sa3d.report.wording import listed, number, percent, signed, size
 from sa3d.tasks.base import Metric, Task
 from sa3d.viz import style
 
@@ -186,6 +186,22 @@ class Section:
         if isinstance(floor, (int, float)):
             found.append(("5-NN on simple descriptors", float(floor)))
         return found
+
+    @property
+    def below_floor(self) -> list[Variant]:
+        """The variants that do not reach what needs no learning."""
+        highest = max((value for _, value in self.floors), default=-math.inf)
+        return [e.variant for e in self.with_numbers if e.estimate and e.estimate.mean < highest]
+
+    @property
+    def scale(self) -> str:
+        """What the numbers are to be held against, and who stays below it; empty: nothing."""
+        if not self.floors:
+            return ""
+        text = "; ".join(f"{name}: {percent(value)}" for name, value in self.floors)
+        below = [variant.label for variant in self.below_floor]
+        rest = f" Below the highest of these: {listed(below)}." if below else ""
+        return f"For scale: {text}.{rest}"
 
     @property
     def sentence(self) -> str:

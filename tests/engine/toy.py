@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sa3d.config.experiment import OptimConfig
+from sa3d.config.optim import OptimConfig
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import Processes, processes
 from sa3d.engine.loop import Trainer

@@ -102,9 +102,8 @@ experiments:
 
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(CLASH)
-    config = load_experiment("clash", tmp_path / "params.yaml")
-    with pytest.raises(ConfigError, match="svm-shapes-noisy-scratch-s0; rename"):
-        plan(config)
+    with pytest.raises(ConfigError, match="svm-shapes-noisy-scratch more than once"):
+        load_experiment("clash", tmp_path / "params.yaml")
 
 
 def test_commands_are_those_of_the_command_line(

@@ -105,13 +105,15 @@ from flows import resources
 resources._usable_cores = lambda: [0, 1]
 mine = resources.Resources("cpu", 2)
 print("ready", flush=True)
-held = []
-while True:  # as many small tasks as it can have, one after the other and side by side
+held, since = [], time.monotonic()
+while True:  # at every moment a small task runs, if the next one can begin while it does
     task = mine.allocate(whole=False)
     if task is not None:
         held.append(task)
-    if len(held) == 2 or task is None and held:
+        since = time.monotonic()
+    if len(held) == 2 or held and time.monotonic() > since + 0.5:
         held.pop(0).release()
+    time.sleep(0.01)
 """
 
 
@@ -125,8 +127,9 @@ def test_small_tasks_of_another_process_do_not_keep_a_pre_training_waiting(
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
         mine = Resources("cpu", width=2)
-        for _ in range(5):
-            end = time.monotonic() + 20
+        for _ in range(2):
+            time.sleep(0.2)  # until the other process is at work
+            end = time.monotonic() + 10
             while (whole := mine.allocate(whole=True)) is None:
                 assert time.monotonic() < end, "starved"
                 time.sleep(0.01)

@@ -69,8 +69,8 @@ def test_a_million_rows_away_from_zero(dtype):
     unit = wide.sub_(mean).mul_((variance * (1 - 1 / len(rows)) + ours.eps).rsqrt())
     total, product = flow.double().sum(0), (flow * unit).sum(0)
     size = len(rows) ** 0.5  # sums of numbers of size 1 that cancel
-    assert (to_bias - total).abs().max() < 1e-6 * size
-    assert (to_weight - product).abs().max() < 1e-6 * size
+    assert (to_bias - total).abs().max() < 3e-6 * size
+    assert (to_weight - product).abs().max() < 3e-6 * size
     unit.mul_(-product / len(rows)).add_(flow).sub_(total / len(rows))
     unit.mul_(ours.weight.detach() * (variance * (1 - 1 / len(rows)) + ours.eps).rsqrt())
     gap = unit.sub_(to_rows).norm() / to_rows.double().norm()

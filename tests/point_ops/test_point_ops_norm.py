@@ -90,7 +90,7 @@ def test_a_constant_channel_has_no_variance(reference):
     run = module("norm").reference if reference else OPS.batch_norm
     rows = torch.full((777, 3), 0.1)
     out, mean, variance = run(rows, torch.ones(3), torch.full((3,), 2.0), EPS)
-    torch.testing.assert_close(mean, rows[0], rtol=3e-6, atol=0)
+    torch.testing.assert_close(mean, rows[0], rtol=1e-5, atol=0)
     assert variance.max() < 1e-12
     assert not (CPP and not reference and (variance.any() or (out != 2).any()))
     torch.testing.assert_close(out, torch.full_like(rows, 2.0), rtol=0, atol=1e-4)

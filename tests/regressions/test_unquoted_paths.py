@@ -158,7 +158,7 @@ def test_every_target_runs_the_tools_of_this_checkout(taken: World) -> None:
     assert taken.make("setup").returncode == 0
     taken.asked()
     wanted = {
-        "check": {"ruff", "mypy", "lint-imports", "pytest"},
+        "check": {"ruff", "mypy", "lint-imports", "python", "pytest"},
         "demo": {"dvc"},
         "ui": {"mlflow"},
     }
