@@ -108,9 +108,11 @@ class MlflowSync:
             return False
         steps = self._cursor["steps"]
         # After a kill between sending and noting it, the store has more than the note says.
-        for key in known.data.metrics:
+        for key, value in known.data.metrics.items():
             last = max(metric.step for metric in opened.get_metric_history(run, key))
             steps[key] = max(last, steps.get(key, last))
+            if not math.isnan(value):  # nan may stand for an infinity that the note has
+                self._cursor["results"][key] = value
         if self._closed is None:
             opened.update_run(run, status="RUNNING")
         return True
@@ -198,7 +200,7 @@ class MlflowSync:
             "experiment_id": None,
             "run_id": None,
             "steps": {},  # of each curve, the last step that was sent
-            "results": {},  # the values that were sent
+            "results": {},  # the last value that was sent (of curves, nobody reads it)
             "params": [],
             "artifacts": [],
         }

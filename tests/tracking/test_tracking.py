@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -104,6 +105,22 @@ def test_a_changed_result_replaces_the_one_that_was_sent(root: Path) -> None:
             tracker.results({"test/acc": value}, 7)
     assert history(run_dir, "test/acc") == [(7, 0.25), (7, 0.5)]
     assert run_in_store(run_dir).data.metrics == {"test/acc": 0.5}
+
+
+@pytest.mark.parametrize("noted", [{}, {"test/acc": 0.25}])
+def test_a_result_that_was_sent_but_not_noted_is_not_sent_twice(
+    root: Path, noted: dict[str, float]
+) -> None:
+    run_dir = root / "run"
+    for value in [*noted.values(), 0.5]:
+        with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+            tracker.results({"test/acc": value}, 7)
+    # the kill came between sending the last value and the note of it
+    cursor = run_dir / mlflow_sync.CURSOR
+    cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"results": noted}))
+    with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+        tracker.results({"test/acc": 0.5}, 7)  # the run computes it again
+    assert history(run_dir, "test/acc") == [(7, value) for value in [*noted.values(), 0.5]]
 
 
 def test_an_exception_marks_the_run_failed(root: Path) -> None:
