@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -143,8 +144,12 @@ def visible_gpus() -> list[str]:
             text=True,
             timeout=30,
         ).stdout
-    except (OSError, subprocess.SubprocessError):
+    except FileNotFoundError:
         return []  # no driver here
+    except (OSError, subprocess.SubprocessError) as error:
+        # a machine with a driver and a broken GPU must not train for days on its processor unseen
+        print(f"no GPU is used: nvidia-smi failed: {error}", file=sys.stderr)  # noqa: T201
+        return []
     return listed.split()
 
 

@@ -173,10 +173,10 @@ class ExperimentConfig(Frozen):
                 f"variants.{name} is pre-trained by method {variant.method}, but `pretrain` with "
                 "its data is missing"
             )
-        if variant.mask.name == "gc" and not variant.has_scores:
+        if variant.mask.needs_scores and not variant.has_scores:
             raise ValueError(
-                f"variants.{name}.mask=gc needs a GC predictor: method sa3d or sa3df, not "
-                f"{variant.method}"
+                f"variants.{name}.mask={variant.mask.name} needs a method that predicts scores, "
+                f"which method={variant.method} does not; use {_scoring_methods()}"
             )
         if variant.has_teacher:
             teacher = self.teacher_of(name)
@@ -249,6 +249,12 @@ class ExperimentConfig(Frozen):
         """Names of all data sets that the experiment reads, without repetition."""
         pretrain = [self.pretrain.data.name] if self.pretrain is not None and self.methods else []
         return tuple(dict.fromkeys([*pretrain, *(each.data.name for each in self.evaluate)]))
+
+
+def _scoring_methods() -> str:
+    names = registry.METHODS
+    settings = {name: registry.settings_of(names, "method", name) for name in names}
+    return " or ".join(name for name, kind in settings.items() if kind.has_scores)
 
 
 def _once(key: str, names: Sequence[object], remedy: str = "") -> None:

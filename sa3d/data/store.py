@@ -51,9 +51,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError, remake
+from sa3d.utils.layout import FORMAT, VERSION
 
-FORMAT = "sa3d-clouds"
-VERSION = 2
 TRAIN, TEST, VALIDATION = 0, 1, 2
 
 Points = NDArray[np.float32]

@@ -23,12 +23,10 @@ from numpy.typing import NDArray
 
 from sa3d.data.store import (
     BLOCK_BYTES,
-    FORMAT,
     NORMALISATIONS,
     TEST,
     TRAIN,
     VALIDATION,
-    VERSION,
     ContentDigest,
     Episode,
     Ints,
@@ -37,6 +35,7 @@ from sa3d.data.store import (
 )
 from sa3d.errors import DataError
 from sa3d.utils.files import check_space, replacing, write_whole
+from sa3d.utils.layout import FORMAT, VERSION
 
 FLAT = ("points", "normals", "part_labels")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -14,11 +14,16 @@ RESULT_NEUTRAL: Final = True
 class MaskConfig(Frozen):
     """Settings of a strategy that has none but its name."""
 
+    #: whether it chooses by scores, which not every method has
+    needs_scores: ClassVar[bool] = False
+
     name: str = Field(description="mask strategy: random, block, gc")
 
 
 class GeometricMaskConfig(MaskConfig):
     """Masks of the geometrically hard patches: the easy-to-hard curriculum."""
+
+    needs_scores: ClassVar = True
 
     name: Literal["gc"] = Field("gc", description="this strategy")
     end_ratio: float = Field(

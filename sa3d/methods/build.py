@@ -48,8 +48,8 @@ def build_method(
     epochs = settings.epochs
     if not settings.has_scores and any(strategy.needs_scores(e, epochs) for e in range(epochs)):
         raise ConfigError(
-            f"mask={settings.mask.name} needs a GC predictor: method sa3d or sa3df, not "
-            f"{settings.method}"
+            f"mask={settings.mask.name} needs a method that predicts scores, which "
+            f"method={settings.method} does not"
         )
     method_class: type[Method] = registry.load(registry.METHODS, "method", settings.method)
     return method_class.from_config(backbone, strategy, settings, knowledge_teacher)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -87,15 +86,3 @@ class MethodConfig(OptimConfig):
         """What decides a run's result: a ratio counts as the number of patches that it gives."""
         tree: dict[str, Any] = self.model_dump(mode="json", exclude={"mask_ratio", "teacher"})
         return tree | {"masked": self.masked_of(model.num_tokens)}
-
-
-def method_settings(values: Mapping[str, Any]) -> type[MethodConfig]:
-    """The settings class of the method that a mapping names.
-
-    Raises:
-        ConfigError: it is not registered.
-    """
-    found: type[MethodConfig] = registry.settings_of(
-        registry.METHODS, "method", str(values["method"])
-    )
-    return found

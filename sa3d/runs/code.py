@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -31,8 +32,8 @@ _COMMENT_OR_TEXT = re.compile(
 )
 
 
-def roots(task: Task, settings: dict[str, Any]) -> list[str]:
-    """Modules of the task and of every component that is named anywhere in ``settings``.
+def components(task: Task, settings: dict[str, Any]) -> list[str]:
+    """``module:attribute`` of the task and of every component that ``settings`` name anywhere.
 
     A text that only happens to be a component's name counts as well: that can repeat a run, but
     never take another's result for its own.
@@ -44,7 +45,7 @@ def roots(task: Task, settings: dict[str, Any]) -> list[str]:
     tables = (registry.BACKBONES, registry.METHODS, registry.MASKS, registry.AUGMENTATIONS)
     for text in _texts(settings):
         found |= {registry.place(table[text]) for table in tables if text in table}
-    return sorted({where.partition(":")[0] for where in found})
+    return sorted(found)
 
 
 def _texts(tree: Any) -> set[str]:
@@ -59,9 +60,11 @@ def _texts(tree: Any) -> set[str]:
 
 
 @cache
-def code_digest(*modules: str) -> str:
-    """Hash of all source that runs when ``modules`` do, kernels included."""
-    digest = hashlib.sha256()
+def code_digest(*places: str) -> str:
+    """Hash of all source that runs when what is at ``places`` (``module:attribute``) does, kernels
+    and the places themselves included."""
+    digest = hashlib.sha256(json.dumps(places).encode())
+    modules = sorted({place.partition(":")[0] for place in places})
     for name, path in sorted({**code_of(modules), **_kernels()}.items()):
         digest.update(f"{name}\0".encode() + _meaning(path) + b"\0")
     return digest.hexdigest()

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
 from sa3d.errors import DataError, UserError, remake
-from sa3d.runs.code import code_digest, roots
+from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
 from sa3d.utils import paths
+from sa3d.utils.layout import FORMAT, VERSION
 
 RESULT_NEUTRAL: Final = True
 LENGTH = 16
@@ -71,7 +72,7 @@ def fingerprint(run: RunConfig, *, start: Path | None = None, teacher: Path | No
         "spec": [spec.task, spec.variant, spec.data, spec.label, spec.seed, spec.fold],
         "settings": settings,
         "data": data_digest(paths.processed(run.data.name)),
-        "code": code_digest(*roots(run.task, settings)),
+        "code": code_digest(*components(run.task, settings)),
         # a batch is batch_size clouds of each process
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "start": start and model_digest(start),
@@ -85,7 +86,7 @@ def data_digest(clouds: Path) -> str:
     """Content digest stored in a processed file.
 
     Raises:
-        DataError: missing or not such a file.
+        DataError: missing, not such a file, or of another layout.
     """
     import h5py
 
@@ -93,12 +94,19 @@ def data_digest(clouds: Path) -> str:
         raise DataError(f"no processed data set {clouds}; make it with {remake(clouds.stem)}")
     try:
         with h5py.File(clouds, "r") as file:
-            return str(file.attrs["digest"])
+            layout = file.attrs.get("format"), int(file.attrs.get("version", 0))
+            digest = str(file.attrs["digest"])
     except (OSError, KeyError):
         raise DataError(
             f"{clouds} is damaged or of another kind; delete it and make it again with "
             f"{remake(clouds.stem)}"
         ) from None
+    if layout != (FORMAT, VERSION):
+        raise DataError(
+            f"{clouds} has layout {layout[0]} {layout[1]}, this code reads {FORMAT} {VERSION}; "
+            f"make it again with {remake(clouds.stem)}"
+        )
+    return digest
 
 
 def finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:

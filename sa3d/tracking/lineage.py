@@ -33,8 +33,8 @@ def git(folder: Path | None = None) -> dict[str, str]:
     try:
         commit = _git(where, "rev-parse", "HEAD")
         changed = _git(where, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return {}  # an unpacked archive, or no git on this machine
+    except (OSError, subprocess.SubprocessError):
+        return {}  # an unpacked archive, no git on this machine, or one that does not answer
     ours = re.compile(r"dvc\.lock|metrics/[^/]+\.json")
     dirty = any(not ours.fullmatch(line[3:]) for line in changed.splitlines())
     return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}

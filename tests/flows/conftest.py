@@ -13,6 +13,7 @@ import h5py
 import pytest
 
 from flows.server import prefect_api
+from sa3d.utils.layout import FORMAT, VERSION
 
 HERE = Path(__file__).parent
 PARAMS = """
@@ -104,6 +105,7 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "data" / "processed").mkdir(parents=True)
     with h5py.File(tmp_path / "data" / "processed" / "shapes.h5", "w") as file:
         file.attrs["digest"] = "d1"
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
     dropped = ("DVC_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME")
     env = {key: value for key, value in os.environ.items() if key not in dropped}
     env |= {

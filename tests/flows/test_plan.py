@@ -15,6 +15,7 @@ from sa3d.config.loading import experiment_names, load_experiment, params_file
 from sa3d.errors import ConfigError, DataError
 from sa3d.runs.config import choose, runs_of
 from sa3d.runs.fingerprint import locate
+from sa3d.utils.layout import FORMAT, VERSION
 
 PARAMS = params_file().resolve()
 NAMES = experiment_names()
@@ -201,6 +202,7 @@ def prepared(folder: Path, config: ExperimentConfig, monkeypatch: pytest.MonkeyP
     for name in config.datasets:
         with h5py.File(folder / "data" / "processed" / f"{name}.h5", "w") as file:
             file.attrs["digest"] = f"digest of {name}"
+            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
 
 
 def exported(folder: Path) -> Path:

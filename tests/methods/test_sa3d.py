@@ -390,5 +390,5 @@ def test_wrong_combinations_are_refused():
     with pytest.raises(ConfigError, match="16 patches of width 48"):
         build_method(ours, config.model, other)
     hard = plain.model_copy(update={"mask": ours.mask})
-    with pytest.raises(ConfigError, match="mask=gc needs a GC predictor"):
+    with pytest.raises(ConfigError, match="mask=gc needs a method that predicts scores"):
         build_method(hard, config.model)

@@ -55,9 +55,13 @@ NEUTRAL = {
 }
 
 
-def roots(task: str, *overrides: str) -> list[str]:
+def named(task: str, *overrides: str) -> list[str]:
     run = choose(load_experiment("demo", ROOT / "params.yaml", overrides), task)
-    return code.roots(run.task, run.deciding())
+    return code.components(run.task, run.deciding())
+
+
+def roots(task: str, *overrides: str) -> list[str]:
+    return [place.partition(":")[0] for place in named(task, *overrides)]
 
 
 @functools.cache
@@ -65,8 +69,8 @@ def counted_files(task: str) -> set[Path]:
     return set(code.code_of(roots(task)).values())
 
 
-def digest(*modules: str) -> str:
-    return str(code.code_digest.__wrapped__(*modules))
+def digest(*places: str) -> str:
+    return str(code.code_digest.__wrapped__(*places))
 
 
 @pytest.fixture
@@ -301,26 +305,34 @@ def test_code_counts_where_it_runs(file: str, tasks: set[str]) -> None:
 
 
 def test_a_change_of_code_that_runs_changes_the_digest(sources: Path) -> None:
-    before = {task: digest(*roots(task)) for task in TASKS}
+    before = {task: digest(*named(task)) for task in TASKS}
     with (sources / "tasks" / "evaluation.py").open("a") as source:
         source.write("# changed\n")
-    assert {task: digest(*roots(task)) for task in TASKS} == before
+    assert {task: digest(*named(task)) for task in TASKS} == before
     with (sources / "tasks" / "evaluation.py").open("a") as source:
         source.write("CHANGED = 1\n")
-    after = {task: digest(*roots(task)) for task in TASKS}
+    after = {task: digest(*named(task)) for task in TASKS}
     assert {task for task in TASKS if after[task] != before[task]} == {"svm", "classify"}
 
 
 def test_components_count_wherever_they_are_named() -> None:
     task = registry.task("svm")
     settings: dict[str, Any] = {"a": [{"b": ("x", "gc")}, "rotate_y"], "c": {"d": {"e": "mae"}}}
-    assert code.roots(task, settings) == [
-        "sa3d.data.transforms",
-        "sa3d.masking.geometric",
-        "sa3d.methods.mae.method",
-        "sa3d.tasks.svm.run",
+    assert code.components(task, settings) == [
+        "sa3d.data.transforms:rotate_y",
+        "sa3d.masking.geometric:GeometricMask",
+        "sa3d.methods.mae.method:MAE",
+        "sa3d.tasks.svm.run:run",
     ]
-    assert code.roots(task, {"gc": 1, "b": ["gcx", 3, None]}) == ["sa3d.tasks.svm.run"]
+    assert code.components(task, {"gc": 1, "b": ["gcx", 3, None]}) == ["sa3d.tasks.svm.run:run"]
+
+
+def test_another_attribute_of_the_same_module_is_another_component(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = digest(*named("pretrain"))
+    monkeypatch.setitem(registry.AUGMENTATIONS, "scale_translate", "sa3d.data.transforms:none")
+    assert digest(*named("pretrain")) != before
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 
 from sa3d.checkpoints.card import MODEL_FILE, WEIGHTS_FILE, find_model, model_digest
@@ -214,3 +215,10 @@ def test_what_only_fine_tuning_reads_does_not_repeat_pre_training() -> None:
     for task in ("pretrain", "svm"):
         assert mark(task, *SCALES) == mark(task, *near)
     assert mark("classify", *SCALES) != mark("classify", *near)
+
+
+def test_a_file_of_another_layout_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["digest"], file.attrs["format"], file.attrs["version"] = "d", "sa3d-clouds", 1
+    with pytest.raises(DataError, match=r"layout sa3d-clouds 1, this code reads .*prepare@old"):
+        fp.data_digest(tmp_path / "old.h5")
