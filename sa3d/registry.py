@@ -76,7 +76,7 @@ MASKS: dict[str, Component] = {
     "random": Component("sa3d.masking.random:RandomMask", "sa3d.masking.settings:MaskConfig"),
     "block": Component("sa3d.masking.block:BlockMask", "sa3d.masking.settings:MaskConfig"),
     "gc": Component(
-        "sa3d.masking.geometric:GeometricMask", "sa3d.masking.settings:GeometricMaskConfig"
+        "sa3d.masking.gc.strategy:GeometricMask", "sa3d.masking.gc.settings:GeometricMaskConfig"
     ),
 }
 

@@ -1,8 +1,8 @@
-"""Settings of the mask strategies. Nothing in here imports torch."""
+"""What the settings of every mask strategy share. Nothing in here imports torch."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 from pydantic import Field
 
@@ -17,18 +17,4 @@ class MaskConfig(Frozen):
     #: whether it chooses by scores, which not every method has
     needs_scores: ClassVar[bool] = False
 
-    name: str = Field(description="mask strategy: random, block, gc")
-
-
-class GeometricMaskConfig(MaskConfig):
-    """Masks of the geometrically hard patches: the easy-to-hard curriculum."""
-
-    needs_scores: ClassVar = True
-
-    name: Literal["gc"] = Field("gc", description="this strategy")
-    end_ratio: float = Field(
-        0.5, ge=0.0, le=1.0, description="share of the mask chosen by hardness at the end"
-    )
-    half_schedule: bool = Field(
-        False, description="the curriculum reaches its end after half of the epochs"
-    )
+    name: str = Field(description="mask strategy")

@@ -123,7 +123,10 @@ def test_a_checkpoint_may_be_a_teacher(load: Any) -> None:
             ["variants.b={method: sa3df, mask: gc, teacher: sa3df}", "variants.sa3df.teacher=b"],
             "variants are each other's teachers: sa3df, b",
         ),
-        (["variants.random-masks.mask=gc"], "variants.random-masks.mask=gc needs a method that predicts scores"),
+        (
+            ["variants.random-masks.mask=gc"],
+            "variants.random-masks.mask=gc needs a method that predicts scores",
+        ),
         (["variants.random-masks.teacher=sa3df"], "unknown key experiments.demo.variants.random-m"),
         (["variants.a=null"], "variants.a = None: a variant has exactly one of `method`, `check"),
         (["variants.a=mae"], "variants.a = 'mae': a variant has exactly one of `method`"),

@@ -8,7 +8,7 @@ from scipy import stats
 from sa3d import registry
 from sa3d.engine.types import Progress
 from sa3d.masking.base import Mask, MaskStrategy, take
-from sa3d.masking.geometric import GeometricMask
+from sa3d.masking.gc.strategy import GeometricMask
 from sa3d.methods.mae.settings import MAEConfig
 from sa3d.methods.sa3d.settings import SA3DConfig
 

@@ -26,6 +26,7 @@ NEUTRAL = {
     "sa3d.engine.signals",
     "sa3d.errors",
     "sa3d.inference",
+    "sa3d.masking.gc.settings",
     "sa3d.masking.settings",
     "sa3d.methods.mae.settings",
     "sa3d.methods.sa3d.settings",
@@ -279,7 +280,7 @@ S = {"pretrain", "svm", "classify"}
         ("methods/sa3df/method.py", {"pretrain"}),  # the method named
         ("methods/sa3d/gc_predictor.py", {"pretrain"}),  # which it is made of
         ("methods/mae/method.py", set()),
-        ("masking/geometric.py", {"pretrain"}),  # the mask named
+        ("masking/gc/strategy.py", {"pretrain"}),  # the mask named
         ("masking/block.py", set()),
         ("masking/random.py", set()),
         ("data/store.py", S),
@@ -320,7 +321,7 @@ def test_components_count_wherever_they_are_named() -> None:
     settings: dict[str, Any] = {"a": [{"b": ("x", "gc")}, "rotate_y"], "c": {"d": {"e": "mae"}}}
     assert code.components(task, settings) == [
         "sa3d.data.transforms:rotate_y",
-        "sa3d.masking.geometric:GeometricMask",
+        "sa3d.masking.gc.strategy:GeometricMask",
         "sa3d.methods.mae.method:MAE",
         "sa3d.tasks.svm.run:run",
     ]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sa3d.masking.base import MaskStrategy, StepContext, largest
-from sa3d.masking.settings import GeometricMaskConfig, MaskConfig
+from sa3d.masking.gc.settings import GeometricMaskConfig
+from sa3d.masking.settings import MaskConfig
 
 
 class GeometricMask(MaskStrategy):

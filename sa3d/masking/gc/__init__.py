@@ -1,0 +1,1 @@
+"""Masks of the geometrically hard patches: SA3D's own strategy."""
