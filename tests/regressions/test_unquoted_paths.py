@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,7 @@ PYTHON = f"""\
 printf '%s' "$(basename "$0")" >> "$RECORD"
 for word; do printf '\\t%s' "$word" >> "$RECORD"; done
 printf '\\n' >> "$RECORD"
-if [ "$1" = -c ]; then exec {sys.executable} "$@"; fi
+if [ "$1" = -c ]; then exec {shlex.quote(sys.executable)} "$@"; fi
 if [ "$1 $2" = "-m venv" ]; then
   for folder; do :; done
   mkdir -p "$folder/bin"
