@@ -37,7 +37,7 @@ class Splits:
         """Where validation comes from, in words."""
         if self.val_source == "official":
             return f"the data set's own validation split, {len(self.val)} clouds"
-        return f"{self.val_share:.1%} of the training split, families kept whole"
+        return f"{self.val_share * 100:.1f} % of the training split, families kept whole"
 
 
 def train_val_test(clouds: CloudSet, val_fraction: float, seed: int) -> Splits:

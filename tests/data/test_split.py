@@ -50,7 +50,7 @@ def test_the_share_that_was_carved_is_told(tmp_path: Path) -> None:
     )
     splits = train_val_test(clouds, 0.1, seed=0)
     assert (splits.val_source, splits.val_share) == ("carved", 0.3)
-    assert splits.describe() == "30.0% of the training split, families kept whole"
+    assert splits.describe() == "30.0 % of the training split, families kept whole"
 
 
 def test_an_official_validation_split_is_used(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def literal(base: Path, **changes) -> Path:
                             "selected_epoch": 4,
                             "epochs": 9,
                             "test_reads": 1,
-                            "validation": "12.3% of the training split",
+                            "validation": "12.3 % of the training split",
                             "val_share": 0.123,
                         },
                         "metrics": metrics,
@@ -114,7 +114,7 @@ def test_every_number_of_the_literal_experiment_is_on_both_pages(tmp_path):
         assert "10.0 points better than MAE (random-masks), within noise" in text
         assert "50.0 points better than training from scratch, more than noise" in text
         assert "unpaired interval (Newcombe)" in text
-    assert "12.3% of the training split" in words
+    assert "12.3 % of the training split" in words
     assert "10 %" not in words  # the share that was asked for, not the one that came out
     tree = json.loads((out / "metrics.json").read_text())
     # Newcombe's limits: 0.1 - hypot(0.8 - 0.49016, 0.89221 - 0.7) and so on

@@ -128,7 +128,7 @@ def test_test_is_read_only_at_the_end(
     counts = result.data
     assert counts["train"] + counts["val"] == 96
     assert result.protocol["val_share"] == counts["val"] / 96 == 1 / 6
-    assert result.protocol["validation"] == "16.7% of the training split, families kept whole"
+    assert result.protocol["validation"] == "16.7 % of the training split, families kept whole"
 
     card = model_card(folder)
     assert RunSpec.from_json(card["spec"]) == run.spec
