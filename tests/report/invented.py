@@ -335,7 +335,7 @@ class Writer:
                 "epochs": 20,
                 "test_reads": 1,
                 "val_share": share,
-                "validation": f"{share:.1%} of the training split, families kept whole",
+                "validation": f"{share * 100:.1f} % of the training split, families kept whole",
             }
             if run.settings.model_dump()["test_every_epoch"]:
                 metrics[keys.TEST_BEST] = right + 0.01
