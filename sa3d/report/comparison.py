@@ -6,7 +6,8 @@ belong together, what of them are rows (repetitions) and what are columns (test 
 - All runs kept their outcomes on the same test units: the scores themselves, a row a run.
 - Runs with test units of their own (folds): one value a run; several seeds of all folds make a
   row a seed.
-- Only an accuracy and the number of clouds are known, of a single run: that.
+- Only an accuracy and the number of clouds are known, of a single run: that, unless the clouds
+  come in families, or may do so.
 - Anything else gives no interval, and says why.
 
 Several runs that start from one pre-training are no repetitions of it: if there are several
@@ -92,7 +93,8 @@ def difference(first: Side, second: Side, metric: Metric) -> Difference:
     pairs = [(run, others[place(run)]) for run in first if place(run) in others]
     value = float(_values(first, metric).mean() - _values(second, metric).mean())
     if not pairs:
-        return _unpaired(first, second, metric, Difference(value, None, ""))
+        unmatched = "no interval: no two runs have the same seed and fold"
+        return _unpaired(first, second, metric, Difference(value, None, unmatched))
     a, b = (list(side) for side in zip(*pairs, strict=True))
     value = float((_values(a, metric) - _values(b, metric)).mean())
     found = _evidence([a, b], metric)
@@ -195,24 +197,38 @@ def _values(runs: Side, metric: Metric) -> Numbers:
 
 def _from_share(run: RunRecord, metric: Metric, plain: Estimate) -> Estimate:
     total = _total(run, metric)
-    if total is None:
-        return replace(plain, how="no interval: the results of single test clouds are missing")
+    if isinstance(total, str):
+        missing = "no interval: the results of single test clouds are missing"
+        return replace(plain, how=missing + total)
     return intervals.estimate_share(plain.mean, total)
 
 
 def _unpaired(first: Side, second: Side, metric: Metric, plain: Difference) -> Difference:
-    if len(first) == len(second) == 1:
-        totals = _total(first[0], metric), _total(second[0], metric)
-        (a,), (b,) = _values(first, metric), _values(second, metric)
-        if totals[0] is not None and totals[1] is not None:
-            return intervals.unpaired(a, totals[0], b, totals[1])
-    return replace(plain, how=plain.how or "no interval: no two runs have the same seed and fold")
+    """``plain`` says why the runs are not paired."""
+    if len(first) > 1 or len(second) > 1:
+        return plain
+    (a,), (b,) = _values(first, metric), _values(second, metric)
+    totals = _total(first[0], metric), _total(second[0], metric)
+    if isinstance(totals[0], str) or isinstance(totals[1], str):
+        why = next((total for total in totals if isinstance(total, str) and total), "")
+        return replace(plain, how=plain.how + why)
+    return intervals.unpaired(a, totals[0], b, totals[1])
 
 
-def _total(run: RunRecord, metric: Metric) -> int | None:
-    """How many test clouds an accuracy is a share of; None where the metric is none."""
-    found = run.data.get("test")
-    return found if metric.accuracy and isinstance(found, int) and found > 0 else None
+def _total(run: RunRecord, metric: Metric) -> int | str:
+    """How many independent test clouds an accuracy is a share of; else a clause that says why not.
+
+    The clause is empty where the metric is no accuracy or the number of clouds is not known.
+    """
+    test, families = run.data.get("test"), run.data.get("test_families")
+    if not metric.accuracy or not isinstance(test, int) or test < 1:
+        return ""
+    if not isinstance(families, int):
+        return ", and it is not recorded how many families the test clouds come in"
+    if families < test:
+        known = "one family" if families == 1 else f"{families} families"
+        return f", and the {test} test clouds come in {known}"
+    return test
 
 
 def _named(how: str, found: _Evidence) -> str:

@@ -19,7 +19,7 @@ OURS = Variant("ours", "OURS", "variant0", True, False)
 OTHER = Variant("other", "Other", "variant1", False, False)
 
 
-def run(value, seed=0, fold=None, start="p0", score=None, index=None, family=None, test=None):
+def run(value, seed=0, fold=None, start="p0", score=None, index=None, family=None, data=None):
     """A finished run; ``start`` names a pre-training, a path ("/…"), or nothing (None)."""
     source = start
     if start is not None and not start.startswith("/"):
@@ -34,7 +34,7 @@ def run(value, seed=0, fold=None, start="p0", score=None, index=None, family=Non
     return RunRecord(
         f"r{seed}{fold}", "evaluate", RunSpec("svm", "ours", "shapes", seed, fold, start=source),
         "finished", metrics={"acc": float(value)}, outcomes=outcomes,
-        result={"data": {"test": test}} if test else {},
+        result={"data": data or {}},
     )  # fmt: skip
 
 
@@ -122,16 +122,40 @@ def test_seeds_by_folds_have_a_row_a_seed():
     assert estimate(runs[:-1], IOU).how == "no interval: not every seed has every fold"
 
 
+EACH_ITS_OWN = {"test": 10, "test_families": 10}
+
+
 def test_without_outcomes_only_a_single_accuracy_has_an_interval():
-    one, other = run(0.8, test=10), run(0.3, test=10)
+    one, other = run(0.8, data=EACH_ITS_OWN), run(0.3, data=EACH_ITS_OWN)
     assert estimate([one], ACC) == intervals.estimate_share(0.8, 10)
     assert difference([one], [other], ACC) == intervals.unpaired(0.8, 10, 0.3, 10)
     assert estimate([one], IOU).interval is None  # a mean of IoUs is no share of clouds
     assert difference([one], [other], IOU).interval is None
-    two = [run(0.8, 0, test=10), run(0.7, 1, score=A)]
+    two = [run(0.8, 0, data=EACH_ITS_OWN), run(0.7, 1, score=A)]
     assert estimate(two, ACC).how == (
         "no interval: the results of single test clouds are missing for 1 of 2 runs"
     )
+
+
+MISSING = "no interval: the results of single test clouds are missing"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"test": 10, "test_families": 4}, ", and the 10 test clouds come in 4 families"),
+        ({"test": 10, "test_families": 1}, ", and the 10 test clouds come in one family"),
+        ({"test": 10}, ", and it is not recorded how many families the test clouds come in"),
+        ({}, ""),
+    ],
+)
+def test_without_outcomes_clouds_of_families_give_no_interval(data, why):
+    """Scores of one family go together: an interval over clouds would be far too narrow."""
+    found = estimate([run(0.8, data=data)], ACC)
+    assert (found.interval, found.how) == (None, MISSING + why)
+    for first, second in ((data, EACH_ITS_OWN), (EACH_ITS_OWN, data)):
+        compared = difference([run(0.8, data=first)], [run(0.3, data=second)], ACC)
+        assert (compared.interval, compared.how) == (None, f"{MISSING} for 2 of 2 runs{why}")
 
 
 def test_seeds_that_do_not_match_are_not_paired():

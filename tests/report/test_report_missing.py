@@ -87,6 +87,14 @@ def test_outcomes_that_contradict_the_metric_are_not_used(tmp_path):
     assert "unpaired interval" in words
 
 
+def test_without_outcomes_clouds_of_families_get_no_interval(tmp_path):
+    evaluations = [{"task": "svm", "data": "kicad"}]
+    words = report(tmp_path, small(tmp_path, evaluations, outcomes=False)).words
+    assert "are missing, and the 288 test clouds come in 24 families" in words
+    assert "(95 % interval" not in words
+    assert "Newcombe" not in words
+
+
 def test_a_number_that_is_missing_or_impossible_is_not_shown(tmp_path):
     results = small(tmp_path, evaluations=TWO[:1], outcomes=False)
     tree = json.loads(results.read_text())
