@@ -5,7 +5,7 @@ belong together, what of them are rows (repetitions) and what are columns (test 
 
 - All runs kept their outcomes on the same test units: the scores themselves, a row a run.
 - Runs with test units of their own (folds): one value a run; several seeds of all folds make a
-  row a seed.
+  row a seed. If the task does not declare its folds independent, they give no interval.
 - Only an accuracy and the number of clouds are known, of a single run: that, unless the clouds
   come in families, or may do so.
 - Anything else gives no interval, and says why.
@@ -27,7 +27,7 @@ from sa3d.metrics import intervals
 from sa3d.metrics.intervals import Difference, Estimate, Interval
 from sa3d.report.results import RunRecord
 from sa3d.runs.spec import RunSpec
-from sa3d.tasks.base import Metric
+from sa3d.tasks.base import Folds, Metric
 
 Numbers = NDArray[np.float64]
 Side = Sequence[RunRecord]
@@ -62,15 +62,15 @@ def start_of(run: RunRecord) -> str:
     return start.name if isinstance(start, RunSpec) else start
 
 
-def estimate(runs: Side, metric: Metric) -> Estimate:
+def estimate(runs: Side, metric: Metric, folds: Folds | None = None) -> Estimate:
     """Mean of a variant's runs, each with a number, and its interval.
 
-    ``sd`` is the standard deviation over the single runs.
+    ``sd`` is the standard deviation over the single runs; ``folds`` is what their task declares.
     """
     values = _values(runs, metric)
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
     plain = Estimate(float(values.mean()), sd, len(values), None, "")
-    found = _evidence([runs], metric)
+    found = _evidence([runs], metric, folds)
     if isinstance(found, str):
         return _from_share(runs[0], metric, plain) if len(runs) == 1 else replace(plain, how=found)
     scale = _Scale.of(found.rows, metric)
@@ -87,7 +87,7 @@ def estimate(runs: Side, metric: Metric) -> Estimate:
     )
 
 
-def difference(first: Side, second: Side, metric: Metric) -> Difference:
+def difference(first: Side, second: Side, metric: Metric, folds: Folds | None = None) -> Difference:
     """Mean of ``first`` minus that of ``second``; paired wherever the runs allow it."""
     others = {place(run): run for run in second}
     pairs = [(run, others[place(run)]) for run in first if place(run) in others]
@@ -97,7 +97,7 @@ def difference(first: Side, second: Side, metric: Metric) -> Difference:
         return _unpaired(first, second, metric, Difference(value, None, unmatched))
     a, b = (list(side) for side in zip(*pairs, strict=True))
     value = float((_values(a, metric) - _values(b, metric)).mean())
-    found = _evidence([a, b], metric)
+    found = _evidence([a, b], metric, folds)
     if isinstance(found, str):
         return _unpaired(a, b, metric, Difference(value, None, found))
     scale = _Scale.of(found.rows, metric)
@@ -113,11 +113,11 @@ def difference(first: Side, second: Side, metric: Metric) -> Difference:
     )
 
 
-def _evidence(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
+def _evidence(sides: Sequence[Side], metric: Metric, folds: Folds | None) -> _Evidence | str:
     """What an interval can be made of; sides are matched run by run. Else the reason why not."""
     runs = [run for side in sides for run in side]
     if any(spec_of(run).fold is not None for run in runs):
-        return _same_units(sides) or _fold_values(sides, metric)
+        return _same_units(sides) or _fold_values(sides, metric, folds)
     without = sum(run.outcomes is None for run in runs)
     if without:
         return (
@@ -151,8 +151,10 @@ def _same_units(sides: Sequence[Side]) -> _Evidence | None:
     return _Evidence([_averaged(table, groups) for table in tables], units[1], row, "clouds")
 
 
-def _fold_values(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
+def _fold_values(sides: Sequence[Side], metric: Metric, declared: Folds | None) -> _Evidence | str:
     """One value a run: a column a fold, a row a seed."""
+    if declared is None or not declared.independent:
+        return "no interval: folds may test the same clouds, so their spread says too little"
     places = [place(run) for run in sides[0]]
     seeds, folds = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
     if len(seeds) == 1:
