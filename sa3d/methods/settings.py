@@ -10,6 +10,7 @@ from sa3d import registry
 from sa3d.config.optim import OptimConfig
 from sa3d.config.union import by_name
 from sa3d.masking.settings import MaskConfig
+from sa3d.methods.curves import Curve
 from sa3d.models.settings import BackboneConfig
 
 RESULT_NEUTRAL: Final = True
@@ -67,6 +68,14 @@ class MethodConfig(OptimConfig):
         if self.floors_visible:
             return patches - int(patches * (1.0 - self.mask_ratio) + 1e-9)
         return int(patches * self.mask_ratio + 1e-9)
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """What reports draw of this method's own metrics.
+
+        Training loss, learning rate and the loss of points are drawn for every method.
+        """
+        return ()
 
     def resolved(self, model: BackboneConfig) -> Self:
         """These settings with every default that depends on the backbone filled in.

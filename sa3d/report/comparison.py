@@ -5,8 +5,9 @@ belong together, what of them are rows (repetitions) and what are columns (test 
 
 - All runs kept their outcomes on the same test units: the scores themselves, a row a run.
 - Runs with test units of their own (folds): one value a run; several seeds of all folds make a
-  row a seed.
-- Only an accuracy and the number of clouds are known, of a single run: that.
+  row a seed. If the task does not declare its folds independent, they give no interval.
+- Only an accuracy and the number of clouds are known, of a single run: that, unless the clouds
+  come in families, or may do so.
 - Anything else gives no interval, and says why.
 
 Several runs that start from one pre-training are no repetitions of it: if there are several
@@ -26,7 +27,7 @@ from sa3d.metrics import intervals
 from sa3d.metrics.intervals import Difference, Estimate, Interval
 from sa3d.report.results import RunRecord
 from sa3d.runs.spec import RunSpec
-from sa3d.tasks.base import Metric
+from sa3d.tasks.base import Folds, Metric
 
 Numbers = NDArray[np.float64]
 Side = Sequence[RunRecord]
@@ -61,15 +62,15 @@ def start_of(run: RunRecord) -> str:
     return start.name if isinstance(start, RunSpec) else start
 
 
-def estimate(runs: Side, metric: Metric) -> Estimate:
+def estimate(runs: Side, metric: Metric, folds: Folds | None = None) -> Estimate:
     """Mean of a variant's runs, each with a number, and its interval.
 
-    ``sd`` is the standard deviation over the single runs.
+    ``sd`` is the standard deviation over the single runs; ``folds`` is what their task declares.
     """
     values = _values(runs, metric)
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
     plain = Estimate(float(values.mean()), sd, len(values), None, "")
-    found = _evidence([runs], metric)
+    found = _evidence([runs], metric, folds)
     if isinstance(found, str):
         return _from_share(runs[0], metric, plain) if len(runs) == 1 else replace(plain, how=found)
     scale = _Scale.of(found.rows, metric)
@@ -86,16 +87,17 @@ def estimate(runs: Side, metric: Metric) -> Estimate:
     )
 
 
-def difference(first: Side, second: Side, metric: Metric) -> Difference:
+def difference(first: Side, second: Side, metric: Metric, folds: Folds | None = None) -> Difference:
     """Mean of ``first`` minus that of ``second``; paired wherever the runs allow it."""
     others = {place(run): run for run in second}
     pairs = [(run, others[place(run)]) for run in first if place(run) in others]
     value = float(_values(first, metric).mean() - _values(second, metric).mean())
     if not pairs:
-        return _unpaired(first, second, metric, Difference(value, None, ""))
+        unmatched = "no interval: no two runs have the same seed and fold"
+        return _unpaired(first, second, metric, Difference(value, None, unmatched))
     a, b = (list(side) for side in zip(*pairs, strict=True))
     value = float((_values(a, metric) - _values(b, metric)).mean())
-    found = _evidence([a, b], metric)
+    found = _evidence([a, b], metric, folds)
     if isinstance(found, str):
         return _unpaired(a, b, metric, Difference(value, None, found))
     scale = _Scale.of(found.rows, metric)
@@ -111,11 +113,11 @@ def difference(first: Side, second: Side, metric: Metric) -> Difference:
     )
 
 
-def _evidence(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
+def _evidence(sides: Sequence[Side], metric: Metric, folds: Folds | None) -> _Evidence | str:
     """What an interval can be made of; sides are matched run by run. Else the reason why not."""
     runs = [run for side in sides for run in side]
     if any(spec_of(run).fold is not None for run in runs):
-        return _same_units(sides) or _fold_values(sides, metric)
+        return _same_units(sides) or _fold_values(sides, metric, folds)
     without = sum(run.outcomes is None for run in runs)
     if without:
         return (
@@ -149,8 +151,10 @@ def _same_units(sides: Sequence[Side]) -> _Evidence | None:
     return _Evidence([_averaged(table, groups) for table in tables], units[1], row, "clouds")
 
 
-def _fold_values(sides: Sequence[Side], metric: Metric) -> _Evidence | str:
+def _fold_values(sides: Sequence[Side], metric: Metric, declared: Folds | None) -> _Evidence | str:
     """One value a run: a column a fold, a row a seed."""
+    if declared is None or not declared.independent:
+        return "no interval: folds may test the same clouds, so their spread says too little"
     places = [place(run) for run in sides[0]]
     seeds, folds = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
     if len(seeds) == 1:
@@ -195,24 +199,38 @@ def _values(runs: Side, metric: Metric) -> Numbers:
 
 def _from_share(run: RunRecord, metric: Metric, plain: Estimate) -> Estimate:
     total = _total(run, metric)
-    if total is None:
-        return replace(plain, how="no interval: the results of single test clouds are missing")
+    if isinstance(total, str):
+        missing = "no interval: the results of single test clouds are missing"
+        return replace(plain, how=missing + total)
     return intervals.estimate_share(plain.mean, total)
 
 
 def _unpaired(first: Side, second: Side, metric: Metric, plain: Difference) -> Difference:
-    if len(first) == len(second) == 1:
-        totals = _total(first[0], metric), _total(second[0], metric)
-        (a,), (b,) = _values(first, metric), _values(second, metric)
-        if totals[0] is not None and totals[1] is not None:
-            return intervals.unpaired(a, totals[0], b, totals[1])
-    return replace(plain, how=plain.how or "no interval: no two runs have the same seed and fold")
+    """``plain`` says why the runs are not paired."""
+    if len(first) > 1 or len(second) > 1:
+        return plain
+    (a,), (b,) = _values(first, metric), _values(second, metric)
+    totals = _total(first[0], metric), _total(second[0], metric)
+    if isinstance(totals[0], str) or isinstance(totals[1], str):
+        why = next((total for total in totals if isinstance(total, str) and total), "")
+        return replace(plain, how=plain.how + why)
+    return intervals.unpaired(a, totals[0], b, totals[1])
 
 
-def _total(run: RunRecord, metric: Metric) -> int | None:
-    """How many test clouds an accuracy is a share of; None where the metric is none."""
-    found = run.data.get("test")
-    return found if metric.accuracy and isinstance(found, int) and found > 0 else None
+def _total(run: RunRecord, metric: Metric) -> int | str:
+    """How many independent test clouds an accuracy is a share of; else a clause that says why not.
+
+    The clause is empty where the metric is no accuracy or the number of clouds is not known.
+    """
+    test, families = run.data.get("test"), run.data.get("test_families")
+    if not metric.accuracy or not isinstance(test, int) or test < 1:
+        return ""
+    if not isinstance(families, int):
+        return ", and it is not recorded how many families the test clouds come in"
+    if families < test:
+        known = "one family" if families == 1 else f"{families} families"
+        return f", and the {test} test clouds come in {known}"
+    return test
 
 
 def _named(how: str, found: _Evidence) -> str:

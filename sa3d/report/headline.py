@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sa3d import registry
 from sa3d.report.results import Experiment
 from sa3d.report.sections import Section, variants_of
 from sa3d.report.wording import listed, plural
@@ -35,7 +36,11 @@ def headline(experiment: Experiment, sections: Sequence[Section]) -> Headline:
 
 def _verdict(experiment: Experiment, sections: Sequence[Section]) -> str:
     if not sections:
-        done = [run for run in experiment.runs.values() if run.kind == "pretrain" and run.finished]
+        done = [
+            run
+            for run in experiment.runs.values()
+            if run.kind == registry.PRETRAIN and run.finished
+        ]
         if done:
             return (
                 f"Pre-training alone: {plural(len(done), 'run')} finished, nothing was evaluated."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
-from typing import Any
 
 from sa3d.config.experiment import CheckpointVariant
+from sa3d.methods.curves import Curve
 from sa3d.methods.settings import MethodConfig
 from sa3d.metrics import names as keys
 from sa3d.report.figures import Chart, Trained, curve
@@ -73,43 +72,26 @@ def explaining(experiment: Experiment) -> Explaining | None:
     return Explaining(variant, methods[name], None, None)
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A curve of the pre-training section; ``log``: on a logarithmic axis."""
-
-    key: str
-    metric: str
-    title: str
-    caption: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-CURVES = (
-    _Curve(
-        "ranking_loss", keys.GC, "Ranking loss of geometric complexity",
-        "How well the student ranks masked patches by how badly they are rebuilt.",
+# what every method may log; its own curves come before these
+SHARED = (
+    Curve(
+        "point_loss",
+        keys.POINT,
+        "Point loss",
+        "Chamfer distance between rebuilt and target points; before weighting.",
+        log=True,
     ),
-    _Curve(
-        "curriculum", keys.HARD, "Curriculum",
-        "Masked patches of a cloud that are chosen for being predicted hardest; the rest of the "
-        "mask is drawn at random.", {"steps": True},
-    ),
-    _Curve(
-        "feature_loss", keys.FEATURE, "Feature loss",
-        "Squared distance between the student's decoder features and the knowledge teacher's at "
-        "masked patches, both normalised; before weighting.", {"log": True},
-    ),
-    _Curve(
-        "point_loss", keys.POINT, "Point loss",
-        "Chamfer distance between rebuilt and target points; before weighting.", {"log": True},
-    ),
-    _Curve(
-        "loss", keys.LOSS, "Training loss",
+    Curve(
+        "loss",
+        keys.LOSS,
+        "Training loss",
         "The weighted sum that is minimised. Methods weight their terms differently, so compare a "
-        "line with itself only.", {"log": True, "ends": False},
+        "line with itself only.",
+        log=True,
+        ends=False,
     ),
-    _Curve("learning_rate", keys.LR, "Learning rate", "As logged.", {"ends": False}),
-)  # fmt: skip
+    Curve("learning_rate", keys.LR, "Learning rate", "As logged.", ends=False),
+)
 
 
 def curves(experiment: Experiment) -> list[Chart]:
@@ -120,17 +102,27 @@ def curves(experiment: Experiment) -> list[Chart]:
         for name, method in experiment.config.methods.items()
     ]
     drawn = [
-        experiment.attempt(each.title, partial(_drawn, experiment, each, trained))
-        for each in CURVES
+        experiment.attempt(each.title, partial(_drawn, each, trained))
+        for each in (*_declared(experiment.config.methods.values()), *SHARED)
     ]
     return [item for item in drawn if item is not None]
 
 
-def _drawn(experiment: Experiment, each: _Curve, trained: Sequence[Trained]) -> Chart | None:
-    caption, options = each.caption, dict(each.options)
-    if each.metric == keys.GC and _ranks(experiment):
-        caption += " Guessing gives ln 2 = 0.693; lower is better."
-        options["line"] = ("ln 2: guessing", math.log(2))
+def _declared(methods: Iterable[MethodConfig]) -> list[Curve]:
+    """The curves that the methods declare, those of one metric in one chart."""
+    found: dict[str, Curve] = {}
+    for each in (each for method in methods for each in method.curves):
+        known = found.setdefault(each.metric, each)
+        if known.reference != each.reference:
+            found[each.metric] = replace(known, reference=None)
+    return list(found.values())
+
+
+def _drawn(each: Curve, trained: Sequence[Trained]) -> Chart | None:
+    caption, line = each.caption, None
+    if each.reference is not None:
+        caption += f" {each.reference.words}"
+        line = (each.reference.label, each.reference.value)
     if each.metric == keys.POINT:
         decoded = [
             one.variant.label
@@ -140,13 +132,10 @@ def _drawn(experiment: Experiment, each: _Curve, trained: Sequence[Trained]) -> 
         if decoded:
             caption += f" The target of {listed(decoded)} is what the knowledge teacher decodes, "
             caption += "otherwise it is the cloud itself."
-    return curve(f"pretrain-{each.key}", each.title, caption, each.metric, trained, **options)
-
-
-def _ranks(experiment: Experiment) -> bool:
-    """Whether all predictors of complexity are trained by ranking, so that ln 2 is a guess."""
-    losses = {getattr(method, "gc_loss", None) for method in experiment.config.methods.values()}
-    return losses - {None} == {"relative"}
+    return curve(
+        f"pretrain-{each.key}", each.title, caption, each.metric, trained,
+        ends=each.ends, log=each.log, line=line, steps=each.steps,
+    )  # fmt: skip
 
 
 def told(experiment: Experiment) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import traceback
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,11 +132,14 @@ class Experiment:
         """``make()``, or ``None`` and a line under what is missing.
 
         The report is most needed when something went wrong, so no single piece may take the
-        rest of the page down with it.
+        rest of the page down with it. What damaged input does not raise is likely a mistake in
+        this program: its traceback goes to stderr, and so into the log of the report.
         """
         try:
             return make()
         except Exception as error:
+            if not isinstance(error, (UserError, OSError, ValueError)):
+                traceback.print_exception(error)
             self.problems.append(f"{what}: {_line(error)}")
             return None
 

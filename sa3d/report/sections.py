@@ -266,7 +266,7 @@ def _section(
     task = registry.task(evaluation.task)
     runs = experiment.evaluation(evaluation.name)
     rows = tuple(
-        _variant_runs(experiment, variant, runs, task.metric)
+        _variant_runs(experiment, variant, runs, task)
         for name, variant in variants.items()
         if name in evaluation.variants
     )
@@ -278,7 +278,7 @@ def _section(
         first, second = (_numbered(each, task.metric) for each in (reference, row))
         difference = experiment.attempt(
             f"{evaluation.name}: {reference.variant.name} against {row.variant.name}",
-            partial(comparison.difference, first, second, task.metric),
+            partial(comparison.difference, first, second, task.metric, task.folds),
         )
         if difference is not None:
             named = task.untrained if row.variant.untrained else row.variant.label
@@ -287,8 +287,9 @@ def _section(
 
 
 def _variant_runs(
-    experiment: Experiment, variant: Variant, runs: Sequence[RunRecord], metric: Metric
+    experiment: Experiment, variant: Variant, runs: Sequence[RunRecord], task: Task
 ) -> VariantRuns:
+    metric = task.metric
     own = [run for run in runs if run.spec is not None and run.spec.variant == variant.name]
     for place, run in enumerate(own):
         value = run.value(metric)
@@ -306,7 +307,7 @@ def _variant_runs(
         return made
     estimate = experiment.attempt(
         f"{variant.name}: interval of {metric.name}",
-        lambda: comparison.estimate(numbered, metric),
+        partial(comparison.estimate, numbered, metric, task.folds),
     )
     return replace(made, estimate=estimate)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sa3d.data.store import CloudSet
+from sa3d.data.store import TEST, CloudSet
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, device_name
 from sa3d.utils.files import write_whole
@@ -67,7 +67,7 @@ def result_of(config: RunConfig, context: RunContext, clouds: CloudSet, **facts:
             "torch": str(torch.__version__),
             "threads": str(torch.get_num_threads()),
         },
-        **facts | {"data": data_facts(config, clouds) | facts.get("data", {})},
+        **facts | {"data": data_facts(config, clouds, facts.get("data", {}))},
     )
 
 
@@ -81,8 +81,15 @@ def finish(context: RunContext, result: Result) -> Result:
     return result
 
 
-def data_facts(config: RunConfig, clouds: CloudSet) -> dict[str, Any]:
-    """Identity and counts of the data, with what its summary file adds (floor, licence)."""
+def data_facts(config: RunConfig, clouds: CloudSet, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Identity and counts of the data, with what its summary file adds (floor, licence).
+
+    ``test_families`` is the number of families among all test clouds. It is left out where the
+    task tested another number of clouds and does not state ``test_families`` itself.
+
+    Args:
+        stated: what the task states of the clouds that it used; it comes before all else.
+    """
     facts: dict[str, Any] = {
         "name": config.data.name,
         "points": config.data.points,
@@ -90,6 +97,9 @@ def data_facts(config: RunConfig, clouds: CloudSet) -> dict[str, Any]:
         "digest": clouds.digest,
         "floor": None,
     }
+    test = clouds.indices(TEST)
+    if stated.get("test", len(test)) == len(test):
+        facts["test_families"] = len(np.unique(clouds.family[test]))
     summary = clouds.path.with_suffix(".json")
     if summary.is_file():
         stored = json.loads(summary.read_text(encoding="utf-8"))
@@ -97,7 +107,7 @@ def data_facts(config: RunConfig, clouds: CloudSet) -> dict[str, Any]:
         if stored.get("digest") == clouds.digest:
             facts["floor"] = stored.get("descriptor_5nn_accuracy")
             facts |= {k: stored[k] for k in ("licence", "split", "note") if k in stored}
-    return facts
+    return facts | dict(stated)
 
 
 def save_outcomes(

@@ -54,6 +54,21 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Folds:
+    """How a task is divided into several runs of a seed.
+
+    Attributes:
+        count: number of folds that the task's settings ask for.
+        independent: whether no two folds test the same clouds, or clouds of one family, and a
+            fold tests the same ones with every seed. Reports then give an interval over folds;
+            else mean and standard deviation alone.
+    """
+
+    count: Callable[[Any], int]
+    independent: bool
+
+
+@dataclass(frozen=True)
 class Task:
     """What can be known of a task without importing what it computes with.
 
@@ -68,7 +83,7 @@ class Task:
         trains: which model of the backbone's :class:`~sa3d.registry.Architecture` it trains.
         selects: whether it carves validation clouds out of the training split.
         processes: whether ``torchrun`` may start several processes for one run.
-        folds: number of folds that its settings ask for, each a run of its own; None: no folds.
+        folds: into how many runs it is divided, and what they test; None: one run a seed.
         choice: a few words on what selection arrived at, out of a result's ``protocol``.
         how: one sentence on how its numbers come about, out of its settings.
         figures: ``module:attribute`` of functions that draw for the report; each takes a
@@ -86,7 +101,7 @@ class Task:
     trains: Literal["classifier", "segmenter"] | None = None
     selects: bool = False
     processes: bool = False
-    folds: Callable[[Any], int] | None = None
+    folds: Folds | None = None
     choice: Callable[[dict[str, Any]], str] | None = None
     how: Callable[[Any], str] | None = None
     figures: tuple[str, ...] = ()
@@ -94,4 +109,4 @@ class Task:
 
     def fold_numbers(self, settings: Frozen) -> tuple[int | None, ...]:
         """The folds to run, ``(None,)`` for a task without folds."""
-        return (None,) if self.folds is None else tuple(range(self.folds(settings)))
+        return (None,) if self.folds is None else tuple(range(self.folds.count(settings)))

@@ -92,9 +92,8 @@ def test_one_command_from_clouds_to_registered_models_and_a_report(
     assert states(results, "") == {"finished"}
     assert results["command"] == "dvc repro experiment@demo"
     assert 0 < results["compute_seconds"] < 2 * results["wall_seconds"]
-    for name, node in results["nodes"].items():
-        if name.startswith(("svm", "classify")):
-            assert 0.0 <= node["metrics"]["test/acc"] <= 1.0
+    # twice chance of 16 classes; measured: 0.29
+    assert results["nodes"]["svm-shapes-sa3df-s3"]["metrics"]["test/acc"] > 2 / 16
     assert (checkout / "reports" / "demo" / "report.html").stat().st_size > 10_000
     dirty = subprocess.run(
         ["git", "status", "--porcelain"], cwd=checkout, capture_output=True, text=True, check=True

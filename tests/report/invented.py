@@ -18,7 +18,7 @@ from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.metrics import names as keys
 from sa3d.runs.config import RunConfig, runs_of
-from sa3d.tasks.base import Metric, Task, TaskConfig
+from sa3d.tasks.base import Folds, Metric, Task, TaskConfig
 from sa3d.viz import explain as ex
 
 CLASSES = ["chair", "table", "lamp", "mug", "plane", "bottle", "shelf", "stool", "bed", "vase",
@@ -47,11 +47,11 @@ SEGMENT = Task("-", "Part segmentation", "-", TaskConfig, Metric(MIOU, "instance
 DENOISE = Task(
     "-", "Denoising", "-", FoldConfig,
     Metric(ERROR, "Chamfer distance", share=False, higher_is_better=False),
-    folds=lambda settings: settings.folds,
+    folds=Folds(lambda settings: settings.folds, independent=True),
 )  # fmt: skip
 EPISODES = Task(
     "-", "Few-shot episodes", "-", FoldConfig, Metric(FOLD_ACC, "accuracy"),
-    folds=lambda settings: settings.folds,
+    folds=Folds(lambda settings: settings.folds, independent=True),
 )  # fmt: skip
 TASKS = {
     "segment": "invented:SEGMENT",
@@ -267,8 +267,8 @@ class Writer:
             return
         node["metrics"] = metrics
         data = {"name": run.data.name, "points": run.data.points, "num_classes": len(CLASSES),
-                "digest": "0f" * 8, "floor": 0.712, "train": 1037, "val": 115,
-                "test": TEST}  # fmt: skip
+                "digest": "0f" * 8, "floor": 0.712, "train": 1037, "val": 115, "test": TEST,
+                "test_families": TEST // 12 if run.data.name == "kicad" else TEST}  # fmt: skip
         (Path(node["run_dir"]) / "result.json").write_text(json.dumps({
             "experiment": "invented", "spec": run.spec.as_json(), "metrics": metrics,
             "fingerprint": node["fingerprint"], "seconds": node["seconds"], "data": data,

@@ -10,16 +10,18 @@ from sa3d.report.results import Outcomes, RunRecord
 from sa3d.report.sections import Comparison, Variant
 from sa3d.report.wording import counted, number, signed, span, with_spread
 from sa3d.runs.spec import RunSpec
-from sa3d.tasks.base import Metric
+from sa3d.tasks.base import Folds, Metric
 
 ACC = Metric("acc", "accuracy", accuracy=True)
 IOU = Metric("acc", "mIoU")
 ERROR = Metric("acc", "error", share=False, higher_is_better=False)
+APART = Folds(lambda settings: 3, independent=True)
+OVERLAPPING = Folds(lambda settings: 3, independent=False)
 OURS = Variant("ours", "OURS", "variant0", True, False)
 OTHER = Variant("other", "Other", "variant1", False, False)
 
 
-def run(value, seed=0, fold=None, start="p0", score=None, index=None, family=None, test=None):
+def run(value, seed=0, fold=None, start="p0", score=None, index=None, family=None, data=None):
     """A finished run; ``start`` names a pre-training, a path ("/…"), or nothing (None)."""
     source = start
     if start is not None and not start.startswith("/"):
@@ -34,7 +36,7 @@ def run(value, seed=0, fold=None, start="p0", score=None, index=None, family=Non
     return RunRecord(
         f"r{seed}{fold}", "evaluate", RunSpec("svm", "ours", "shapes", seed, fold, start=source),
         "finished", metrics={"acc": float(value)}, outcomes=outcomes,
-        result={"data": {"test": test}} if test else {},
+        result={"data": data or {}},
     )  # fmt: skip
 
 
@@ -104,34 +106,74 @@ def test_what_was_repeated_is_said_in_words():
 def test_folds_are_paired_one_value_a_fold():
     ours = [run(v, 0, fold) for fold, v in enumerate((0.9, 0.8, 0.85))]
     other = [run(v, 0, fold) for fold, v in enumerate((0.8, 0.75, 0.79))]
-    found = difference(ours, other, IOU)
+    found = difference(ours, other, IOU, APART)
     assert (
         found.interval == intervals.difference_values([0.9, 0.8, 0.85], [0.8, 0.75, 0.79]).interval
     )
     assert found.how == "t interval over 3 matched folds"
-    assert estimate(ours, IOU).how == "t interval over 3 folds"
+    assert estimate(ours, IOU, APART).how == "t interval over 3 folds"
 
 
 def test_seeds_by_folds_have_a_row_a_seed():
     values = {(s, f): 0.8 + 0.05 * s + 0.02 * f for s in range(2) for f in range(3)}
     runs = [run(v, s, f, start=f"p{s}") for (s, f), v in values.items()]
-    found = estimate(runs, IOU)
+    found = estimate(runs, IOU, APART)
     table = [[values[s, f] for f in range(3)] for s in range(2)]
     assert found.interval == intervals.estimate(table).interval
     assert found.how == "t interval over 3 folds, joined with the spread of 2 seeds"
-    assert estimate(runs[:-1], IOU).how == "no interval: not every seed has every fold"
+    assert estimate(runs[:-1], IOU, APART).how == "no interval: not every seed has every fold"
+
+
+def test_folds_that_may_overlap_have_a_mean_and_a_spread_and_no_interval():
+    ours = [run(v, 0, fold) for fold, v in enumerate((0.9, 0.8, 0.85))]
+    other = [run(v, 0, fold) for fold, v in enumerate((0.8, 0.75, 0.79))]
+    words = "no interval: folds may test the same clouds, so their spread says too little"
+    found = estimate(ours, IOU, OVERLAPPING)
+    assert found.mean == pytest.approx(0.85)
+    assert found.sd == pytest.approx(0.05)
+    assert (found.runs, found.interval, found.how) == (3, None, words)
+    compared = difference(ours, other, IOU, OVERLAPPING)
+    assert compared.value == pytest.approx(0.07)
+    assert (compared.interval, compared.how) == (None, words)
+    # folds of the very same clouds are repetitions, and the clouds' own scores say all
+    same = [run(0, 0, fold, score=x) for fold, x in enumerate((A, B))]
+    assert estimate(same, ACC, OVERLAPPING).interval == intervals.estimate([A, B]).interval
+
+
+EACH_ITS_OWN = {"test": 10, "test_families": 10}
 
 
 def test_without_outcomes_only_a_single_accuracy_has_an_interval():
-    one, other = run(0.8, test=10), run(0.3, test=10)
+    one, other = run(0.8, data=EACH_ITS_OWN), run(0.3, data=EACH_ITS_OWN)
     assert estimate([one], ACC) == intervals.estimate_share(0.8, 10)
     assert difference([one], [other], ACC) == intervals.unpaired(0.8, 10, 0.3, 10)
     assert estimate([one], IOU).interval is None  # a mean of IoUs is no share of clouds
     assert difference([one], [other], IOU).interval is None
-    two = [run(0.8, 0, test=10), run(0.7, 1, score=A)]
+    two = [run(0.8, 0, data=EACH_ITS_OWN), run(0.7, 1, score=A)]
     assert estimate(two, ACC).how == (
         "no interval: the results of single test clouds are missing for 1 of 2 runs"
     )
+
+
+MISSING = "no interval: the results of single test clouds are missing"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"test": 10, "test_families": 4}, ", and the 10 test clouds come in 4 families"),
+        ({"test": 10, "test_families": 1}, ", and the 10 test clouds come in one family"),
+        ({"test": 10}, ", and it is not recorded how many families the test clouds come in"),
+        ({}, ""),
+    ],
+)
+def test_without_outcomes_clouds_of_families_give_no_interval(data, why):
+    """Scores of one family go together: an interval over clouds would be far too narrow."""
+    found = estimate([run(0.8, data=data)], ACC)
+    assert (found.interval, found.how) == (None, MISSING + why)
+    for first, second in ((data, EACH_ITS_OWN), (EACH_ITS_OWN, data)):
+        compared = difference([run(0.8, data=first)], [run(0.3, data=second)], ACC)
+        assert (compared.interval, compared.how) == (None, f"{MISSING} for 2 of 2 runs{why}")
 
 
 def test_seeds_that_do_not_match_are_not_paired():
@@ -151,11 +193,11 @@ def test_an_error_beyond_one_gets_the_same_t_interval():
     first, second = np.array([12.1, 12.4, 11.9, 12.3]), np.array([13.0, 13.6, 13.1, 13.2])
     ours = [run(v, 0, fold) for fold, v in enumerate(first)]
     other = [run(v, 0, fold) for fold, v in enumerate(second)]
-    found = difference(ours, other, ERROR)
+    found = difference(ours, other, ERROR, APART)
     low, high = stats.t.interval(0.95, 3, (first - second).mean(), stats.sem(first - second))
     assert found.interval == pytest.approx((low, high))
     low, high = stats.t.interval(0.95, 3, first.mean(), stats.sem(first))
-    assert estimate(ours, ERROR).interval == pytest.approx((low, high))
+    assert estimate(ours, ERROR, APART).interval == pytest.approx((low, high))
 
 
 def words(value, interval, metric, how="how"):

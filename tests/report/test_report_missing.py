@@ -10,7 +10,9 @@ import pytest
 from invented import CLASSIFY, config, write
 from page import Page
 
+from sa3d.errors import DataError
 from sa3d.report import write_report
+from sa3d.report.results import Experiment
 from sa3d.report.sections import variants_of
 
 TWO = [{"task": "svm"}, {"task": "classify", "settings": CLASSIFY}]
@@ -87,6 +89,14 @@ def test_outcomes_that_contradict_the_metric_are_not_used(tmp_path):
     assert "unpaired interval" in words
 
 
+def test_without_outcomes_clouds_of_families_get_no_interval(tmp_path):
+    evaluations = [{"task": "svm", "data": "kicad"}]
+    words = report(tmp_path, small(tmp_path, evaluations, outcomes=False)).words
+    assert "are missing, and the 288 test clouds come in 24 families" in words
+    assert "(95 % interval" not in words
+    assert "Newcombe" not in words
+
+
 def test_a_number_that_is_missing_or_impossible_is_not_shown(tmp_path):
     results = small(tmp_path, evaluations=TWO[:1], outcomes=False)
     tree = json.loads(results.read_text())
@@ -110,6 +120,30 @@ def test_a_figure_that_fails_is_named_and_the_rest_stays(tmp_path):
     page = report(tmp_path, results)
     assert "classify-shapes: sa3d.report.classification:confusion_chart" in page.words
     assert "Validation accuracy" in page.words
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [
+        (KeyError("forgotten"), True),
+        (AssertionError("never"), True),
+        (ValueError("damaged"), False),
+        (FileNotFoundError("gone"), False),
+        (DataError("unfit"), False),
+    ],
+)
+def test_a_mistake_of_the_program_leaves_its_traceback(error, traced, capsys):
+    """On the page both are a line; for damaged input a line is enough."""
+    experiment = Experiment(config(), {}, {})
+
+    def faulty():
+        raise error
+
+    assert experiment.attempt("figure", faulty) is None
+    assert experiment.problems == [f"figure: {error}"]
+    said = capsys.readouterr().err
+    assert ("Traceback" in said and "in faulty" in said) is traced
+    assert bool(said) is traced
 
 
 def test_nothing_at_all_finished(tmp_path):

@@ -76,7 +76,13 @@ def literal(base: Path, **changes) -> Path:
                         "details": {
                             "confusion": {"matrix": matrix, "class_names": ["pin", "socket"]}
                         },
-                        "data": {"name": "shapes", "floor": 0.42, "test": 10, "num_classes": 2},
+                        "data": {
+                            "name": "shapes",
+                            "floor": 0.42,
+                            "test": 10,
+                            "test_families": 10,
+                            "num_classes": 2,
+                        },
                     }
                 )
             )

@@ -28,6 +28,7 @@ NEUTRAL = {
     "sa3d.inference",
     "sa3d.masking.gc.settings",
     "sa3d.masking.settings",
+    "sa3d.methods.curves",
     "sa3d.methods.mae.settings",
     "sa3d.methods.sa3d.settings",
     "sa3d.methods.sa3df.settings",

@@ -14,7 +14,7 @@ from sa3d.config.loading import load_experiment
 from sa3d.errors import ConfigError
 from sa3d.runs.config import RunConfig, choose, runs_of
 from sa3d.runs.spec import RunSpec
-from sa3d.tasks.base import Task
+from sa3d.tasks.base import Folds, Task
 
 REAL = Path(__file__).parents[2] / "params.yaml"
 
@@ -101,7 +101,8 @@ def test_seeds_of_evaluations_are_paired_with_those_of_pre_training_in_turn() ->
 def folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SVM as a task with as many folds as its cross-validation."""
     task: Task = registry.task("svm")
-    monkeypatch.setattr("sa3d.tasks.svm.task.TASK", replace(task, folds=lambda s: s.folds))
+    folds = Folds(lambda settings: settings.folds, independent=True)
+    monkeypatch.setattr("sa3d.tasks.svm.task.TASK", replace(task, folds=folds))
 
 
 @pytest.mark.usefixtures("folds")

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
 from sa3d.config.base import Frozen, Positive
+from sa3d.methods.curves import Curve, Reference
 from sa3d.methods.settings import MethodConfig
+from sa3d.metrics import names as keys
 
 RESULT_NEUTRAL: Final = True
+
+RANKING: Final = Curve(
+    "ranking_loss",
+    keys.GC,
+    "Ranking loss of geometric complexity",
+    "How well the student ranks masked patches by how badly they are rebuilt.",
+)
+GUESSING: Final = Reference(
+    "ln 2: guessing", math.log(2), "Guessing gives ln 2 = 0.693; lower is better."
+)
+CURRICULUM: Final = Curve(
+    "curriculum",
+    keys.HARD,
+    "Curriculum",
+    "Masked patches of a cloud that are chosen for being predicted hardest; the rest of the "
+    "mask is drawn at random.",
+    steps=True,
+)
 
 
 class EmaConfig(Frozen):
@@ -37,3 +59,9 @@ class SA3DConfig(MethodConfig):
     gc_weight: float = Field(1.0, ge=0.0, description="weight of the GC loss")
     switch_epoch: int = Field(15, ge=0, description="first 0-based epoch with the full weights")
     ema: EmaConfig = Field(EmaConfig(), description="the teacher that scores patches")
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """See the base class: the GC predictor's loss and the curriculum."""
+        guessing = GUESSING if self.gc_loss == "relative" else None
+        return (replace(RANKING, reference=guessing), CURRICULUM)

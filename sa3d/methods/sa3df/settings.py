@@ -7,10 +7,21 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import Field
 
 from sa3d.config.base import Positive
+from sa3d.methods.curves import Curve
 from sa3d.methods.sa3d.settings import SA3DConfig
+from sa3d.metrics import names as keys
 from sa3d.models.settings import BackboneConfig
 
 RESULT_NEUTRAL: Final = True
+
+FEATURES: Final = Curve(
+    "feature_loss",
+    keys.FEATURE,
+    "Feature loss",
+    "Squared distance between the student's decoder features and the knowledge teacher's at "
+    "masked patches, both normalised; before weighting.",
+    log=True,
+)
 
 PointTerm = Literal["teacher_decoded_nograd", "teacher_decoded_grad", "ground_truth_grad"]
 
@@ -30,6 +41,11 @@ class SA3DFConfig(SA3DConfig):
         description="null: teacher_decoded_nograd on a backbone that can decode features alone, "
         "else ground_truth_grad",
     )
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """See the base class: those of SA3D, and the loss of features."""
+        return (*super().curves, FEATURES)
 
     def resolved(self, model: BackboneConfig) -> Self:
         """See the base class: `point_term` depends on the backbone."""
