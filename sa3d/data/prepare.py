@@ -65,7 +65,7 @@ def _raw(source: Frozen) -> str:
     """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
     where = registry.SOURCES[_kind(source)].where.partition(":")[0]
     look: Any = getattr(importlib.import_module(where), "check_raw", None)
-    return str(look(source)) if look is not None else "none needed, it is generated"
+    return str(look(source)) if look is not None else "the source names none"
 
 
 def _processed(name: str, out: Path, full: bool) -> list[str]:

@@ -220,9 +220,9 @@ def _write(
     of_class = [class_of(cloud.folder) for cloud in chosen]
     names = tuple(sorted(set(of_class)))
     labels = np.array([names.index(name) for name in of_class])
-    group = np.unique(kept.families, return_inverse=True)[1].astype(np.int64)
+    family = np.unique(kept.families, return_inverse=True)[1].astype(np.int64)
     rng = np.random.default_rng(source.seed)
-    test = hold_out(labels, group, source.test_fraction, rng)
+    test = hold_out(labels, family, source.test_fraction, rng)
     part_labels = np.stack([parts[row] for row in rows])
     shape = (len(readable), source.points, 3)
     points = np.memmap(spool, dtype=np.float32, mode="r", shape=shape)
@@ -230,7 +230,7 @@ def _write(
         ids=[cloud.id for cloud in chosen],
         labels=labels,
         split=test.astype(np.uint8),
-        family=group,
+        family=family,
         class_names=names,
         part_names=PARTS,
         class_parts=tuple(
