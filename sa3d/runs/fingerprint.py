@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
-from sa3d.errors import DataError, UserError, remake
+from sa3d.data.obtain import how_to_make, how_to_replace
+from sa3d.errors import DataError, UserError
 from sa3d.runs.code import code_digest, roots
 from sa3d.runs.config import RunConfig
 from sa3d.utils import paths
@@ -90,14 +91,13 @@ def data_digest(clouds: Path) -> str:
     import h5py
 
     if not clouds.is_file():
-        raise DataError(f"no processed data set {clouds}; make it with {remake(clouds.stem)}")
+        raise DataError(f"no processed data set {clouds}; {how_to_make(clouds.stem)}")
     try:
         with h5py.File(clouds, "r") as file:
             return str(file.attrs["digest"])
     except (OSError, KeyError):
         raise DataError(
-            f"{clouds} is damaged or of another kind; delete it and make it again with "
-            f"{remake(clouds.stem)}"
+            f"{clouds} is damaged or of another kind; {how_to_replace(clouds.stem)}"
         ) from None
 
 

@@ -300,11 +300,14 @@ def test_how_to_send_what_a_server_lacks(
     assert accepted(said[said.index("sa3d sync") :]) == ["sa3d", "sync", str(root / "run")]
 
 
-def test_how_to_make_a_data_set() -> None:
-    from sa3d.errors import remake
+def test_how_to_make_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sa3d.data.obtain import how_to_make
 
-    for name in ["shapes", "my shapes", "it's", "$HOME"]:
-        first, second = remake(name).split("`")[1::2]
+    monkeypatch.chdir(tmp_path)
+    names = ["shapes", "my shapes", "it's", "$HOME"]
+    (tmp_path / "params.yaml").write_text(json.dumps({"datasets": {key: {} for key in names}}))
+    for name in names:
+        first, second = how_to_make(name).split("`")[1::2]
         assert accepted(first) == ["dvc", "repro", f"prepare@{name}"]
         assert accepted(second) == ["sa3d", "data", "prepare", name]
 

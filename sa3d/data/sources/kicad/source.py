@@ -30,6 +30,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.duplicates import Distinct, distinct
 from sa3d.data.geometry import Moments, likeness, moments
@@ -41,7 +42,7 @@ from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model
 from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.split import hold_out
 from sa3d.data.store import check_cloud
-from sa3d.data.writing import Cloud, CloudTable, write_clouds
+from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
 from sa3d.utils import paths
 from sa3d.utils.files import unwritable
