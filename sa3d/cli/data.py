@@ -40,7 +40,7 @@ def prepare(
 @app.command("check")
 def check(
     name: Annotated[
-        str | None, typer.Argument(help="Of a data set; all under `datasets` without it.")
+        str | None, typer.Argument(help="Name of a data set; without it, all under `datasets`.")
     ] = None,
     params: Params = None,
     overrides: Set = None,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sa3d import registry
 from sa3d.config.base import Frozen
-from sa3d.data.obtain import how_to_replace
+from sa3d.config.obtain import how_to_replace
 from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
 from sa3d.errors import DataError
 

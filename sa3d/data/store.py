@@ -50,7 +50,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.data.obtain import how_to_make, how_to_replace
+from sa3d.config.obtain import how_to_make, how_to_replace
 from sa3d.errors import DataError
 
 FORMAT = "sa3d-clouds"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
-from sa3d.data.obtain import how_to_make, how_to_replace
+from sa3d.config.obtain import how_to_make, how_to_replace
 from sa3d.errors import DataError, UserError
 from sa3d.runs.code import code_digest, roots
 from sa3d.runs.config import RunConfig

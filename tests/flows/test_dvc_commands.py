@@ -163,10 +163,13 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
         commit(project)
 
     # a value of a recipe, added to the experiment
-    added = "experiments.demo.evaluate.0.settings.folds"
-    dvc(project, f"exp run -S ++{added}=5 experiment@demo")
-    [_, *params] = table(dvc(project, "params diff"))
-    assert params == [["params.yaml", added, "-", "5"]]
+    said = dvc(project, "exp run -S ++experiments.demo.evaluate.0.settings.folds=5 experiment@demo")
+    assert "Running stage 'experiment@demo'" in said
+    changed = run(project, "git", "diff", "-U0", "params.yaml").splitlines()
+    lines = [re.sub(" +", " ", line) for line in changed if re.match("[-+] ", line)]
+    assert lines == ["+ settings:", "+ folds: 5"]
+    [_, *params] = table(dvc(project, "params diff"))  # DVC shows a list as a whole
+    assert [row[:2] for row in params] == [["params.yaml", "experiments.demo.evaluate"]]
     commit(project)
 
     # other data: dvc.yaml would not say that the experiment depends on them

@@ -301,7 +301,7 @@ def test_how_to_send_what_a_server_lacks(
 
 
 def test_how_to_make_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sa3d.data.obtain import how_to_make
+    from sa3d.config.obtain import how_to_make
 
     monkeypatch.chdir(tmp_path)
     names = ["shapes", "my shapes", "it's", "$HOME"]
