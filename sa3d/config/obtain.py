@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from typing import Final
 
 from sa3d.config.yaml_file import read_yaml
 from sa3d.utils import paths
-
-RESULT_NEUTRAL: Final = True
 
 
 def how_to_make(name: str) -> str:
