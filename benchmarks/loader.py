@@ -30,10 +30,11 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from point_ops import farthest_point_sample  # noqa: E402
 
+from sa3d.data.cloud_table import Cloud, CloudTable  # noqa: E402
 from sa3d.data.loader import Batches, Sampling  # noqa: E402
 from sa3d.data.preprocessing import unit_sphere  # noqa: E402
 from sa3d.data.store import CloudSet, open_clouds  # noqa: E402
-from sa3d.data.writing import Cloud, CloudTable, write_clouds  # noqa: E402
+from sa3d.data.writing import write_clouds  # noqa: E402
 
 STORED, ASKED, POOL, BATCH, SEED = 8192, 1024, 1200, 32, 0
 

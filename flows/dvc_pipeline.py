@@ -11,20 +11,23 @@ one. DVC takes a repeated parameter as one and lists a repeated file twice in ``
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 
+import sa3d
+from flows.command_line import Command, plain_app
+from sa3d import registry
 from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, load_source, source_names
 from sa3d.config.resolve import used_recipes
 from sa3d.config.yaml_file import read_yaml
-from sa3d.errors import ConfigError, UserError
+from sa3d.errors import ConfigError
 from sa3d.utils.files import write_whole
 
 WRITE = "python -m flows.dvc_pipeline"
@@ -41,25 +44,27 @@ HEADER = f"""\
 # A short list below repeats its last entry: one template has to serve all experiments.
 """
 CODE = ("sa3d", "flows", "extensions/point_ops", "extensions/csrc")
+SOURCES = "sa3d.data.sources"
 REPORT = ("results.json", "lineage.json", "metrics.json", "report.html", "report.md", "figures")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write ``dvc.yaml`` in this folder; with ``--check`` leave with 2 if that would change it."""
-    parser = argparse.ArgumentParser(prog=WRITE, description="Write dvc.yaml from params.yaml.")
-    parser.add_argument("--check", action="store_true", help="write nothing; 2: it would change")
-    check = parser.parse_args(arguments).check
+app = plain_app()
+
+
+@app.command(cls=Command)
+def command(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit status 2: it would change.")
+    ] = False,
+) -> None:
+    """Write dvc.yaml in this folder from params.yaml."""
     target = Path("dvc.yaml")
-    try:
-        text = dvc_yaml(Path("params.yaml"))
-        if not check:
-            write_whole(target, text.encode())
-        elif not target.is_file() or target.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{target} does not fit params.yaml; write it again: {WRITE}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+    text = dvc_yaml(Path("params.yaml"))
+    if not check:
+        write_whole(target, text.encode())
+    elif not target.is_file() or target.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{target} does not fit params.yaml; write it again: {WRITE}")
 
 
 def dvc_yaml(params: Path) -> str:
@@ -104,8 +109,28 @@ def _raw(name: str, params: Path, tree: Mapping[str, Any]) -> str:
     if "root" in tree["datasets"][name]:
         return f"${{datasets.{name}.root}}"  # read by DVC, so that -S may change it
     source = load_source(name, params)
-    kind = getattr(source, "source", "")
-    return str(getattr(source, "root", f"sa3d/data/sources/{kind}"))
+    if hasattr(source, "root"):
+        return str(source.root)
+    return _code(registry.SOURCES[getattr(source, "source", "")].where)
+
+
+def _code(where: str) -> str:
+    """The code of a data source at ``module:attribute``, as a path in the repository.
+
+    Of a source in a package of its own below ``sa3d.data.sources``: the package's folder; of any
+    other, the module's file (a package's folder where the package itself is named). Code that is
+    installed is not DVC's to watch; the registry, which names it, stands for it.
+    """
+    module = where.partition(":")[0]
+    package = module.removeprefix(f"{SOURCES}.").partition(".")
+    if module.startswith(f"{SOURCES}.") and package[1]:
+        module = f"{SOURCES}.{package[0]}"
+    spec = importlib.util.find_spec(module)
+    root = Path(sa3d.__file__).parents[1]
+    if spec is None or spec.origin is None or not Path(spec.origin).is_relative_to(root):
+        return "sa3d/registry.py"
+    file = Path(spec.origin).relative_to(root)
+    return str(file.parent if spec.submodule_search_locations else file)
 
 
 def _provided(names: list[str]) -> dict[str, Any]:
@@ -116,7 +141,7 @@ def _provided(names: list[str]) -> dict[str, Any]:
         "foreach": names,
         "do": {
             "desc": "a data set that nothing here makes",
-            "cmd": f"test -f {file}",
+            "cmd": "python -m sa3d data check ${item}",
             "outs": [{file: {"cache": False, "persist": True}}],  # persist: DVC never deletes it
         },
     }
@@ -177,4 +202,4 @@ def _filled(items: Sequence[str], length: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name=WRITE)

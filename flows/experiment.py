@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
-from sa3d.errors import UserError
+from flows.command_line import Command, plain_app, say
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -21,27 +20,10 @@ if TYPE_CHECKING:
     from sa3d.config.experiment import ExperimentConfig
 
 
-class _Command(TyperCommand):
-    """Turns what ends the command early into a message and an exit status."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            _say(f"error: {error}")
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:  # before the flow listens for it, or after
-            sys.exit(130)
+app = plain_app()
 
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: rich costs a third of a second
-)
-
-
-@app.command(cls=_Command)
+@app.command(cls=Command)
 def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Experiment of params.yaml.")],
     out: Annotated[
@@ -114,16 +96,16 @@ def _drain() -> None:
 def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
     """Say how it ended and where to look."""
     if summary["signal"]:
-        _say("stopped; checkpoints are kept, the same command goes on from there")
+        say("stopped; checkpoints are kept, the same command goes on from there")
         return 128 + int(summary["signal"])
     for line in summary["failed"]:
-        _say(line)
+        say(line)
     if summary["failed"]:
-        _say("the same command runs only what failed, with what needs it")
+        say("the same command runs only what failed, with what needs it")
     if not quiet:
-        _say(f"report     {_near(out / 'report.html')}")
+        say(f"report     {_near(out / 'report.html')}")
         for name, how in _viewers().items():
-            _say(f"{name:<10} {how}")
+            say(f"{name:<10} {how}")
     return 1 if summary["failed"] else 0
 
 
@@ -155,10 +137,6 @@ def _near(path: Path) -> Path:
     with contextlib.suppress(ValueError):
         return path.relative_to(Path.cwd())
     return path
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
 RESULT_NEUTRAL: Final = True
@@ -36,9 +35,3 @@ class CheckpointError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot go on with these settings: non-finite losses."""
-
-
-def remake(name: str) -> str:
-    """The commands that make the processed file of data set ``name``, for messages."""
-    stage, quoted = shlex.quote(f"prepare@{name}"), shlex.quote(name)
-    return f"`dvc repro {stage}` (or `sa3d data prepare {quoted}`)"

@@ -40,7 +40,7 @@ def prepare(
 @app.command("check")
 def check(
     name: Annotated[
-        str | None, typer.Argument(help="Name under `datasets`; all of them without it.")
+        str | None, typer.Argument(help="Name of a data set; without it, all under `datasets`.")
     ] = None,
     params: Params = None,
     overrides: Set = None,
@@ -51,8 +51,12 @@ def check(
     from sa3d.utils.paths import processed
 
     good = True
-    for each in [name] if name is not None else source_names(params):
-        found = look(each, load_source(each, params, overrides or ()), processed(each))
+    made_here = source_names(params)
+    for each in [name] if name is not None else made_here:
+        # a data set that no source makes has no settings either
+        given = each not in made_here and not overrides
+        source = None if given else load_source(each, params, overrides or ())
+        found = look(each, source, processed(each))
         print(found)
         good = good and found.processed
     if name is not None and not good:  # of all of them, those that nobody asked for may lack

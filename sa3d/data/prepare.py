@@ -9,8 +9,9 @@ from typing import Any
 
 from sa3d import registry
 from sa3d.config.base import Frozen
+from sa3d.config.obtain import how_to_replace
 from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
-from sa3d.errors import DataError, remake
+from sa3d.errors import DataError
 
 
 def prepare(name: str, source: Frozen, out: Path, *, quiet: bool = False) -> Path:
@@ -39,16 +40,18 @@ class Check:
         return "\n".join(f"{self.name}: {line}" for line in self.lines)
 
 
-def check(name: str, source: Frozen, out: Path, *, full: bool = True) -> Check:
+def check(name: str, source: Frozen | None, out: Path, *, full: bool = True) -> Check:
     """Look at the raw and the processed data of ``name`` without changing anything.
 
+    ``source`` is None for a data set that no source makes: only its processed file counts.
     ``full`` also reads the whole processed file and compares its digest. Problems are told in
     the result, not raised.
     """
     lines = []
+    raw = True
     try:
-        lines.append(f"raw: {_raw(source)}")
-        raw = True
+        if source is not None:
+            lines.append(f"raw: {_raw(source)}")
     except DataError as error:
         lines.append(f"raw: MISSING: {error}")
         raw = False
@@ -65,15 +68,14 @@ def _raw(source: Frozen) -> str:
     """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
     where = registry.SOURCES[_kind(source)].where.partition(":")[0]
     look: Any = getattr(importlib.import_module(where), "check_raw", None)
-    return str(look(source)) if look is not None else "none needed, it is generated"
+    return str(look(source)) if look is not None else "the source names none"
 
 
 def _processed(name: str, out: Path, full: bool) -> list[str]:
     clouds = open_clouds(out)
     if full and content_digest(clouds) != clouds.digest:
         raise DataError(
-            f"{out} has changed since it was written (its digest differs); delete it and make it "
-            f"again with {remake(name)}"
+            f"{out} has changed since it was written (its digest differs); {how_to_replace(name)}"
         )
     splits = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     counts = {name: len(clouds.indices(split)) for name, split in splits.items()}

@@ -50,7 +50,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.errors import DataError, remake
+from sa3d.config.obtain import how_to_make, how_to_replace
+from sa3d.errors import DataError
 from sa3d.utils.layout import FORMAT, VERSION
 
 TRAIN, TEST, VALIDATION = 0, 1, 2
@@ -243,27 +244,29 @@ def open_clouds(path: Path) -> CloudSet:
         DataError: missing (with the command that makes it), truncated, foreign, or written by
             another version of the layout.
     """
-    path = Path(path)
+    path, name = Path(path), Path(path).stem
     if not path.is_file():
-        raise DataError(f"no processed data set {path}; make it with {remake(path.stem)}")
-    again = f"delete it and make it again with {remake(path.stem)}"
+        raise DataError(f"no processed data set {path}; {how_to_make(name)}")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         reason = "truncated" if "truncated" in str(error) else "not a whole HDF5 file"
-        raise DataError(f"{path} is {reason}; {again}") from error
+        raise DataError(f"{path} is {reason}; {how_to_replace(name)}") from error
     try:
         with file:
             if file.attrs.get("format") != FORMAT:
-                raise DataError(f"{path} is an HDF5 file of another kind, not {FORMAT}; {again}")
+                raise DataError(
+                    f"{path} is an HDF5 file of another kind, not {FORMAT}; {how_to_replace(name)}"
+                )
             version = int(file.attrs.get("version", 0))
             if version != VERSION:
                 raise DataError(
-                    f"{path} has layout version {version}, this code reads {VERSION}; {again}"
+                    f"{path} has layout version {version}, this code reads {VERSION}; "
+                    f"{how_to_replace(name)}"
                 )
             return _read(file, path)
     except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged ({error}); {again}") from error
+        raise DataError(f"{path} is damaged ({error}); {how_to_replace(name)}") from error
 
 
 class ContentDigest:

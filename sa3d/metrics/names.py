@@ -1,4 +1,4 @@
-"""Every metric's name, once: the logger, the gate and the report use these.
+"""Every metric's name, once: the tasks and methods that log, and the report, use these.
 
 One slash makes a section in MLflow's charts; the same key in all runs that shall be compared.
 """

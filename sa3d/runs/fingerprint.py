@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
-from sa3d.errors import DataError, UserError, remake
+from sa3d.config.obtain import how_to_make, how_to_replace
+from sa3d.errors import DataError, UserError
 from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
 from sa3d.utils import paths
@@ -91,20 +92,19 @@ def data_digest(clouds: Path) -> str:
     import h5py
 
     if not clouds.is_file():
-        raise DataError(f"no processed data set {clouds}; make it with {remake(clouds.stem)}")
+        raise DataError(f"no processed data set {clouds}; {how_to_make(clouds.stem)}")
     try:
         with h5py.File(clouds, "r") as file:
             layout = file.attrs.get("format"), int(file.attrs.get("version", 0))
             digest = str(file.attrs["digest"])
     except (OSError, KeyError):
         raise DataError(
-            f"{clouds} is damaged or of another kind; delete it and make it again with "
-            f"{remake(clouds.stem)}"
+            f"{clouds} is damaged or of another kind; {how_to_replace(clouds.stem)}"
         ) from None
     if layout != (FORMAT, VERSION):
         raise DataError(
             f"{clouds} has layout {layout[0]} {layout[1]}, this code reads {FORMAT} {VERSION}; "
-            f"make it again with {remake(clouds.stem)}"
+            f"{how_to_replace(clouds.stem)}"
         )
     return digest
 

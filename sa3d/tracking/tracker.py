@@ -126,7 +126,7 @@ class MlflowTracker:
 def open_tracker(
     run_dir: Path,
     *,
-    experiment: str = "sa3d/pretrain",
+    experiment: str,
     run_name: str,
     tags: Mapping[str, str],
 ) -> MlflowTracker:
@@ -134,10 +134,10 @@ def open_tracker(
 
     Args:
         run_dir: the run folder; holds the journal and ``mlflow.json``.
-        experiment: MLflow experiment, one per stage (``sa3d/pretrain``).
+        experiment: MLflow experiment, one per task (``sa3d/pretrain``).
         run_name: names what differs from other runs, not the time.
-        tags: the run's own, such as stage, arm, seed, fingerprint, data (the data set's
-            name), encoder. Lineage tags (commit, data hash, host, flow run) are added here.
+        tags: the run's own, such as task, variant, seed, fingerprint, data (the data
+            set's name), start. Lineage tags (commit, data hash, host, flow run) are added here.
     """
     disable_telemetry()
     journal = Journal(run_dir)

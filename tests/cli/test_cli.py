@@ -294,6 +294,34 @@ def test_data_check(invoke: Invoke, tmp_path: Path) -> None:
     assert "did you mean 'points'?" in err
 
 
+def test_data_check_of_a_set_that_no_source_makes(invoke: Invoke) -> None:
+    given = processed("given")
+    code, out, _ = invoke("data", "check", "given")
+    assert code == 2
+    assert out == (
+        f"given: processed: MISSING: no processed data set {given}; params.yaml names no source "
+        "that makes it (but of tiny): put a file of the processed layout there; see "
+        "data/README.md\n"
+    )
+    shutil.copy(processed("tiny"), given)
+    try:
+        code, out, _ = invoke("data", "check", "given")
+        assert code == 0
+        assert "128 points" in out
+        assert "raw" not in out
+        with h5py.File(given, "r+") as file:
+            file["points"][0] += 1.0
+        code, out, _ = invoke("data", "check", "given")
+    finally:
+        given.unlink()
+    assert code == 2
+    assert "has changed since it was written" in out
+    assert "replace it by a whole file of the layout" in out
+    code, _, err = invoke("data", "check", "given", "--set", "points=64")
+    assert code == 2
+    assert "no data set 'given'" in err
+
+
 def test_data_prepare(invoke: Invoke, tmp_path: Path) -> None:
     small = ["--set", "shapes_per_class=5", "--set", "points=64"]
     code, out, _ = invoke("data", "prepare", "tiny", *small, "--out", str(tmp_path))

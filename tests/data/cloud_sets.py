@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.store import CloudSet, open_clouds
-from sa3d.data.writing import Cloud, CloudTable, write_clouds
+from sa3d.data.writing import write_clouds
 
 SIX = (16, 5, 1 << 10, 16, 7, 33)
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sa3d.data import store
+from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.prepare import _processed
 from sa3d.data.store import (
     NORMALISATIONS,
@@ -26,7 +27,7 @@ from sa3d.data.store import (
     content_digest,
     open_clouds,
 )
-from sa3d.data.writing import Cloud, CloudTable, write_clouds
+from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
 
 EPISODE = Episode("2way", ("a/0-µ", "a/1-µ"), (0, 1), ("a/5-µ", "a/2-µ"), (1, 0))
@@ -237,7 +238,9 @@ def test_an_episode_with_an_unknown_cloud_is_not_opened(tmp_path: Path) -> None:
     read = set_of(tmp_path / "s.h5", SIX, episodes=(EPISODE,))
     with h5py.File(read.path, "r+") as file:
         file["episode_ids"][1] = b"a/9"
-    with pytest.raises(DataError, match=r"the cloud 'a/9', which is not there.*dvc repro"):
+    with pytest.raises(
+        DataError, match=r"the cloud 'a/9', which is not there.*replace it by a whole"
+    ):
         open_clouds(read.path)
 
 
@@ -249,12 +252,29 @@ def test_missing_file_says_which_command_makes_it(tmp_path: Path) -> None:
         open_clouds(tmp_path / "kicad.h5")
 
 
+def test_missing_file_that_no_source_makes_says_where_to_put_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shapenet55.h5"
+    with pytest.raises(DataError) as told:
+        open_clouds(path)
+    assert str(told.value) == (
+        f"no processed data set {path}; params.yaml names no source that makes it (but of shapes, "
+        "shapes-noisy, kicad): put a file of the processed layout there; see data/README.md"
+    )
+    monkeypatch.chdir(tmp_path)  # no params.yaml: no source
+    monkeypatch.delenv("SA3D_ROOT", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    with pytest.raises(DataError, match="names no source that makes it: put a file"):
+        open_clouds(tmp_path / "kicad.h5")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
 def test_truncated_file(tmp_path: Path, share: float) -> None:
     path = set_of(tmp_path / "s.h5", SIX).path
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(DataError, match=r"delete it and make it again"):
+    with pytest.raises(DataError, match=r"replace it by a whole file"):
         open_clouds(path)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from cloud_sets import SIX, clouds_of, table_of
 
+from sa3d.data.cloud_table import Cloud
 from sa3d.data.store import Episode, open_clouds
-from sa3d.data.writing import Cloud, write_clouds
+from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError, WriteError
 from sa3d.utils import files
 
@@ -171,7 +172,8 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path; import numpy as np\n"
         "from cloud_sets import table_of\n"
-        "from sa3d.data.writing import Cloud, write_clouds\n"
+        "from sa3d.data.cloud_table import Cloud\n"
+        "from sa3d.data.writing import write_clouds\n"
         "count, size = 256, 1 << 16\n"
         "base = np.random.default_rng(0).normal(size=(size, 3)).astype(np.float32)\n"
         "clouds = (Cloud(base[: size - row]) for row in range(count))\n"

@@ -14,7 +14,8 @@ from dvc.stage import PipelineStage
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
 
-from flows.dvc_pipeline import dvc_yaml, main
+from flows.dvc_pipeline import app, dvc_yaml
+from sa3d import registry
 from sa3d.config.loading import load_experiment, load_source
 from sa3d.config.resolve import used_recipes, with_recipes
 from sa3d.errors import ConfigError
@@ -64,6 +65,13 @@ def files(stage: PipelineStage) -> set[str]:
 
 def parameters(stage: PipelineStage) -> set[str]:
     return {key for dep in stage.deps if str(dep) == "params.yaml" for key in dep.params}
+
+
+def command(*words: str) -> int:
+    """Exit status of the command that writes dvc.yaml, here."""
+    with pytest.raises(SystemExit) as left:
+        app(words)
+    return int(left.value.code or 0)
 
 
 def outputs(stage: PipelineStage) -> dict[str, Any]:
@@ -151,22 +159,47 @@ def test_a_small_pipeline(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        ("sa3d.data.sources.shapes.source:prepare", "sa3d/data/sources/shapes"),
+        ("sa3d.data.sources.shapes:prepare", "sa3d/data/sources/shapes"),
+        ("sa3d.data.split:prepare", "sa3d/data/split.py"),  # a module beside others
+        ("flows.plan:prepare", "flows/plan.py"),  # elsewhere in the repository
+        ("os:prepare", "sa3d/registry.py"),  # installed
+    ],
+)
+def test_generated_data_depend_on_the_code_that_the_registry_names(
+    where: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = registry.SOURCES["shapes"]
+    monkeypatch.setitem(registry.SOURCES, "shapes", registered._replace(where=where))
+    (tmp_path / "params.yaml").write_text(SMALL)
+    written = yaml.safe_load(dvc_yaml(tmp_path / "params.yaml"))["stages"]
+    assert written["prepare"]["foreach"]["balls"] == {"raw": code}
+    assert (ROOT / code).exists()
+
+
+def test_the_check_of_data_that_nothing_makes_is_a_command_of_ours(
+    stages: dict[str, PipelineStage],
+) -> None:
+    assert stages["provided@shapenet55"].cmd == "python -m sa3d data check shapenet55"
+
+
 def test_check_refuses_a_file_that_no_longer_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(SMALL)
-    main([])
-    main(["--check"])
+    assert command() == 0
+    assert command("--check") == 0
     Path("params.yaml").write_text(SMALL.replace("mask_ratio: 0.5", "mask_ratio: 0.6"))
-    main(["--check"])  # a value alone changes no dependency
+    assert command("--check") == 0  # a value alone changes no dependency
     Path("params.yaml").write_text(SMALL.replace("name: scans", "name: balls"))
     before = Path("dvc.yaml").read_text()
-    with pytest.raises(SystemExit) as left:
-        main(["--check"])
-    assert left.value.code == 2
+    assert command("--check") == 2
     assert capsys.readouterr().err == (
-        "error: dvc.yaml does not fit params.yaml; write it again: python -m flows.dvc_pipeline\n"
+        "sa3d: dvc.yaml does not fit params.yaml; write it again: python -m flows.dvc_pipeline\n"
     )
     assert Path("dvc.yaml").read_text() == before
 
@@ -195,9 +228,7 @@ def test_what_dvc_yaml_cannot_be_made_from(
     monkeypatch.chdir(tmp_path)
     assert old in SMALL
     Path("params.yaml").write_text(SMALL.replace(old, new))
-    with pytest.raises(SystemExit) as left:
-        main([])
-    assert left.value.code == 2
+    assert command() == 2
     assert said in capsys.readouterr().err
     assert not Path("dvc.yaml").exists()
 

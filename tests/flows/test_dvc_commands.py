@@ -32,6 +32,7 @@ PARTS = (
     ".gitignore",
 )
 SHAPES = ("shapes_per_class: 120", "shapes_per_class: 60")  # of the two generated data sets
+BEGINNINGS = ("sa3d: ", "shapenet55: ", "WARNING", "ERROR")
 EXPERIMENT = '''\
 """Writes the files of an experiment, with its mask ratio for an accuracy."""
 import json, sys
@@ -120,10 +121,15 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
         "provided@shapenet55",
         "experiment@demo",
     }
-    told = [line for line in said.splitlines() if line.startswith(("sa3d: ", "WARNING", "ERROR"))]
-    assert len(told) == 6, said
+    told = [line for line in said.splitlines() if line.startswith(BEGINNINGS)]
+    assert len(told) == 7, said
     assert any("no KiCad models" in line and "apt-get download" in line for line in told)
-    assert any("test -f data/processed/shapenet55.h5" in line for line in told)
+    assert any(
+        line.startswith("shapenet55: processed: MISSING")
+        and "names no source that makes it" in line
+        and "put a file of the processed layout there" in line
+        for line in told
+    )
     skipped = {
         frozenset(re.findall("'experiment@(.+?)'", line)) for line in told if "skipped" in line
     }
@@ -156,7 +162,17 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
         assert metrics == [["metrics/demo.json", "svm-shapes.acc", "0.6", "0.5", "-0.1"]]
         commit(project)
 
+    # a value of a recipe, added to the experiment
+    said = dvc(project, "exp run -S ++experiments.demo.evaluate.0.settings.folds=5 experiment@demo")
+    assert "Running stage 'experiment@demo'" in said
+    changed = run(project, "git", "diff", "-U0", "params.yaml").splitlines()
+    lines = [re.sub(" +", " ", line) for line in changed if re.match("[-+] ", line)]
+    assert lines == ["+ settings:", "+ folds: 5"]
+    [_, *params] = table(dvc(project, "params diff"))  # DVC shows a list as a whole
+    assert [row[:2] for row in params] == [["params.yaml", "experiments.demo.evaluate"]]
+    commit(project)
+
     # other data: dvc.yaml would not say that the experiment depends on them
     said = dvc(project, "exp run -S experiments.demo.pretrain.data.name=kicad experiment@demo", 255)
-    assert "error: dvc.yaml does not fit params.yaml; write it again" in said
+    assert "sa3d: dvc.yaml does not fit params.yaml; write it again" in said
     assert "> python -m flows.experiment" not in said

@@ -289,7 +289,7 @@ def test_a_dead_server_and_a_wrong_key_are_refused_in_a_line(project: Project) -
     project.env["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
     code, said = project.run()
     assert code == 2
-    assert said.startswith("error: PREFECT_API_URL=http://127.0.0.1:9/api does not answer")
+    assert said.startswith("sa3d: PREFECT_API_URL=http://127.0.0.1:9/api does not answer")
     code, said = project.run("--set", "pretrain.epoch=3")
     assert code == 2
     assert "did you mean 'epochs'?" in said

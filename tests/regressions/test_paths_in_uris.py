@@ -126,7 +126,7 @@ def strays(root: Path) -> list[str]:
 def recorded(root: Path) -> mlflow_sync.SyncedRun:
     """A run with a metric and an artifact in the project's store."""
     run_dir = root / "work" / "run"
-    with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+    with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 0.5}, 0)
         (run_dir / "figure.txt").write_text("picture")
         tracker.artifact(run_dir / "figure.txt", "figures")
@@ -294,17 +294,20 @@ def test_how_to_send_what_a_server_lacks(
 ) -> None:
     root = project_in(tmp_path, name, monkeypatch)
     monkeypatch.setattr(mlflow_sync.MlflowSync, "update", lambda self: 1 / 0)
-    with open_tracker(root / "run", run_name="a", tags={}) as tracker:
+    with open_tracker(root / "run", experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
     said = capfd.readouterr().err
     assert accepted(said[said.index("sa3d sync") :]) == ["sa3d", "sync", str(root / "run")]
 
 
-def test_how_to_make_a_data_set() -> None:
-    from sa3d.errors import remake
+def test_how_to_make_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sa3d.config.obtain import how_to_make
 
-    for name in ["shapes", "my shapes", "it's", "$HOME"]:
-        first, second = remake(name).split("`")[1::2]
+    monkeypatch.chdir(tmp_path)
+    names = ["shapes", "my shapes", "it's", "$HOME"]
+    (tmp_path / "params.yaml").write_text(json.dumps({"datasets": {key: {} for key in names}}))
+    for name in names:
+        first, second = how_to_make(name).split("`")[1::2]
         assert accepted(first) == ["dvc", "repro", f"prepare@{name}"]
         assert accepted(second) == ["sa3d", "data", "prepare", name]
 

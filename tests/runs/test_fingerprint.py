@@ -148,12 +148,15 @@ def test_the_folder_is_named_by_the_run_and_its_fingerprint(tmp_path: Path) -> N
 
 def test_missing_and_foreign_data(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"`dvc repro prepare@absent` \(or `sa3d data prepare absent`\)"
+        DataError, match=r"absent\.h5; params.yaml names no source that makes it .*: put a file "
     ):
         mark("pretrain", "pretrain.data.name=absent")
     (tmp_path / "broken.h5").write_bytes(b"x" * 100)
-    with pytest.raises(DataError, match=r"damaged or of another kind.*prepare@broken"):
+    with pytest.raises(DataError, match=r"damaged or of another kind; params.yaml names no source"):
         fp.data_digest(tmp_path / "broken.h5")
+    (tmp_path / "broken.h5").rename(tmp_path / "tiny.h5")
+    with pytest.raises(DataError, match=r"delete it and .* `dvc repro prepare@tiny` \(or `sa3d "):
+        fp.data_digest(tmp_path / "tiny.h5")
 
 
 def test_find_model(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_json_and_back(spec: RunSpec) -> None:
     assert again.needs == spec.needs
 
 
-@pytest.mark.parametrize("tree", [{"task": "svm"}, {**SVM.as_json(), "arm": "method"}])
+@pytest.mark.parametrize("tree", [{"task": "svm"}, {**SVM.as_json(), "unknown": "method"}])
 def test_what_is_no_run_is_refused(tree: dict[str, object]) -> None:
     with pytest.raises(TypeError):
         RunSpec.from_json(tree)

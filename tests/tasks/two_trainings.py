@@ -50,7 +50,7 @@ def train(project: Path, run_dir: Path, kill_epoch: int = -1) -> None:
     config = run_of(experiment, "classify", "scratch", epochs=EPOCHS)
     assert isinstance(config.settings, ClassifyConfig)
     clouds = tiny_clouds(project)
-    with open_tracker(run_dir, run_name="two", tags={}) as tracker:
+    with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="two", tags={}) as tracker:
         where = context(project, run_dir, tracker=tracker)
 
         def kill(epoch: int, step: int) -> None:

@@ -110,7 +110,7 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
 ) -> None:
     first = root / "work" / "first"
     exported(first, run)
-    with open_tracker(first, run_name="a", tags={}) as tracker:
+    with open_tracker(first, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
     logged = mlflow_sync.run_of(first)
     assert logged is not None

@@ -51,7 +51,10 @@ def run_in_store(run_dir: Path) -> Any:
 def test_a_run_reaches_the_local_store_whole(root: Path) -> None:
     run_dir = root / "work" / "pretrain-shapes-sa3df-s0"
     with open_tracker(
-        run_dir, run_name="sa3df-shapes-s0", tags={"task": "pretrain", "seed": "0"}
+        run_dir,
+        experiment="sa3d/pretrain",
+        run_name="sa3df-shapes-s0",
+        tags={"task": "pretrain", "seed": "0"},
     ) as tracker:
         tracker.params({"pretrain.lr": 0.001, "data.name": "shapes"})
         for step in range(2500):  # more than one batch
@@ -76,7 +79,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     run_dir = root / "work" / "run"
 
     def stopped() -> None:
-        with open_tracker(run_dir, run_name="a", tags={}) as first:
+        with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as first:
             for step in range(10):
                 first.metrics({"train/loss": float(step)}, step)
             sys.exit(143)  # SIGTERM's way out
@@ -88,7 +91,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     # the kill came between the last batch and the note of it
     cursor = run_dir / mlflow_sync.CURSOR
     cursor.write_text(cursor.read_text().replace('"train/loss": 9', '"train/loss": 3'))
-    with open_tracker(run_dir, run_name="a", tags={}) as again:
+    with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as again:
         again.resume(5)
         for step in range(6, 15):
             again.metrics({"train/loss": float(step)}, step)
@@ -101,7 +104,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
 def test_a_changed_result_replaces_the_one_that_was_sent(root: Path) -> None:
     run_dir = root / "run"
     for value in (0.25, 0.25, 0.5):  # each time the run ended before its result.json
-        with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+        with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
             tracker.results({"test/acc": value}, 7)
     assert history(run_dir, "test/acc") == [(7, 0.25), (7, 0.5)]
     assert run_in_store(run_dir).data.metrics == {"test/acc": 0.5}
@@ -113,19 +116,21 @@ def test_a_result_that_was_sent_but_not_noted_is_not_sent_twice(
 ) -> None:
     run_dir = root / "run"
     for value in [*noted.values(), 0.5]:
-        with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+        with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
             tracker.results({"test/acc": value}, 7)
     # the kill came between sending the last value and the note of it
     cursor = run_dir / mlflow_sync.CURSOR
     cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"results": noted}))
-    with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+    with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.results({"test/acc": 0.5}, 7)  # the run computes it again
     assert history(run_dir, "test/acc") == [(7, value) for value in [*noted.values(), 0.5]]
 
 
 def test_an_exception_marks_the_run_failed(root: Path) -> None:
     def broken() -> None:
-        with open_tracker(root / "run", run_name="a", tags={}) as tracker:
+        with open_tracker(
+            root / "run", experiment="sa3d/pretrain", run_name="a", tags={}
+        ) as tracker:
             tracker.metrics({"train/loss": float("inf")}, 0)
             raise ZeroDivisionError
 
@@ -168,14 +173,15 @@ def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from sa3d.tracking.tracker import open_tracker\n"
-        "tracker = open_tracker(Path(sys.argv[1]), run_name='a', tags={})\n"
+        "tracker = open_tracker(\n"
+        "    Path(sys.argv[1]), experiment='sa3d/pretrain', run_name='a', tags={})\n"
         "tracker.metrics({'train/loss': 1.0}, 0); tracker._sync.update()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     run_dir = root / "run"
     subprocess.run([sys.executable, "-c", code, str(run_dir)], check=False)
     assert run_in_store(run_dir).info.status == "RUNNING"
-    with open_tracker(root / "alive", run_name="b", tags={}) as alive:
+    with open_tracker(root / "alive", experiment="sa3d/pretrain", run_name="b", tags={}) as alive:
         alive._sync.update()
         mlflow_store.init_store()
         assert run_in_store(root / "alive").info.status == "RUNNING"
@@ -186,7 +192,8 @@ def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
 def test_many_processes_may_open_a_new_store_at_once(root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
-        "with open_tracker(Path(sys.argv[1]), run_name='a', tags={}) as t:\n"
+        "with open_tracker(\n"
+        "    Path(sys.argv[1]), experiment='sa3d/pretrain', run_name='a', tags={}) as t:\n"
         "    t.metrics({'train/loss': 1.0}, 0)\n"
     )
     dirs = [root / f"run{i}" for i in range(3)]
@@ -200,7 +207,7 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     run_dir = root / "run"
-    with open_tracker(run_dir, run_name="a", tags={}) as tracker:
+    with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.metrics({"train/loss": 1.0}, 0)
         tracker.flush()
     assert f"sa3d sync {run_dir}" in capfd.readouterr().err
@@ -228,7 +235,7 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
     monkeypatch.setattr(tracker_module, "_PERIOD", 0.3)
     run_dir = root / "run"
     with server(root, port) as kill:
-        tracker = open_tracker(run_dir, run_name="a", tags={})
+        tracker = open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={})
         for step in range(20):
             tracker.metrics({"train/loss": float(step)}, step)
         until(lambda: mlflow_sync.run_of(run_dir) is not None)

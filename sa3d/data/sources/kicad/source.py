@@ -30,6 +30,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.duplicates import Distinct, distinct
 from sa3d.data.geometry import Moments, likeness, moments
@@ -41,7 +42,7 @@ from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model
 from sa3d.data.sources.kicad.settings import KicadSource
 from sa3d.data.split import hold_out
 from sa3d.data.store import check_cloud
-from sa3d.data.writing import Cloud, CloudTable, write_clouds
+from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
 from sa3d.utils import paths
 from sa3d.utils.files import unwritable
@@ -220,9 +221,9 @@ def _write(
     of_class = [class_of(cloud.folder) for cloud in chosen]
     names = tuple(sorted(set(of_class)))
     labels = np.array([names.index(name) for name in of_class])
-    group = np.unique(kept.families, return_inverse=True)[1].astype(np.int64)
+    family = np.unique(kept.families, return_inverse=True)[1].astype(np.int64)
     rng = np.random.default_rng(source.seed)
-    test = hold_out(labels, group, source.test_fraction, rng)
+    test = hold_out(labels, family, source.test_fraction, rng)
     part_labels = np.stack([parts[row] for row in rows])
     shape = (len(readable), source.points, 3)
     points = np.memmap(spool, dtype=np.float32, mode="r", shape=shape)
@@ -230,7 +231,7 @@ def _write(
         ids=[cloud.id for cloud in chosen],
         labels=labels,
         split=test.astype(np.uint8),
-        family=group,
+        family=family,
         class_names=names,
         part_names=PARTS,
         class_parts=tuple(

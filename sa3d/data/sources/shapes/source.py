@@ -13,6 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.descriptors import knn_accuracy
 from sa3d.data.mesh import sample_surface
 from sa3d.data.preprocessing import unit_sphere_float64
@@ -20,7 +21,7 @@ from sa3d.data.sources.shapes.categories import CATEGORIES, Category
 from sa3d.data.sources.shapes.settings import ShapesSource
 from sa3d.data.sources.shapes.solids import Assembly
 from sa3d.data.split import hold_out
-from sa3d.data.writing import Cloud, CloudTable, write_clouds
+from sa3d.data.writing import write_clouds
 from sa3d.utils.progress import ProgressBar
 
 GENERATOR_VERSION = 2

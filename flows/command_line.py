@@ -1,0 +1,39 @@
+"""What the commands ``python -m flows.…`` share."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from sa3d.errors import UserError
+
+
+class Command(TyperCommand):
+    """Turns what ends the command early into a message and an exit status, as ``sa3d`` does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See the base class."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            say(f"sa3d: {error}")
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:  # before the flow listens for it, or after
+            sys.exit(130)
+
+
+def plain_app() -> typer.Typer:
+    """An application of one command."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: rich costs a third of a second
+    )
+
+
+def say(text: str) -> None:
+    """Tell the user, at once and beside the output proper."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
