@@ -221,7 +221,7 @@ def test_what_only_fine_tuning_reads_does_not_repeat_pre_training() -> None:
 
 
 def test_a_file_of_another_layout_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "old.h5", "w") as file:
+    with h5py.File(tmp_path / "tiny.h5", "w") as file:
         file.attrs["digest"], file.attrs["format"], file.attrs["version"] = "d", "sa3d-clouds", 1
-    with pytest.raises(DataError, match=r"layout sa3d-clouds 1, this code reads .*prepare@old"):
-        fp.data_digest(tmp_path / "old.h5")
+    with pytest.raises(DataError, match=r"layout sa3d-clouds 1, this code reads .*prepare@tiny"):
+        fp.data_digest(tmp_path / "tiny.h5")
