@@ -127,13 +127,15 @@ def _detail(experiment: Experiment, sections: Sequence[Section]) -> str:
     said = [f"{text[:1].upper()}{text[1:]}."] if text else []
     if len(sections) == 1 and sections[0].with_numbers:
         said.append(sections[0].sentence)
-    below = [s.name for s in sections if any(v.reference for v in s.below_floor)]
+    below = [s for s in sections if any(v.reference for v in s.below_floor)]
     if below:
-        where = listed(below) if len(below) <= NAMED else f"{len(below)} of {len(sections)}"
-        where += "" if len(below) <= NAMED else " evaluations"
+        where = f"{len(below)} of {len(sections)} evaluations"
+        if len(below) <= NAMED:
+            where = listed([s.name for s in below])
+        floors = dict.fromkeys(max(s.floors, key=lambda floor: floor[1])[0] for s in below)
         said.append(
-            f"On {where} {_label(experiment)} stays below what needs no learning at all: chance or "
-            "a nearest-neighbour rule on simple descriptors."
+            f"On {where} {_label(experiment)} stays below what needs no learning at all: "
+            f"{listed(list(floors))}."
         )
     runs = [run for run in experiment.runs.values() if run.kind != "register"]
     unfinished = [run for run in runs if not run.finished]

@@ -40,7 +40,7 @@ def what_ran(experiment: Experiment) -> list[RanRow]:
     return [
         RanRow(
             run.name,
-            run.status + (f" as version {run.model_version}" if run.model_version else ""),
+            f"{run.status}: {run.model}" if run.model else run.status,
             "—" if run.seconds is None else duration(run.seconds),
             str(run.result.get("device") or "—"),
             run.fingerprint or "—",

@@ -69,7 +69,8 @@ class RunRecord:
         result: its ``result.json``; empty if there is none to read.
         journal: metric -> [(step, value)]; empty if there is none to read.
         outcomes: None if it keeps none, or they cannot be read.
-        seconds, fingerprint, run_id, url, model_version: as recorded.
+        seconds, fingerprint, run_id, url: as recorded.
+        model: name and version of a registered model.
     """
 
     name: str
@@ -86,7 +87,7 @@ class RunRecord:
     fingerprint: str = ""
     run_id: str = ""
     url: str = ""
-    model_version: str = ""
+    model: str = ""
 
     @property
     def finished(self) -> bool:
@@ -236,8 +237,13 @@ def _record(name: str, entry: Mapping[str, Any], base: Path, problems: list[str]
         fingerprint=str(entry.get("fingerprint") or result.get("fingerprint") or ""),
         run_id=str(entry.get("mlflow_run_id") or ""),
         url=str(entry.get("mlflow_url") or ""),
-        model_version=str(entry.get("model_version") or ""),
+        model=_registered(_mapping(entry.get("model_version"))),
     )
+
+
+def _registered(version: Mapping[str, Any]) -> str:
+    """Name and version of a registered model, in words."""
+    return f"{version['name']}, version {version['version']}" if "version" in version else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -64,7 +64,8 @@ def register(
         "name": name,
         "version": str(found.version),
         "uri": f"models:/{name}/{found.version}",
-        "model_id": str(found.model_id),
+        # the store leaves `model_id` of a version empty; its source names the logged model
+        "model_id": str(found.source).removeprefix("models:/"),
     }
 
 

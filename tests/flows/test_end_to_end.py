@@ -56,8 +56,9 @@ def checkout(tmp_path: Path) -> Path:
 def repro(folder: Path) -> tuple[int, str]:
     dropped = ("DVC_ROOT", "SA3D_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
     env = {k: v for k, v in os.environ.items() if k not in (*dropped, "PREFECT_HOME")}
-    (folder / ".tmp").mkdir(exist_ok=True)
-    env["TMPDIR"] = str(folder / ".tmp")  # locks of cores of its own: tests run side by side
+    own = folder.with_name(f"{folder.name}-tmp")  # beside the checkout, which stays clean
+    own.mkdir(exist_ok=True)
+    env["TMPDIR"] = str(own)  # locks of cores of its own: tests run side by side
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     env["DVC_SITE_CACHE_DIR"] = str(folder / ".dvc" / "tmp" / "site")
     done = subprocess.run(

@@ -233,11 +233,18 @@ def test_a_whole_flow_runs_in_such_a_folder(
     root = project_in(tmp_path, WORST, monkeypatch)
     shutil.copytree(tiny_root, root, dirs_exist_ok=True)
     (root / "fake").mkdir()
+    own = tmp_path / "tmp"  # locks of cores of its own: another flow may hold those of the machine
+    own.mkdir()
     for variable in ("PREFECT_API_URL", "PREFECT_HOME"):
         monkeypatch.delenv(variable, raising=False)
     done = subprocess.run(
         [sys.executable, str(REPO / "tests" / "flows" / "driver.py"), "tiny"],
-        env={**os.environ, "PYTHONPATH": str(REPO), "FAKE": str(root / "fake")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPO),
+            "FAKE": str(root / "fake"),
+            "TMPDIR": str(own),
+        },
         capture_output=True,
         text=True,
         check=False,

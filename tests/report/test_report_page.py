@@ -109,6 +109,20 @@ LITERAL = ["80.0 %", "49.0 to 94.3 %", "70.0 %", "39.7 to 89.2 %", "30.0 %", "10
            "highest of these: scratch (random weights)."]  # fmt: skip
 
 
+def test_a_registered_model_is_named_with_its_version(tmp_path):
+    path = literal(tmp_path)
+    results = json.loads(path.read_text())
+    version = {"name": "sa3d-tiny-sa3df", "version": "4", "uri": "models:/sa3d-tiny-sa3df/4",
+               "model_id": "m-1"}  # fmt: skip
+    results["nodes"]["register-sa3df-s0"] = {"kind": "register", "status": "finished",
+                                             "model_version": version}  # fmt: skip
+    path.write_text(json.dumps(results))
+    write_report(path, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "finished: sa3d-tiny-sa3df, version 4" in page
+    assert "model_id" not in page
+
+
 def test_every_number_of_the_literal_experiment_is_on_both_pages(tmp_path):
     out = tmp_path / "out"
     words = Page(write_report(literal(tmp_path), out)).words

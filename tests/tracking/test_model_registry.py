@@ -120,6 +120,7 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
     assert model_registry.register(first, "demo", "random-masks") == found
 
     opened = mlflow_store.client()
+    assert opened.get_logged_model(found["model_id"]).tags["data.digest"] == "d1"
     version = opened.get_model_version_by_alias("sa3d-demo-random-masks", "candidate")
     assert str(version.version) == "1"
     told = {key: version.tags.get(key) for key in TOLD}
