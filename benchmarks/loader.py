@@ -4,8 +4,7 @@
 
 Clouds of 8192 random points, 1024 taken of each, batches of 32. The plain form does by hand what
 the loader does for clouds of one size, without offsets, checks or part labels: it indexes the
-mapped (S, N, 3) array, draws the same points and scales to the unit sphere (of ``fps_subset`` it
-finds the farthest points from the first one, the loader from a new one each epoch). The forms take
+mapped (S, N, 3) array, draws the same points and scales to the unit sphere. The forms take
 turns batch by batch, in changing order, after an epoch to warm up. Printed are the lower quartiles
 over all batches (on a busy machine many batches are interrupted, whichever form makes them), and
 the loader's rate over the plain form's.
@@ -59,9 +58,12 @@ def made(path: Path, count: int) -> CloudSet:
     return open_clouds(write_clouds(path, clouds, table))
 
 
+def stream(kind: int, row: int, epoch: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=SEED, counter=[0, kind, epoch, row]))
+
+
 def draw(count: int, row: int, epoch: int) -> np.ndarray:
-    bits = np.random.Philox(key=SEED, counter=[0, 2, epoch, row])
-    return np.random.Generator(bits).choice(count, ASKED, replace=False)
+    return stream(2, row, epoch).choice(count, ASKED, replace=False)
 
 
 def plain_random(points: np.ndarray, rows: np.ndarray, epoch: int) -> torch.Tensor:
@@ -71,6 +73,11 @@ def plain_random(points: np.ndarray, rows: np.ndarray, epoch: int) -> torch.Tens
 
 def plain_fps_subset(points: np.ndarray, rows: np.ndarray, epoch: int) -> torch.Tensor:
     whole = torch.from_numpy(np.stack([points[row] for row in rows.tolist()]))
+    start = [int(stream(3, row, epoch).integers(STORED)) for row in rows.tolist()]
+    slots = torch.arange(len(rows))
+    first = whole[:, 0].clone()  # farthest points from a new one each epoch
+    whole[:, 0] = whole[slots, start]
+    whole[slots, start] = first
     pool = farthest_point_sample(whole, POOL)
     chosen = torch.from_numpy(np.stack([draw(POOL, row, epoch) for row in rows.tolist()]))
     index = pool.gather(1, chosen)[..., None].expand(-1, -1, 3)

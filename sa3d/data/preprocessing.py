@@ -141,24 +141,23 @@ def farthest(
     import torch
     from point_ops import farthest_point_sample
 
-    found = [np.arange(len(cloud)) for cloud in clouds]
     larger = [at for at, cloud in enumerate(clouds) if len(cloud) > count]
+    found = [np.arange(min(count, len(cloud))) for cloud in clouds]
     if not larger:
         return found
     sizes = [len(clouds[at]) for at in larger]
-    equal = min(sizes) == max(sizes)
     padded = np.empty((len(larger), max(sizes), 3), dtype=np.float32)
     for slot, at in enumerate(larger):
         padded[slot, : sizes[slot]] = clouds[at]
         padded[slot, sizes[slot] :] = 0.0
-        if starts is not None:  # the sampler begins at index 0: the start changes places with it
-            padded[slot, [0, starts[at]]] = padded[slot, [starts[at], 0]]
-    lengths = None if equal else torch.tensor(sizes)
+    slots = np.arange(len(larger))
+    first = np.array([0 if starts is None else starts[at] for at in larger])
+    # the sampler begins at index 0: the start changes places with it
+    padded[slots, 0], padded[slots, first] = padded[slots, first], padded[slots, 0]
+    lengths = None if min(sizes) == max(sizes) else torch.tensor(sizes)
     index = farthest_point_sample(torch.from_numpy(padded), count, lengths=lengths).numpy()
+    column = first[:, None]
+    index = np.where(index == 0, column, np.where(index == column, 0, index))  # and back again
     for slot, at in enumerate(larger):
-        row = found[at] = index[slot]
-        if starts is not None:  # and back again
-            is_first = row == starts[at]
-            row[row == 0] = starts[at]
-            row[is_first] = 0
+        found[at] = index[slot]
     return found
