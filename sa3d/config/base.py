@@ -11,6 +11,7 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 # scikit-learn and numpy take seeds below 2**32
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+DEFAULT_SEEDS = (0,)
 Precision = Literal["fp32", "bf16"]
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from sa3d import registry
-from sa3d.config.base import Frozen, Seed
+from sa3d.config.base import DEFAULT_SEEDS, Frozen, Seed
 from sa3d.config.data import DataConfig
 from sa3d.config.union import by_name
 from sa3d.methods.settings import MethodConfig
@@ -134,7 +134,9 @@ class ExperimentConfig(Frozen):
     name: str = Field(description="key under `experiments` in params.yaml")
     description: str = Field("", description="one line for people")
     seeds: tuple[Seed, ...] = Field(
-        (0,), min_length=1, description="of weights, batches, masks and splits; a whole run each"
+        DEFAULT_SEEDS,
+        min_length=1,
+        description="of weights, batches, masks and splits; a whole run each",
     )
     model: ModelConfig = Field(description="the backbone")
     pretrain: PretrainConfig | None = Field(

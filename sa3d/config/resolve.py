@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sa3d.config.base import DEFAULT_SEEDS
 from sa3d.config.yaml_file import read_value
 from sa3d.errors import ConfigError
 from sa3d.models.settings import DEFAULT
@@ -133,7 +134,7 @@ def _evaluation(experiment: Mapping[str, Any], item: Any) -> Any:
     if not isinstance(item, Mapping):
         return item
     pretrain, variants = experiment.get("pretrain"), experiment.get("variants")
-    base: Tree = {"seeds": experiment.get("seeds", [0]), "settings": {}}
+    base: Tree = {"seeds": experiment.get("seeds", list(DEFAULT_SEEDS)), "settings": {}}
     if "model" in experiment:
         base["model"] = experiment["model"]
     if isinstance(pretrain, Mapping) and "data" in pretrain:

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sa3d.checkpoints.card import FOLDER
-from sa3d.checkpoints.export import export_model, load_pretrained
+from sa3d.checkpoints.export import load_pretrained
 from sa3d.data.loader import Batch
-from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.split import Splits, train_val_test
 from sa3d.data.store import CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
@@ -30,6 +29,7 @@ from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
 from sa3d.tasks.classify.task import ClassifyConfig
 from sa3d.tasks.evaluation import SAMPLING
+from sa3d.tasks.exporting import export
 from sa3d.tasks.selection import Reader, Selection, accuracy
 from sa3d.tasks.training import trainer_of
 
@@ -125,7 +125,8 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         labels=truth,
         predicted=predicted,
     )
-    export_model(context.folder / FOLDER, classifier.state_dict(), _card(config, context, clouds))
+    names = list(clouds.class_names)
+    export("classifier", classifier.state_dict(), config, context, clouds, class_names=names)
     result = result_of(
         config,
         context,
@@ -168,20 +169,6 @@ def _fit(
 def _layer_decay(settings: ClassifyConfig, context: RunContext) -> float:
     """It spares what pre-training taught the lower blocks: random weights have nothing to spare."""
     return settings.layer_decay if context.start else 1.0
-
-
-def _card(config: RunConfig, context: RunContext, clouds: CloudSet) -> dict[str, Any]:
-    return {
-        "kind": "classifier",
-        "experiment": config.experiment,
-        "spec": config.spec.as_json(),
-        "fingerprint": context.fingerprint,
-        "model": config.model.model_dump(mode="json"),
-        "settings": config.settings.model_dump(mode="json"),
-        "data": {**config.data.model_dump(mode="json"), "digest": clouds.digest},
-        "preprocessing": Preprocessing.of(clouds, config.data.points).to_json(),
-        "class_names": list(clouds.class_names),
-    }
 
 
 def _protocol(

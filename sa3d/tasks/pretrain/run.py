@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sa3d.checkpoints.card import FOLDER
-from sa3d.checkpoints.export import export_model, load_pretrained
-from sa3d.data.preprocessing import Preprocessing
+from sa3d.checkpoints.export import load_pretrained
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
@@ -17,6 +14,7 @@ from sa3d.models.backbone import Backbone
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import Result, finish, result_of
+from sa3d.tasks.exporting import export
 from sa3d.tasks.pretrain.explaining import save_explanation
 from sa3d.tasks.training import trainer_of
 from sa3d.viz.explain import FILE as EXPLAIN
@@ -42,7 +40,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     fitted = trainer_of(method, config, settings, context, clouds, rows, "random").fit()
     if not context.processes.main:
         return None
-    _export(method, config, context, clouds)
+    export("pretrain", method.student_state(), config, context, clouds)
     save_explanation(context.folder / EXPLAIN, method, clouds, config, context.device)
     return finish(context, _result(config, context, clouds, method, fitted))
 
@@ -53,20 +51,6 @@ def _knowledge_teacher(config: RunConfig, context: RunContext) -> Backbone | Non
     teacher = build_backbone(config.model)
     teacher.load_student(load_pretrained(context.teacher, config.model))
     return teacher
-
-
-def _export(method: Method, config: RunConfig, context: RunContext, clouds: CloudSet) -> None:
-    card: dict[str, Any] = {
-        "kind": "pretrain",
-        "experiment": config.experiment,
-        "spec": config.spec.as_json(),
-        "fingerprint": context.fingerprint,
-        "model": config.model.model_dump(mode="json"),
-        "settings": config.settings.model_dump(mode="json"),
-        "data": {**config.data.model_dump(mode="json"), "digest": clouds.digest},
-        "preprocessing": Preprocessing.of(clouds, config.data.points).to_json(),
-    }
-    export_model(context.folder / FOLDER, method.student_state(), card)
 
 
 def _result(
