@@ -94,6 +94,7 @@ SOURCES: dict[str, Component] = {
 AUGMENTATIONS: dict[str, str] = {
     "none": "sa3d.data.transforms:none",
     "scale_translate": "sa3d.data.transforms:scale_translate",
+    "scale_translate_small": "sa3d.data.transforms:scale_translate_small",
     "rotate_y": "sa3d.data.transforms:rotate_y",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -21,11 +21,15 @@ class OptimConfig(Frozen):
     accumulate: Positive = Field(1, description="batches summed into one optimiser step")
     lr: float = Field(gt=0.0, description="peak learning rate of AdamW")
     min_lr: float = Field(0.0, ge=0.0, description="learning rate at the end of the cosine")
-    warmup_epochs: float = Field(
-        0.0, ge=0.0, description="linear warm-up from 0, per iteration, in epochs"
-    )
+    warmup_epochs: float = Field(0.0, ge=0.0, description="epochs of linear warm-up")
     cosine_epochs: int | None = Field(
         None, gt=0, description="epoch at which the cosine reaches `min_lr`; null: the last one"
+    )
+    schedule: Literal["iteration", "epoch"] = Field(
+        "iteration",
+        description="iteration: the rate changes every step and the warm-up rises from 0 (GM3D); "
+        "epoch: once an epoch and one epoch late, the warm-up rises from `min_lr` (the runners "
+        "of Point-MAE and Point-M2AE)",
     )
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's betas")
     weight_decay: float = Field(0.05, ge=0.0, description="none on 1-D parameters and tokens")
@@ -33,7 +37,8 @@ class OptimConfig(Frozen):
     precision: Precision = Field("fp32", description="bf16: autocast; losses stay fp32")
     augment: Augmentation = Field(
         "scale_translate",
-        description="transform of training clouds: none, scale_translate, rotate_y",
+        description="transform of training clouds: none, scale_translate, "
+        "scale_translate_small, rotate_y",
     )
 
     @model_validator(mode="after")
@@ -42,9 +47,11 @@ class OptimConfig(Frozen):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of epochs={self.epochs}"
             )
-        if self.cosine_epochs is not None and self.cosine_epochs < self.epochs:
+        late = self.schedule == "epoch"  # its last epoch has the rate of the one before
+        least = self.epochs - late
+        if self.cosine_epochs is not None and self.cosine_epochs < least:
             raise ValueError(
                 f"cosine_epochs={self.cosine_epochs} ends before epochs={self.epochs}; "
-                "give as many or more"
+                f"give {least} or more"
             )
         return self

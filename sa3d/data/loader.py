@@ -66,6 +66,8 @@ class Batches:
             model that is tested on ``fps`` (Point-MAE code, its fine-tuning runner, which
             shuffles a cloud's points before it samples).
         parts: batches have part labels.
+        repeat: a cloud of fewer than N points shows all of them, and some again; else it is
+            refused.
         rank, world: this process and their number. Ranks get disjoint rows and equally many
             batches; without ``drop_last`` the last ones may differ in size by one, and may be one
             larger than ``batch_size``.
@@ -87,6 +89,7 @@ class Batches:
         drop_last: bool,
         sampling: Sampling = "random",
         parts: bool = False,
+        repeat: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -104,7 +107,8 @@ class Batches:
         self.parts = parts
         self.rank, self.world = rank, world
         self._bounds = _bounds(len(self.indices), batch_size, world, drop_last)
-        self._check_sizes()
+        if not repeat:
+            self._check_sizes()
         if parts:
             clouds.parts(int(self.indices[0]))  # refuses here rather than in the first batch
 
@@ -149,7 +153,7 @@ class Batches:
         """The (N,) points of each cloud that its batch shows."""
         points = self.preprocessing.points
         if self.sampling == "fps":
-            return farthest(whole, points)
+            return [np.resize(index, points) for index in farthest(whole, points)]
         if self.sampling == "random":
             # one after the other: indices still in the cache when they are used
             return (self._draw(len(cloud), row, e) for row, cloud in zip(rows, whole, strict=True))
@@ -161,8 +165,12 @@ class Batches:
         return [pool[self._draw(len(pool), row, e)] for row, pool in zip(rows, pools, strict=True)]
 
     def _draw(self, count: int, row: int, e: int) -> Ints:
-        """N of ``count`` indices, without replacement."""
-        return self._stream(_POINTS, row, e).choice(count, self.preprocessing.points, replace=False)
+        """N of ``count`` indices, none twice; of fewer than N all, and some again."""
+        stream, points = self._stream(_POINTS, row, e), self.preprocessing.points
+        if count >= points:
+            return stream.choice(count, points, replace=False)
+        again = stream.integers(count, size=points - count)
+        return np.concatenate([stream.permutation(count), again])
 
     def _stream(self, kind: int, row: int, e: int) -> np.random.Generator:
         # a counter-based generator: seeding it by (epoch, row) costs nothing, so subsets do

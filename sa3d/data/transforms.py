@@ -28,6 +28,14 @@ def scale_translate(points: Tensor, generator: Generator) -> Tensor:
     return points * scale + shift
 
 
+def scale_translate_small(points: Tensor, generator: Generator) -> Tensor:
+    """Scale by U(0.8, 1.25), all axes alike, then shift each axis by U(-0.1, 0.1) (the part
+    segmentation of Point-MAE and Point-M2AE)."""
+    scale = _uniform(points, generator, 0.8, 1.25)[..., :1]
+    shift = _uniform(points, generator, -0.1, 0.1)
+    return points * scale + shift
+
+
 def rotate_y(points: Tensor, generator: Generator) -> Tensor:
     """Turn each cloud about the up axis (y) by U(0, 2 pi) (ReCon's ScanObjectNN setting)."""
     angle = _uniform(points, generator, 0.0, 2.0 * torch.pi)[..., 0, 0]

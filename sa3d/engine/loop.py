@@ -19,7 +19,7 @@ from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import ALONE, Processes
 from sa3d.engine.metric_buffer import MetricBuffer, NonFiniteError
 from sa3d.engine.precision import autocast
-from sa3d.engine.schedule import learning_rate
+from sa3d.engine.schedule import learning_rate, learning_rate_of_epoch
 from sa3d.engine.signals import Stopped, StopSignals
 from sa3d.engine.types import LOSS_KEY, Progress, Source, Stateful, TrainableModule
 from sa3d.errors import CheckpointError, TrainingError
@@ -194,13 +194,15 @@ class Trainer:
 
     def _rate(self, fraction: float) -> float:
         s = self.settings
-        return learning_rate(
-            fraction,
-            peak=s.lr,
-            epochs=s.cosine_epochs or s.epochs,
-            warmup=s.warmup_epochs,
-            floor=s.min_lr,
-        )
+        values: dict[str, float] = {
+            "peak": s.lr,
+            "epochs": s.cosine_epochs or s.epochs,
+            "warmup": s.warmup_epochs,
+            "floor": s.min_lr,
+        }
+        if s.schedule == "epoch":
+            return learning_rate_of_epoch(int(fraction), **values)
+        return learning_rate(fraction, **values)
 
     def _progress(self, epoch: int, step: int, number: int) -> Progress:
         seed = random_state.derive(self.seed, step, number, self.processes.rank)

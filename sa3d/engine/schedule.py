@@ -1,4 +1,4 @@
-"""Learning rate by fractional epoch: linear warm-up from 0, then cosine."""
+"""Learning rates: a linear warm-up, then a cosine; changed every step or once an epoch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ def learning_rate(
 ) -> float:
     """Learning rate of the step that begins at fractional ``epoch``.
 
-    Per iteration, not per epoch: epoch e, step i of n is ``e + i / n``. (The public Point-MAE
-    code steps once an epoch with the epoch just finished, so its first two epochs both run at
-    the starting rate; that lag is not kept.)
+    Per iteration, not per epoch: epoch e, step i of n is ``e + i / n`` (GM3D code).
 
     Args:
         epoch: in [0, epochs].
@@ -25,3 +23,26 @@ def learning_rate(
         return peak * epoch / warmup
     share = (epoch - warmup) / (epochs - warmup)
     return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def learning_rate_of_epoch(
+    epoch: int, *, peak: float, epochs: float, warmup: float = 0.0, floor: float = 0.0
+) -> float:
+    """Learning rate of all steps of the 0-based ``epoch``, as the public Point-MAE and
+    Point-M2AE runners set it.
+
+    They move the schedule on once an epoch, with the number of the epoch that has ended. So the
+    first two epochs both run at ``floor``, from which the warm-up rises too. The cosine counts
+    from epoch 0, not from the end of the warm-up.
+
+    Args:
+        epoch: 0, 1, ...
+        peak: rate that the warm-up rises to.
+        epochs: period of the cosine.
+        warmup: epochs of linear rise.
+        floor: first rate, and that at the end of the cosine.
+    """
+    ended = max(0, epoch - 1)
+    if ended < warmup:
+        return floor + (peak - floor) * ended / warmup
+    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * ended / epochs))

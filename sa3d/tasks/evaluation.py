@@ -36,9 +36,15 @@ def frozen_encoder(config: RunConfig, context: RunContext) -> Backbone:
     return backbone.to(context.device).eval()
 
 
-def fixed_batches(clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int) -> Batches:
+def fixed_batches(
+    clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int, *, parts: bool = False
+) -> Batches:
     """All of ``rows``, in order, each cloud reduced to ``data.points`` by farthest-point
-    sampling: the same points every time, no augmentation."""
+    sampling: the same points every time, no augmentation.
+
+    Args:
+        parts: batches have part labels, and clouds of fewer points repeat some of them.
+    """
     return Batches(
         clouds,
         rows,
@@ -48,6 +54,8 @@ def fixed_batches(clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: i
         shuffle=False,
         drop_last=False,
         sampling="fps",
+        parts=parts,
+        repeat=parts,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sa3d.data.loader import Batch
 from sa3d.data.store import CloudSet
@@ -19,6 +20,13 @@ from sa3d.tasks.evaluation import Ints, fixed_batches
 from sa3d.tracking.journal import Tracker
 
 
+class Measured(NamedTuple):
+    """What a model does on some clouds: a score, higher is better, and a loss."""
+
+    score: float
+    loss: float
+
+
 class Reader:
     """Logits of fixed rows, in evaluation mode and fp32."""
 
@@ -28,6 +36,11 @@ class Reader:
         self._clouds, self._config, self._device = clouds, config, device
         self._batch_size = batch_size
         self._kept: dict[bytes, list[Batch]] = {}
+
+    def measure(self, classifier: Classifier, rows: Ints) -> Measured:
+        """Accuracy and cross-entropy on ``rows``."""
+        logits, labels = self.logits(classifier, rows)
+        return Measured(accuracy(logits, labels), float(F.cross_entropy(logits, labels)))
 
     @torch.no_grad()
     def logits(
@@ -54,9 +67,10 @@ class Selection:
     """Reads validation after every epoch and keeps the best weights; kept in checkpoints.
 
     Args:
-        classifier: what is trained.
-        reader: gives its logits.
+        model: what is trained.
+        measure: measures it on rows of the data set, and leaves its mode as it was.
         tracker: gets the metrics.
+        score: name of the validation score.
         val: rows of the validation clouds.
         test: rows that are also read after every epoch, where the extra `best on test` is asked
             for; else None.
@@ -64,14 +78,15 @@ class Selection:
 
     def __init__(
         self,
-        classifier: Classifier,
-        reader: Reader,
+        model: nn.Module,
+        measure: Callable[[Ints], Measured],
         tracker: Tracker,
+        score: str,
         val: Ints,
         test: Ints | None,
     ) -> None:
-        self._classifier, self._reader, self._tracker = classifier, reader, tracker
-        self._val, self._test = val, test
+        self._model, self._measure, self._tracker = model, measure, tracker
+        self._name, self._val, self._test = score, val, test
         self.epoch = -1
         self.score = (-1.0, -np.inf)
         self.weights: dict[str, Tensor] = {}
@@ -79,20 +94,18 @@ class Selection:
 
     def __call__(self, epoch: int, step: int) -> None:
         """Read validation (and, where the experiment asks for it, test) after ``epoch``."""
-        logits, labels = self._reader.logits(self._classifier, self._val)
-        acc = accuracy(logits, labels)
-        loss = float(F.cross_entropy(logits, labels))
+        score, loss = self._measure(self._val)
         if not np.isfinite(loss):
             raise TrainingError(
                 f"{keys.VAL_LOSS} became {loss} after epoch {epoch}; try a lower lr or a clip"
             )
-        values = {keys.VAL_ACC: acc, keys.VAL_LOSS: loss}
-        # small validation splits tie often: of equal accuracies the lower loss
-        if (acc, -loss) > self.score:
-            self.score, self.epoch = (acc, -loss), epoch
-            self.weights = {k: v.clone() for k, v in self._classifier.state_dict().items()}
+        values = {self._name: score, keys.VAL_LOSS: loss}
+        # small validation splits tie often: of equal scores the lower loss
+        if (score, -loss) > self.score:
+            self.score, self.epoch = (score, -loss), epoch
+            self.weights = {k: v.clone() for k, v in self._model.state_dict().items()}
         if self._test is not None:
-            tested = accuracy(*self._reader.logits(self._classifier, self._test))
+            tested = self._measure(self._test).score
             self.best_on_test = max(tested, self.best_on_test or 0.0)
             values[keys.TEST_EPOCH] = tested
         self._tracker.metrics(values, step)

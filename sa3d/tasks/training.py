@@ -33,6 +33,7 @@ def trainer_of(
     sampling: Sampling,
     *,
     training: str = "",
+    parts: bool = False,
     **more: Any,
 ) -> Trainer:
     """A trainer of ``method`` on ``rows``, which resumes its checkpoint in the run folder.
@@ -47,6 +48,7 @@ def trainer_of(
         sampling: see :class:`~sa3d.data.loader.Batches`.
         training: name of this training where a run folder holds several, such as ``fold-3``: its
             checkpoint is then ``last-fold-3.pt`` and its metrics are ``fold-3/train/loss`` etc.
+        parts: batches have part labels, and clouds of fewer points repeat some of them.
         more: further fields of :class:`~sa3d.engine.loop.Trainer`.
 
     Raises:
@@ -65,6 +67,8 @@ def trainer_of(
         shuffle=True,
         drop_last=True,
         sampling=sampling,
+        parts=parts,
+        repeat=parts,
         rank=context.processes.rank,
         world=context.processes.world,
     )
@@ -75,6 +79,7 @@ def trainer_of(
         return batch._replace(
             points=augment(points, progress.generator),
             labels=batch.labels.to(context.device, non_blocking=True),
+            parts=batch.parts if batch.parts is None else batch.parts.to(context.device),
         )
 
     return Trainer(

@@ -145,7 +145,7 @@ def test_a_checkpoint_may_be_a_teacher(load: Any) -> None:
         (["pretrain.mask_ratio=0.01"], "at least one must stay visible and one masked"),
         (["pretrain.masked=32"], "masks 32 of 32 patches; at least one must stay visible"),
         (["pretrain.warmup_epochs=99"], "variants.sa3df: warmup_epochs=99.0 leaves nothing of epo"),
-        (["pretrain.cosine_epochs=3"], "cosine_epochs=3 ends before epochs=12; give as many or m"),
+        (["pretrain.cosine_epochs=3"], "cosine_epochs=3 ends before epochs=12; give 12 or more"),
         (["seeds=[1, 2, 1]"], "seeds has 1 more than once"),
     ],
 )

@@ -245,6 +245,23 @@ def test_clouds_that_are_too_small_are_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("sampling", ["random", "fps", "fps_subset"])
+def test_a_small_cloud_repeats_its_points_where_that_is_allowed(
+    tmp_path: Path, sampling: str
+) -> None:
+    clouds = sized(tmp_path / "s.h5", [20, 32, 70], normalisation="none")
+    made = batches(clouds, sampling=sampling, batch_size=1, parts=True, repeat=True)
+    for batch in made.epoch(0):
+        row = int(batch.index[0])
+        stored = {
+            tuple(p): int(q) for p, q in zip(clouds.cloud(row), clouds.parts(row), strict=True)
+        }
+        seen = [tuple(p) for p in batch.points[0].numpy()]
+        assert len(seen) == 32
+        assert len(set(seen)) == min(32, len(stored))
+        assert [stored[p] for p in seen] == batch.parts[0].tolist()
+
+
 def test_parts_of_a_set_without(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no part labels"):
         batches(set_of(tmp_path / "s.h5", [40] * 3, parts=False), batch_size=1, parts=True)

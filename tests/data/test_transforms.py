@@ -7,7 +7,7 @@ import torch
 
 from sa3d.data import transforms
 from sa3d.data.preprocessing import unit_sphere
-from sa3d.data.transforms import rotate_y, scale_translate
+from sa3d.data.transforms import rotate_y, scale_translate, scale_translate_small
 from sa3d.errors import ConfigError
 from sa3d.registry import AUGMENTATIONS
 
@@ -32,6 +32,18 @@ def test_deterministic_per_sample_and_pure(name: str) -> None:
         same = transforms.get(name)(points[:1].expand(8, -1, -1), generator())
         assert len({tuple(row.flatten().tolist()) for row in same}) == 8
         assert not torch.equal(out, transforms.get(name)(points, generator(5)))
+
+
+def test_small_scale_is_the_same_on_all_axes() -> None:
+    probe = torch.tensor([[0.0, 0, 0], [1, 1, 1]]).expand(4000, 2, 3)
+    out = scale_translate_small(probe, generator())
+    shift, scale = out[:, 0], out[:, 1] - out[:, 0]
+    assert (scale - scale[:, :1]).abs().max() < 1e-6
+    assert 0.8 <= scale.min() < 0.801
+    assert 1.249 < scale.max() <= 1.2500002
+    assert -0.1 <= shift.min() < -0.099
+    assert 0.099 < shift.max() <= 0.1
+    assert torch.corrcoef(shift.T)[0, 1].abs() < 0.1  # an axis each
 
 
 def test_scale_translate_ranges() -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 from toy import SAMPLES, ToyMethod, ToySource, digest, trainer
 
 from sa3d.engine import optim, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import choose_device
 from sa3d.engine.loop import Trainer
-from sa3d.engine.schedule import learning_rate
+from sa3d.engine.schedule import learning_rate, learning_rate_of_epoch
 from sa3d.engine.types import Progress
 from sa3d.errors import CheckpointError, TrainingError, UserError
 from sa3d.tracking.journal import read_journal
@@ -49,6 +50,47 @@ def test_a_cosine_longer_than_the_run_ends_above_its_floor(tmp_path: Path) -> No
         values = {"epochs": 3, "cosine_epochs": longer, "lr": 1.0, "clip": None}
         rates[name] = trainer(tmp_path / name, settings=values)._rate(3.0)
     assert rates == {"own": 0.0, "longer": pytest.approx(0.5 * (1 + math.cos(math.pi * 0.75)))}
+
+
+def test_rates_by_epoch_are_those_of_the_official_segmentation_log() -> None:
+    values = {"peak": 2e-4, "epochs": 300, "warmup": 10, "floor": 1e-6}
+    rates = {epoch: learning_rate_of_epoch(epoch, **values) for epoch in range(301)}
+    # the log counts from 1 and prints the rate that the epoch ran at
+    for logged, rate in ((1, 1e-6), (2, 2.1e-5), (3, 4.1e-5), (10, 1.80e-4), (11, 1.99e-4)):
+        assert rates[logged] == pytest.approx(rate, rel=6e-3)
+    assert rates[0] == rates[1] == 1e-6
+    assert rates[300] == pytest.approx(1e-6, rel=1e-2)
+
+
+def test_rates_by_epoch_are_those_of_timms_scheduler_one_epoch_late() -> None:
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=5e-4)
+    theirs = CosineLRScheduler(
+        optimiser, t_initial=300, lr_min=1e-6, warmup_t=10, warmup_lr_init=1e-6
+    )
+    values = {"peak": 5e-4, "epochs": 300, "warmup": 10, "floor": 1e-6}
+    for epoch in range(301):
+        assert learning_rate_of_epoch(epoch, **values) == pytest.approx(
+            optimiser.param_groups[0]["lr"], rel=1e-9
+        )
+        theirs.step(epoch)  # their runners do so with the epoch that has ended
+
+
+def test_a_schedule_by_epoch_keeps_its_rate_through_an_epoch(tmp_path: Path) -> None:
+    values = {
+        "schedule": "epoch",
+        "epochs": 4,
+        "cosine_epochs": 3,
+        "lr": 1.0,
+        "min_lr": 0.1,
+        "warmup_epochs": 1,
+    }
+    trained = trainer(tmp_path, settings=values)
+    trained.fit()
+    rates = [rate for _, rate in read_journal(tmp_path)["train/lr"]]
+    count = len(rates) // 4
+    assert rates[: 2 * count] == [0.1] * 2 * count
+    assert rates[2 * count : 3 * count] == [pytest.approx(0.1 + 0.9 * 0.75)] * count
+    assert rates[3 * count :] == [pytest.approx(0.1 + 0.9 * 0.25)] * count
 
 
 def test_groups_decay_only_matrices_and_scale_by_layer() -> None:

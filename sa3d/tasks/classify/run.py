@@ -6,6 +6,7 @@ Validation chooses the epoch; test is read once, at the end, for the validation-
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -100,7 +101,14 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
 
     reader = Reader(clouds, config, settings.batch_size, context.device)
     test = splits.test if settings.test_every_epoch else None
-    selection = Selection(classifier, reader, context.tracker, splits.val, test)
+    selection = Selection(
+        classifier,
+        partial(reader.measure, classifier),
+        context.tracker,
+        keys.VAL_ACC,
+        splits.val,
+        test,
+    )
     fitted = _fit(config, context, settings, clouds, splits, classifier, selection)
     if not context.processes.main:
         return None
