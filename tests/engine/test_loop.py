@@ -55,7 +55,7 @@ def test_a_cosine_longer_than_the_run_ends_above_its_floor(tmp_path: Path) -> No
 def test_rates_by_epoch_are_those_of_the_official_segmentation_log() -> None:
     values = {"peak": 2e-4, "epochs": 300, "warmup": 10, "floor": 1e-6}
     rates = {epoch: learning_rate_of_epoch(epoch, **values) for epoch in range(301)}
-    # the log counts from 1 and prints the rate that the epoch ran at
+    # the log counts from 1 and prints the rate after the epoch: that of the next one
     for logged, rate in ((1, 1e-6), (2, 2.1e-5), (3, 4.1e-5), (10, 1.80e-4), (11, 1.99e-4)):
         assert rates[logged] == pytest.approx(rate, rel=6e-3)
     assert rates[0] == rates[1] == 1e-6
