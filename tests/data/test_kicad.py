@@ -144,7 +144,7 @@ def test_classes_families_and_split(folder: Path, tmp_path: Path) -> None:
     assert 0.0 <= summary["descriptor_5nn_accuracy"] <= 1.0
 
 
-def test_clouds_are_those_of_sampler_version_2(folder: Path, tmp_path: Path) -> None:
+def test_clouds_are_those_of_sampler_version_3(folder: Path, tmp_path: Path) -> None:
     """Recorded digests: raise the sampler's version where what is sampled changes."""
     read = made(folder, tmp_path / "kicad.h5")
     columns = (read.flat_points, read.labels, read.split, read.family, read.flat_parts)

@@ -24,11 +24,15 @@ _AR_HEADER = 60
 
 
 class ModelFile(NamedTuple):
-    """``folder`` (without ``.3dshapes``), ``stem`` (name without ``.wrl``), content."""
+    """``folder`` (without ``.3dshapes``), ``stem`` (name without ``.wrl``), content.
+
+    ``problem`` says why there is no content, if so.
+    """
 
     folder: str
     stem: str
     text: bytes
+    problem: str = ""
 
 
 def locate(root: Path) -> Path:
@@ -64,7 +68,12 @@ def model_files(place: Path, bar: ProgressBar) -> Iterator[ModelFile]:
         found = sorted(_wrl_paths(place))
         bar.expect(len(found))
         for path in found:
-            yield ModelFile(path.parent.name.removesuffix(_SUFFIX), path.stem, path.read_bytes())
+            folder = path.parent.name.removesuffix(_SUFFIX)
+            try:
+                model = ModelFile(folder, path.stem, path.read_bytes())
+            except OSError as error:
+                model = ModelFile(folder, path.stem, b"", f"cannot be opened: {error.strerror}")
+            yield model
         return
     members = _members(place)
     unpacked = _unpacked_size(place, members)
@@ -75,12 +84,15 @@ def model_files(place: Path, bar: ProgressBar) -> Iterator[ModelFile]:
                 name = PurePosixPath(member.name)
                 if name.suffix != ".wrl" or not name.parent.name.endswith(_SUFFIX):
                     continue
-                content = tar.extractfile(member)
-                if content is not None:
-                    folder = name.parent.name.removesuffix(_SUFFIX)
-                    number += 1
-                    if unpacked and member.offset_data:  # an archive does not say how many it has
-                        bar.expect(max(number, round(number * unpacked / member.offset_data)))
+                folder = name.parent.name.removesuffix(_SUFFIX)
+                number += 1
+                if unpacked and member.offset_data:  # an archive does not say how many it has
+                    bar.expect(max(number, round(number * unpacked / member.offset_data)))
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is None:
+                    problem = "cannot be opened: no plain file in the package"
+                    yield ModelFile(folder, name.stem, b"", problem)
+                else:
                     yield ModelFile(folder, name.stem, content.read())
             bar.expect(number)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:

@@ -48,7 +48,7 @@ from sa3d.utils import paths
 from sa3d.utils.files import unwritable
 from sa3d.utils.progress import ProgressBar
 
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 """Raised whenever the clouds of the same files, or which of them are kept, change, so that the
 source hash changes."""
 
@@ -156,8 +156,10 @@ def part_of(material: str) -> int:
 
 def sample_model(task: _Task) -> _Cloud:
     """One model to one cloud; pure in (file, points, seed), whichever process runs it."""
-    folder, stem, text = task.file
+    folder, stem, text, problem = task.file
     digest = hashlib.sha256(text).hexdigest()
+    if problem:
+        return _Cloud(folder, stem, digest, None, None, None, problem)
     name = hashlib.sha256(f"{folder}/{stem}".encode()).digest()
     rng = np.random.default_rng((task.seed, int.from_bytes(name[:8], "little")))
     try:
