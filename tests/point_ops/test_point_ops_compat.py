@@ -21,15 +21,6 @@ import point_ops_compat
 from pointnet2_ops import pointnet2_modules, pointnet2_utils
 
 
-def test_fps_skips_the_origin_but_starts_anywhere():
-    points = torch.tensor([[[0.0, 0, 0], [0.02, 0.02, 0], [1, 0, 0], [0, 0.5, 0]]])
-    idx = pointnet2_utils.furthest_point_sample(points, 4)
-    assert idx.dtype == torch.int32
-    assert idx.tolist() == [[0, 2, 3, 0]]  # index 1 lies inside sqrt(1e-3)
-    assert pointnet2_utils.furthest_point_sample(0.001 * points, 3).tolist() == [[0, 0, 0]]
-    assert pointnet2_utils.furthest_point_sample(points[:, 2:], 3).tolist() == [[0, 1, 0]]
-
-
 def test_channel_first_gather_and_group():
     features = torch.arange(8.0).view(1, 2, 4).requires_grad_()
     idx = torch.tensor([[3, 0]], dtype=torch.int32)

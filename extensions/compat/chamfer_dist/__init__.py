@@ -49,6 +49,20 @@ class ChamferDistanceL2_split(_Chamfer):  # noqa: N801  (the original's name)
         return one.mean(), two.mean()
 
 
+class ChamferDistanceL2_unreduced(_Chamfer):  # noqa: N801  (named as its neighbour)
+    """Squared distance of every point, both directions added; the clouds have equally many points.
+
+    Its mean is :class:`ChamferDistanceL2`. Code that wants one loss a patch reduces it as it likes.
+    """
+
+    def forward(self, xyz1: Tensor, xyz2: Tensor) -> Tensor:
+        """xyz1 (B, N, 3), xyz2 (B, N, 3) -> (B, N)."""
+        one, two = self.distances(xyz1, xyz2)
+        if one.shape != two.shape:
+            raise ValueError(f"xyz2: expected {one.shape[1]} points as in xyz1, got {two.shape[1]}")
+        return one + two
+
+
 class ChamferDistanceL1(_Chamfer):
     """Mean distance, averaged over both directions."""
 

@@ -22,7 +22,36 @@ def build_shared_mlp(mlp_spec: list[int], bn: bool = True) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class PointnetSAModuleMSG(nn.Module):
+class _PointnetSAModuleBase(nn.Module):
+    """Set abstraction; a subclass says how many centres there are, and what groups and lifts.
+
+    `npoint` is the number of centres, or None for the whole cloud as one group; `groupers` and
+    `mlps` are module lists of one length.
+    """
+
+    npoint: int | None
+    groupers: nn.ModuleList
+    mlps: nn.ModuleList
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.npoint = None
+        self.groupers, self.mlps = nn.ModuleList(), nn.ModuleList()
+
+    def forward(self, xyz: Tensor, features: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """xyz (B, N, 3), features (B, C, N) -> centres (B, npoint, 3), (B, sum C', npoint)."""
+        centers = None
+        if self.npoint is not None:
+            idx = ops.furthest_point_sample(xyz, self.npoint)
+            centers = ops.gather_operation(xyz.transpose(1, 2), idx).transpose(1, 2).contiguous()
+        pooled = [
+            mlp(grouper(xyz, centers, features)).amax(-1)
+            for grouper, mlp in zip(self.groupers, self.mlps, strict=True)
+        ]
+        return centers, torch.cat(pooled, 1)
+
+
+class PointnetSAModuleMSG(_PointnetSAModuleBase):
     """Set abstraction over several radii."""
 
     def __init__(
@@ -38,7 +67,6 @@ class PointnetSAModuleMSG(nn.Module):
         if not len(radii) == len(nsamples) == len(mlps):
             raise ValueError("radii, nsamples, mlps: expected lists of one length")
         self.npoint = npoint
-        self.groupers, self.mlps = nn.ModuleList(), nn.ModuleList()
         for radius, nsample, widths in zip(radii, nsamples, mlps, strict=True):
             self.groupers.append(
                 ops.GroupAll(use_xyz)
@@ -46,18 +74,6 @@ class PointnetSAModuleMSG(nn.Module):
                 else ops.QueryAndGroup(radius, nsample, use_xyz=use_xyz)
             )
             self.mlps.append(build_shared_mlp([widths[0] + 3 * use_xyz, *widths[1:]], bn))
-
-    def forward(self, xyz: Tensor, features: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        """xyz (B, N, 3), features (B, C, N) -> centres (B, npoint, 3), (B, sum C', npoint)."""
-        centers = None
-        if self.npoint is not None:
-            idx = ops.furthest_point_sample(xyz, self.npoint)
-            centers = ops.gather_operation(xyz.transpose(1, 2), idx).transpose(1, 2).contiguous()
-        pooled = [
-            mlp(grouper(xyz, centers, features)).amax(-1)
-            for grouper, mlp in zip(self.groupers, self.mlps, strict=True)
-        ]
-        return centers, torch.cat(pooled, 1)
 
 
 class PointnetSAModule(PointnetSAModuleMSG):

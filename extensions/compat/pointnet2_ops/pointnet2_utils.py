@@ -1,10 +1,148 @@
-"""The operators of `pointnet2_ops.pointnet2_utils`: same arguments, layouts and int32 indices."""
+"""The operators of `pointnet2_ops.pointnet2_utils`: same names, arguments, layouts, int32 indices.
+
+Every operator is there twice, as in the original: as a `torch.autograd.Function` with its `apply`
+and as a function. Gradients run where the original has them: in the features that are gathered,
+grouped or interpolated, not in coordinates nor in the weights of an interpolation.
+"""
+
+from typing import Any
 
 import point_ops
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 ORIGIN = 1e-3  # squared radius around the origin inside which the original never picks a point
+
+
+class FurthestPointSampling(Function):
+    """Farthest points: see :func:`furthest_point_sample`."""
+
+    @staticmethod
+    def forward(ctx: Any, xyz: Tensor, npoint: int) -> Tensor:
+        """xyz (B, N, 3) -> (B, npoint) int32."""
+        if not isinstance(xyz, Tensor) or xyz.dim() != 3 or xyz.shape[1] < 1:
+            raise ValueError("xyz: expected a tensor (B, N, 3) with N >= 1")
+        count = min(npoint, xyz.shape[1])
+        # compared in double precision: the original's bound is no float32
+        candidate = xyz.square().sum(-1).double() > ORIGIN
+        candidate &= xyz.isfinite().all(-1)
+        measured = candidate.clone()
+        measured[:, 0] = True  # the start takes part in distances wherever it lies
+        # A point that is not finite is never picked: exactly the rule wanted.
+        idx = point_ops.farthest_point_sample(
+            xyz.masked_fill(~measured.unsqueeze(-1), torch.nan), count
+        )
+        # Index 0 comes back only when every candidate is at distance 0 from those picked already.
+        # The original then finds the first candidate, or index 0 where there is none.
+        first = candidate.int().argmax(1, keepdim=True)
+        idx = torch.cat((idx[:, :1], torch.where(idx[:, 1:] == 0, first, idx[:, 1:])), 1)
+        idx = torch.cat((idx, first.expand(-1, npoint - count)), 1).int()
+        ctx.mark_non_differentiable(idx)
+        return idx
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None = None) -> tuple[None, None]:
+        """No gradient."""
+        return None, None
+
+
+class GatherOperation(Function):
+    """Columns by index: see :func:`gather_operation`."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, idx: Tensor) -> Tensor:
+        """features (B, C, N), idx (B, M) -> (B, C, M)."""
+        ctx.save_for_backward(idx)
+        ctx.columns = features.shape[2]
+        return point_ops.gather(features.transpose(1, 2), idx).transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """grad (B, C, M) -> (B, C, N)."""
+        (idx,) = ctx.saved_tensors
+        return _scattered(grad, idx, ctx.columns), None
+
+
+class GroupingOperation(Function):
+    """Neighbourhoods by index: see :func:`grouping_operation`."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, idx: Tensor) -> Tensor:
+        """features (B, C, N), idx (B, M, K) -> (B, C, M, K)."""
+        ctx.save_for_backward(idx)
+        ctx.columns = features.shape[2]
+        return point_ops.group(features.transpose(1, 2), idx).permute(0, 3, 1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """grad (B, C, M, K) -> (B, C, N)."""
+        (idx,) = ctx.saved_tensors
+        return _scattered(grad.flatten(2), idx.flatten(1), ctx.columns), None
+
+
+class ThreeNN(Function):
+    """Three nearest neighbours: see :func:`three_nn`."""
+
+    @staticmethod
+    def forward(ctx: Any, unknown: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """unknown (B, n, 3), known (B, m, 3) -> distances and int32 indices, both (B, n, 3)."""
+        sqdist, idx = point_ops.three_nn(unknown, known)
+        distance, idx = sqdist.sqrt(), idx.int()
+        ctx.mark_non_differentiable(distance, idx)
+        return distance, idx
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, None]:
+        """No gradient."""
+        return None, None
+
+
+class ThreeInterpolate(Function):
+    """Weighted sum of three features: see :func:`three_interpolate`."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
+        """features (B, C, m), idx and weight (B, n, 3) -> (B, C, n)."""
+        ctx.save_for_backward(idx, weight)
+        ctx.columns = features.shape[2]
+        rows = point_ops.three_interpolate(features.transpose(1, 2), idx, weight)
+        return rows.transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """grad (B, C, n) -> (B, C, m)."""
+        idx, weight = ctx.saved_tensors
+        half = grad.dtype in (torch.float16, torch.bfloat16)
+        rows = grad.transpose(1, 2).to(torch.float32 if half else grad.dtype)
+        # only the shape of the features counts where the weights get no gradient
+        features = rows.new_empty((rows.shape[0], ctx.columns, rows.shape[2]))
+        found, _ = torch.ops.point_ops.interpolate_backward(
+            rows, features, idx.long(), weight.to(rows.dtype), False
+        )
+        return found.to(grad.dtype).transpose(1, 2), None, None
+
+
+class BallQuery(Function):
+    """Neighbours in a ball: see :func:`ball_query`."""
+
+    @staticmethod
+    def forward(ctx: Any, radius: float, nsample: int, xyz: Tensor, new_xyz: Tensor) -> Tensor:
+        """xyz (B, N, 3), new_xyz (B, M, 3) -> (B, M, nsample) int32."""
+        idx = point_ops.ball_query(new_xyz, xyz, radius, nsample).int()
+        ctx.mark_non_differentiable(idx)
+        return idx
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None = None) -> tuple[None, None, None, None]:
+        """No gradient."""
+        return None, None, None, None
+
+
+def _scattered(grad: Tensor, idx: Tensor, columns: int) -> Tensor:
+    """grad (B, C, M) summed into the columns idx (B, M) of a zero (B, C, columns)."""
+    rows: Tensor = torch.ops.point_ops.gather_backward(grad.transpose(1, 2), idx.long(), columns)
+    return rows.transpose(1, 2)
 
 
 def furthest_point_sample(xyz: Tensor, npoint: int) -> Tensor:
@@ -15,51 +153,46 @@ def furthest_point_sample(xyz: Tensor, npoint: int) -> Tensor:
         npoint: how many.
 
     Returns:
-        (B, npoint) int32. Index 0 comes first; a point with x^2 + y^2 + z^2 <= 1e-3 is never
-        picked after it; when no other candidate is left, index 0 is repeated.
+        (B, npoint) int32. Index 0 comes first. After it a point with x^2 + y^2 + z^2 <= 1e-3 is
+        never picked, be it index 0 itself. When all others have been picked, the first index
+        outside that ball is repeated, or index 0 where there is none. Of equal distances the lower
+        index wins; the original's order there depends on how many threads it starts.
 
     Raises:
         ValueError: as :func:`point_ops.farthest_point_sample`.
     """
-    if not isinstance(xyz, Tensor) or xyz.dim() != 3 or xyz.shape[1] < 1:
-        raise ValueError("xyz: expected a tensor (B, N, 3) with N >= 1")
-    count = min(npoint, xyz.shape[1])
-    skip = xyz.detach().square().sum(-1) <= ORIGIN
-    skip[:, 0] = False  # the start takes part in distances wherever it lies
-    # A point that is not finite is never picked: exactly the rule wanted.
-    idx = point_ops.farthest_point_sample(
-        xyz.detach().masked_fill(skip.unsqueeze(-1), torch.nan), count
-    )
-    if count < npoint:
-        idx = torch.nn.functional.pad(idx, (0, npoint - count))
-    return idx.int()
+    idx: Tensor = FurthestPointSampling.apply(xyz, npoint)
+    return idx
 
 
 def gather_operation(features: Tensor, idx: Tensor) -> Tensor:
     """features (B, C, N), idx (B, M) -> (B, C, M), differentiable."""
-    return point_ops.gather(features.transpose(1, 2), idx).transpose(1, 2).contiguous()
+    out: Tensor = GatherOperation.apply(features, idx)
+    return out
 
 
 def grouping_operation(features: Tensor, idx: Tensor) -> Tensor:
     """features (B, C, N), idx (B, M, K) -> (B, C, M, K), differentiable."""
-    return point_ops.group(features.transpose(1, 2), idx).permute(0, 3, 1, 2).contiguous()
+    out: Tensor = GroupingOperation.apply(features, idx)
+    return out
 
 
 def three_nn(unknown: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """unknown (B, n, 3), known (B, m, 3) -> distances (not squared) and int32 indices (B, n, 3)."""
-    sqdist, idx = point_ops.three_nn(unknown.detach(), known.detach())
-    return sqdist.sqrt(), idx.int()
+    found: tuple[Tensor, Tensor] = ThreeNN.apply(unknown, known)
+    return found
 
 
 def three_interpolate(features: Tensor, idx: Tensor, weight: Tensor) -> Tensor:
     """features (B, C, m), idx and weight (B, n, 3) -> (B, C, n), differentiable in features."""
-    rows = point_ops.three_interpolate(features.transpose(1, 2), idx, weight.detach())
-    return rows.transpose(1, 2).contiguous()
+    out: Tensor = ThreeInterpolate.apply(features, idx, weight)
+    return out
 
 
 def ball_query(radius: float, nsample: int, xyz: Tensor, new_xyz: Tensor) -> Tensor:
     """xyz (B, N, 3), new_xyz (B, M, 3) -> (B, M, nsample) int32."""
-    return point_ops.ball_query(new_xyz, xyz, radius, nsample).int()
+    idx: Tensor = BallQuery.apply(radius, nsample, xyz, new_xyz)
+    return idx
 
 
 class QueryAndGroup(nn.Module):
