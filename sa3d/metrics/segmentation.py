@@ -1,7 +1,7 @@
 """Numbers of part segmentation, added up batch by batch: no logits are kept.
 
 The definitions are ShapeNetPart's. Points are assigned to parts of their cloud's true category
-alone. The mean IoU of a cloud is taken over the parts of its category, and a part that is in neither
+alone. The mean IoU of a cloud is taken over the parts of its category; a part that is in neither
 truth nor prediction counts as 1. Instance mIoU is the mean over clouds; category mIoU is the mean
 over categories of the mean over their clouds (not over parts).
 

@@ -57,15 +57,16 @@ class Segmented:
 
     def name(self, cloud: int) -> str:
         """Category of a cloud."""
-        return self.class_names[self.labels[cloud]]
+        return self.class_names[int(self.labels[cloud])]
 
     def parts(self, cloud: int) -> tuple[int, ...]:
         """The parts that a cloud may contain."""
-        return self.class_parts[self.labels[cloud]]
+        return self.class_parts[int(self.labels[cloud])]
 
     def wrong(self, cloud: int) -> NDArray[np.bool_]:
         """(N,) which points have another part than the true one."""
-        return self.truth[cloud] != self.predicted[cloud]
+        found: NDArray[np.bool_] = self.truth[cloud] != self.predicted[cloud]
+        return found
 
 
 def save_segmented(path: Path, data: Segmented) -> None:
@@ -75,17 +76,15 @@ def save_segmented(path: Path, data: Segmented) -> None:
         WriteError: full disk, no permission.
     """
     names = [data.class_names, data.part_names, data.class_parts]
+    arrays: dict[str, Any] = {
+        POINTS: data.points.astype(np.float32),
+        TRUTH: data.truth.astype(np.int32),
+        PREDICTED: data.predicted.astype(np.int32),
+        LABELS: data.labels.astype(np.int64),
+        NAMES: np.array(json.dumps(names)),
+    }
     packed = io.BytesIO()
-    np.savez_compressed(
-        packed,
-        **{
-            POINTS: data.points.astype(np.float32),
-            TRUTH: data.truth.astype(np.int32),
-            PREDICTED: data.predicted.astype(np.int32),
-            LABELS: data.labels.astype(np.int64),
-            NAMES: np.array(json.dumps(names)),
-        },
-    )
+    np.savez_compressed(packed, **arrays)
     write_whole(path, packed.getbuffer())
 
 
