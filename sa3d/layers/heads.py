@@ -12,7 +12,17 @@ from torch.nn import functional
 from sa3d.layers.propagation import RowNorm
 
 LABEL = 64  # width of the category's embedding
-HIDDEN, LOCAL = 1536, 1024  # of each propagation to the points
+HIDDEN, LOCAL = 1536, 1024  # of each propagation to the points, see in_proportion()
+
+
+def in_proportion(width: int, dim: int) -> int:
+    """A published layer's width, for an encoder of width ``dim``: the published ones have 384.
+
+    Per point the layers after the encoder cost far more than the encoder itself: at full width
+    beside a narrow encoder they would be nearly all of the model. A multiple of 8, 64 or more, so
+    that tens of parts can be told apart.
+    """
+    return max(64, 8 * round(width * dim / 384 / 8))
 
 
 class ClassificationHead(nn.Sequential):

@@ -25,6 +25,7 @@ EMA_DECAY: Final = "curriculum/ema_decay"
 
 VAL_ACC: Final = "val/acc"
 VAL_LOSS: Final = "val/loss"
+VAL_MIOU: Final = "val/miou_instance"
 
 TEST_ACC: Final = "test/acc"  # the headline: val-selected (classify), C by cross-validation (svm)
 TEST_LAST: Final = "test/acc_last"
@@ -33,3 +34,13 @@ TEST_BEST: Final = "test/acc_best_on_test"  # a labelled extra, never the headli
 TEST_OFFICIAL_C: Final = "test/acc_official_c"
 TEST_EPOCH: Final = "test/acc_by_epoch"  # only where the config asks for the extra above
 MEAN_CLASS_ACC: Final = "test/mean_class_acc"
+
+# part segmentation: `instance` is the mean over clouds, `category` over categories
+TEST_MIOU: Final = "test/miou_instance"  # the headline
+TEST_MIOU_LAST: Final = "test/miou_instance_last"
+TEST_MIOU_BEST: Final = "test/miou_instance_best_on_test"  # a labelled extra, never the headline
+TEST_MIOU_EPOCH: Final = "test/miou_instance_by_epoch"  # only where the extra above is asked for
+TEST_MIOU_CATEGORY: Final = "test/miou_category"  # of the weights of the headline
+TEST_MIOU_CATEGORY_LAST: Final = "test/miou_category_last"
+TEST_POINT_ACC: Final = "test/point_acc"
+TEST_POINT_ACC_LAST: Final = "test/point_acc_last"

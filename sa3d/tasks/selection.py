@@ -71,9 +71,10 @@ class Selection:
         measure: measures it on rows of the data set, and leaves its mode as it was.
         tracker: gets the metrics.
         score: name of the validation score.
-        val: rows of the validation clouds.
+        val: rows of the validation clouds; None: nothing is chosen, ``weights`` stay empty.
         test: rows that are also read after every epoch, where the extra `best on test` is asked
             for; else None.
+        tested: name of the score on ``test`` after an epoch.
     """
 
     def __init__(
@@ -82,11 +83,12 @@ class Selection:
         measure: Callable[[Ints], Measured],
         tracker: Tracker,
         score: str,
-        val: Ints,
+        val: Ints | None,
         test: Ints | None,
+        tested: str = keys.TEST_EPOCH,
     ) -> None:
         self._model, self._measure, self._tracker = model, measure, tracker
-        self._name, self._val, self._test = score, val, test
+        self._name, self._val, self._test, self._tested = score, val, test, tested
         self.epoch = -1
         self.score = (-1.0, -np.inf)
         self.weights: dict[str, Tensor] = {}
@@ -94,21 +96,26 @@ class Selection:
 
     def __call__(self, epoch: int, step: int) -> None:
         """Read validation (and, where the experiment asks for it, test) after ``epoch``."""
-        score, loss = self._measure(self._val)
+        values = {} if self._val is None else self._validate(self._val, epoch)
+        if self._test is not None:
+            tested = self._measure(self._test).score
+            self.best_on_test = max(tested, self.best_on_test or 0.0)
+            values[self._tested] = tested
+        if values:
+            self._tracker.metrics(values, step)
+
+    def _validate(self, val: Ints, epoch: int) -> dict[str, float]:
+        """Validation score and loss; weights better than those before are kept."""
+        score, loss = self._measure(val)
         if not np.isfinite(loss):
             raise TrainingError(
                 f"{keys.VAL_LOSS} became {loss} after epoch {epoch}; try a lower lr or a clip"
             )
-        values = {self._name: score, keys.VAL_LOSS: loss}
         # small validation splits tie often: of equal scores the lower loss
         if (score, -loss) > self.score:
             self.score, self.epoch = (score, -loss), epoch
             self.weights = {k: v.clone() for k, v in self._model.state_dict().items()}
-        if self._test is not None:
-            tested = self._measure(self._test).score
-            self.best_on_test = max(tested, self.best_on_test or 0.0)
-            values[keys.TEST_EPOCH] = tested
-        self._tracker.metrics(values, step)
+        return {self._name: score, keys.VAL_LOSS: loss}
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

@@ -43,7 +43,7 @@ class FoldConfig(TaskConfig):
 
 # A share that is no accuracy; an error that is no share, where less is better, one a fold; and
 # an accuracy on other clouds in each fold.
-SEGMENT = Task("-", "Part segmentation", "-", TaskConfig, Metric(MIOU, "instance mIoU"))
+PARTS = Task("-", "Parts", "-", TaskConfig, Metric(MIOU, "instance mIoU"))
 DENOISE = Task(
     "-", "Denoising", "-", FoldConfig,
     Metric(ERROR, "Chamfer distance", share=False, higher_is_better=False),
@@ -54,7 +54,7 @@ EPISODES = Task(
     folds=Folds(lambda settings: settings.folds, independent=True),
 )  # fmt: skip
 TASKS = {
-    "segment": "invented:SEGMENT",
+    "parts": "invented:PARTS",
     "denoise": "invented:DENOISE",
     "episodes": "invented:EPISODES",
 }
@@ -160,7 +160,7 @@ EVALUATIONS: tuple[dict[str, Any], ...] = (
     {"task": "svm", "seeds": [0, 1, 2, 3]},
     {"task": "svm", "data": "shapes-noisy"},
     {"task": "classify", "settings": CLASSIFY},
-    {"task": "segment", "seeds": [0, 1]},
+    {"task": "parts", "seeds": [0, 1]},
     {"task": "denoise"},
     {"task": "episodes", "label": "5w10s", "seeds": [0, 1]},
     {"task": "svm", "data": "kicad"},

@@ -224,11 +224,11 @@ def test_metrics_that_are_no_accuracies_are_shown_as_what_they_are(whole):
     assert "negative is better" in denoise
     assert re.findall(r'class="big">([^<]+)', denoise)
     assert not re.search(r'class="big">[^<]*%', denoise)
-    segment = page[page.index('id="section-segment') : page.index('id="section-denoise')]
-    assert "instance mIoU" in segment
-    for part in (denoise, segment):
+    parts = page[page.index('id="section-parts') : page.index('id="section-denoise')]
+    assert "instance mIoU" in parts
+    for part in (denoise, parts):
         assert "chance" not in part  # a floor of accuracies
-    assert "chance, 1 of 12: 8.3" in page[: page.index('id="section-segment')]
+    assert "chance, 1 of 12: 8.3" in page[: page.index('id="section-parts')]
     tree = json.loads((whole / "metrics.json").read_text())
     assert tree["denoise-shapes"]["sa3df"]["minus"]["scratch"]["value"] < -1
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sa3d import registry
 from sa3d.checkpoints.export import FORMAT
 from sa3d.cli import main as cli
+from sa3d.config.loading import load_experiment
 from sa3d.errors import CheckpointError
 from sa3d.inference.serving import FeatureModel
 from sa3d.utils.paths import work
@@ -61,7 +61,7 @@ def test_method_tasks_pictures_and_server():
     assert len(points) == len(states) > 0
     assert np.isfinite(points).all()
 
-    for task in registry.downstream():
+    for task in dict.fromkeys(each.task for each in load_experiment("tiny").evaluate):
         invoke(task)
         _, result = result_of(f"{task}-tiny-sa3df-s1-*")
         assert result["spec"]["start"]["variant"] == "sa3df"

@@ -13,6 +13,7 @@ from sa3d.layers.heads import (
     ClassificationHead,
     FeaturePropagation,
     PartHead,
+    in_proportion,
 )
 from sa3d.models.downstream import Classifier, Segmenter
 from sa3d.models.point_m2ae.backbone import PointM2AEEncoder, PointM2AETrunk
@@ -88,7 +89,8 @@ class PointM2AESegmenter(Segmenter):
     within the radius of their scale.
 
     Source: Point-M2AE (arXiv 2205.14401), section 3.4, and its code. 308 tensors and 25 474 354
-    parameters at full width, for 50 parts of 16 categories.
+    parameters at full width, for 50 parts of 16 categories; a narrower encoder gets a narrower
+    head.
     """
 
     encoder: PointM2AEEncoder
@@ -106,11 +108,12 @@ class PointM2AESegmenter(Segmenter):
         self.num_layers = sum(config.depths)
         self.encoder = PointM2AEEncoder(config)
         self.category = CategoryEmbed(num_categories)
-        self.propagate = nn.ModuleList(FeaturePropagation(dim, HIDDEN, LOCAL) for dim in dims)
-        local = len(dims) * LOCAL
-        self.head = PartHead(
-            local, local + LABEL, PART_WIDTHS, num_parts, dropout, whole_first=True
+        hidden, local, *widths = (
+            in_proportion(width, dims[-1]) for width in (HIDDEN, LOCAL, *PART_WIDTHS)
         )
+        self.propagate = nn.ModuleList(FeaturePropagation(dim, hidden, local) for dim in dims)
+        every = len(dims) * local
+        self.head = PartHead(every, every + LABEL, widths, num_parts, dropout, whole_first=True)
 
     def forward(self, points: Tensor, category: Tensor) -> Tensor:
         """See the base class."""

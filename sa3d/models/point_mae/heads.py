@@ -14,6 +14,7 @@ from sa3d.layers.heads import (
     ClassificationHead,
     FeaturePropagation,
     PartHead,
+    in_proportion,
 )
 from sa3d.layers.patches import group_points
 from sa3d.layers.transformer import token
@@ -92,7 +93,8 @@ class PointMAESegmenter(Segmenter):
     """Point-MAE's: tokens of three depths, all through the encoder's final LayerNorm.
 
     Source: Point-MAE (arXiv 2203.06604), section 4.2, and its code; no class token. 192 tensors
-    and 27 063 730 parameters at full width, for 50 parts of 16 categories.
+    and 27 063 730 parameters at full width, for 50 parts of 16 categories; a narrower encoder gets
+    a narrower head.
 
     Raises:
         ConfigError: an encoder of fewer than three blocks.
@@ -120,9 +122,12 @@ class PointMAESegmenter(Segmenter):
         self.encoder = PointMAEEncoder(config)
         self.category = CategoryEmbed(num_categories)
         features = TAPS * config.dim
-        self.propagate = FeaturePropagation(features, HIDDEN, LOCAL)
+        hidden, local, *widths = (
+            in_proportion(width, config.dim) for width in (HIDDEN, LOCAL, *PART_WIDTHS)
+        )
+        self.propagate = FeaturePropagation(features, hidden, local)
         self.head = PartHead(
-            LOCAL, 2 * features + LABEL, PART_WIDTHS, num_parts, dropout, whole_first=False
+            local, 2 * features + LABEL, widths, num_parts, dropout, whole_first=False
         )
 
     def forward(self, points: Tensor, category: Tensor) -> Tensor:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sa3d.data.loader import Batches
-from sa3d.data.store import TEST, CloudSet
+from sa3d.data.store import CloudSet
 from sa3d.engine.types import Progress
 from sa3d.masking.base import largest
 from sa3d.methods.base import Method
 from sa3d.methods.explain import explain
 from sa3d.runs.config import RunConfig
+from sa3d.tasks.evaluation import example_rows
 from sa3d.viz.explain import Explained, save_explain
-
-CLOUDS = 6
 
 
 def save_explanation(
@@ -70,12 +68,3 @@ def save_explanation(
             part_labels=None if batch.parts is None else batch.parts.numpy(),
         ),
     )
-
-
-def example_rows(clouds: CloudSet) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The first test row of each of up to six classes, evenly spread, ascending by class."""
-    test = clouds.indices(TEST)
-    classes = np.unique(clouds.labels[test])
-    spread = np.unique(np.linspace(0, len(classes) - 1, CLOUDS).round().astype(int))
-    first = [test[clouds.labels[test] == label][0] for label in classes[spread]]
-    return np.array(first, dtype=np.int64)

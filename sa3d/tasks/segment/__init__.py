@@ -1,0 +1,1 @@
+"""Part segmentation with the whole model trained."""

@@ -1,0 +1,421 @@
+"""Part segmentation: its loss, the honesty of its protocol, resume, and data that do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from task_runs import context, do, interrupted, run_of, tiny_clouds, with_model
+from torch import Tensor, nn
+
+from sa3d.checkpoints.card import model_card, model_digest
+from sa3d.checkpoints.export import read_weights
+from sa3d.config.experiment import ExperimentConfig
+from sa3d.config.loading import load_experiment
+from sa3d.data.cloud_table import Cloud, CloudTable
+from sa3d.data.loader import Batch
+from sa3d.data.split import train_val_test
+from sa3d.data.store import CloudSet, open_clouds
+from sa3d.data.writing import write_clouds
+from sa3d.engine.types import Progress
+from sa3d.errors import ConfigError, DataError
+from sa3d.metrics import names as keys
+from sa3d.models import build_segmenter
+from sa3d.runs.config import RunConfig
+from sa3d.tasks.segment import reading
+from sa3d.tasks.segment.reading import PartReader, check_parts
+from sa3d.tasks.segment.run import Segmentation
+from sa3d.tracking.journal import read_journal
+from sa3d.viz.segmented import load_segmented
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# the tiny experiment with a model that can be segmented with: three blocks, of which all are read
+PARAMS = """\
+experiments:
+  parts:
+    seeds: [1]
+    model: {groups: 8, group_size: 8, dim: 16, depth: 3, heads: 2, decoder_depth: 1, embed_width: 8}
+    pretrain:
+      {data: {name: tiny, points: 64, val_fraction: 0.2}, mask_ratio: 0.6, epochs: 1,
+       batch_size: 32, lr: 1.0e-3}
+    variants:
+      random-masks: {method: mae, mask: random}
+      scratch: {scratch: true}
+    evaluate:
+      - task: segment
+        settings: {epochs: 2, batch_size: 16, lr: 2.0e-3, clip: 10.0}
+"""
+SCALES = """\
+    model: {backbone: point-m2ae, groups: [24, 12, 8], group_sizes: [8, 4, 3], dims: [8, 12, 16],
+            depths: [1, 1, 1], heads: 2, embed_width: 8}
+"""
+
+
+def experiment(tiny: Path, folder: Path, **lines: str) -> ExperimentConfig:
+    """The experiment; ``model`` replaces that line of it."""
+    text = (tiny / "params.yaml").read_text().split("experiments:")[0] + PARAMS
+    if "model" in lines:
+        old = next(line for line in PARAMS.splitlines(keepends=True) if "model:" in line)
+        text = text.replace(old, lines["model"])
+    (folder / "params.yaml").write_text(text)
+    return load_experiment("parts", folder / "params.yaml")
+
+
+@pytest.fixture
+def config(tiny: Path, tmp_path: Path) -> ExperimentConfig:
+    return experiment(tiny, tmp_path)
+
+
+@pytest.fixture
+def scales(tiny: Path, tmp_path: Path) -> ExperimentConfig:
+    return experiment(tiny, tmp_path, model=SCALES)
+
+
+def scratch(config: ExperimentConfig, **settings: object) -> RunConfig:
+    return run_of(config, "segment", "scratch", **settings)
+
+
+# --- the loss ------------------------------------------------------------------------------
+
+
+class Fixed(nn.Module):
+    """Logits that do not depend on the clouds."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, points: Tensor, category: Tensor) -> Tensor:
+        return self.logits[: len(points)]
+
+
+PROGRESS = Progress(0, 1, 0, 1, torch.Generator())
+
+
+def test_the_loss_is_the_mean_over_all_points_of_all_parts() -> None:
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
+    parts = torch.arange(10).reshape(2, 5) % 7
+    batch = Batch(torch.zeros(2, 5, 3), torch.tensor([0, 1]), torch.arange(2), parts)
+    out = Segmentation(Fixed(logits)).training_step(batch, PROGRESS)  # type: ignore[arg-type]
+    shares = logits.double().softmax(2).numpy()
+    expected = [-np.log(shares[b, n, parts[b, n]]) for b in range(2) for n in range(5)]
+    assert out["loss"].item() == pytest.approx(np.mean(expected), rel=1e-5)
+    right = [shares[b, n].argmax() == parts[b, n] for b in range(2) for n in range(5)]
+    assert out[keys.TRAIN_ACC].item() == pytest.approx(np.mean(right))
+
+
+# --- the protocol --------------------------------------------------------------------------
+
+
+class Reads:
+    """Which rows are read, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **known: Any) -> None:
+        self.seen: list[str] = []
+        real = reading.fixed_batches
+
+        def spy(clouds: Any, rows: Any, *rest: Any, **more: Any) -> Any:
+            self.seen += [name for name, own in known.items() if np.array_equal(own, rows)]
+            return real(clouds, rows, *rest, **more)
+
+        monkeypatch.setattr(reading, "fixed_batches", spy)
+
+
+def test_validation_chooses_and_test_is_read_only_at_the_end(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained = tmp_path / "pretrained"
+    do(run_of(config, "pretrain"), context(tiny, pretrained))
+    run = run_of(config, "segment", epochs=3)
+    clouds = tiny_clouds(tiny)
+    splits = train_val_test(clouds, 0.2, run.spec.seed)
+    reads = Reads(monkeypatch, val=splits.val, test=splits.test)
+    folder = tmp_path / "run"
+    result = do(run, context(tiny, folder, start=pretrained))
+    # validation once (its clouds are kept), then test for the last and for the chosen weights
+    assert reads.seen == ["val", "test", "test"]
+    assert result.protocol["test_reads"] == 1
+    assert result.protocol["encoder"].startswith("pre-trained: ")
+    assert result.protocol["validation"] == "16.7 % of the training split, families kept whole"
+    assert result.data["train"] + result.data["val"] == 96
+    history = read_journal(folder)
+    curve = [value for _, value in history[keys.VAL_MIOU]]
+    assert len(curve) == 3
+    assert result.metrics[keys.VAL_MIOU] == max(curve)
+    assert result.protocol["selected_epoch"] == curve.index(max(curve)) + 1
+    assert keys.TEST_MIOU_EPOCH not in history
+    assert keys.TEST_MIOU_BEST not in result.metrics
+
+    outcomes = np.load(folder / "outcomes.npz")
+    assert outcomes["index"].tolist() == splits.test.tolist()
+    assert outcomes["score"].mean() == result.metrics[keys.TEST_MIOU]
+    # all parts of two test clouds a category weigh alike
+    assert result.metrics[keys.TEST_MIOU_CATEGORY] == pytest.approx(outcomes["score"].mean())
+    rows = result.details["segmentation"]["categories"]
+    assert [row["name"] for row in rows] == list(clouds.class_names)
+    for label, row in enumerate(rows):
+        own = outcomes["score"][outcomes["labels"] == label]
+        assert (row["clouds"], row["miou"]) == (len(own), pytest.approx(own.mean()))
+
+
+def test_the_exported_model_is_the_chosen_one_and_says_what_its_parts_are(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    run, folder = scratch(config), tmp_path / "run"
+    result = do(run, context(tiny, folder))
+    card, clouds = model_card(folder), tiny_clouds(tiny)
+    assert card["kind"] == "segmenter"
+    assert tuple(card["class_names"]) == clouds.class_names
+    assert tuple(card["part_names"]) == clouds.part_names
+    assert tuple(map(tuple, card["class_parts"])) == clouds.class_parts
+    segmenter = build_segmenter(run.model, len(card["part_names"]), len(card["class_names"]))
+    segmenter.load_state_dict(read_weights(folder / "model", card))
+    reader = PartReader(clouds, run, 7, torch.device("cpu"))
+    found = reader.read(segmenter, np.load(folder / "outcomes.npz")["index"]).scores
+    assert found.instance == pytest.approx(result.metrics[keys.TEST_MIOU], abs=1e-4)
+
+    shown = load_segmented(folder / result.artifacts["examples"])
+    assert len(shown) == 6
+    outcomes = np.load(folder / "outcomes.npz")
+    for cloud in range(6):  # the first test cloud of its category, and its mean IoU
+        score = outcomes["score"][outcomes["labels"] == shown.labels[cloud]][0]
+        ious = []
+        for part in shown.parts(cloud):
+            true, guess = shown.truth[cloud] == part, shown.predicted[cloud] == part
+            ious.append((true & guess).sum() / (true | guess).sum() if (true | guess).any() else 1)
+        assert np.mean(ious) == pytest.approx(score)
+
+
+def test_best_on_test_only_where_asked_for(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    result = do(scratch(config, test_every_epoch=True), context(tiny, tmp_path / "run"))
+    curve = [value for _, value in read_journal(tmp_path / "run")[keys.TEST_MIOU_EPOCH]]
+    assert len(curve) == 2
+    assert result.metrics[keys.TEST_MIOU_BEST] == max(curve)
+    assert result.metrics[keys.TEST_MIOU_LAST] == curve[-1]
+    assert result.protocol["test_reads"] == 1 + 2
+
+
+def test_the_last_epoch_without_selection_trains_on_validation_clouds_too(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clouds = tiny_clouds(tiny)
+    split = clouds.split.copy()
+    split[np.flatnonzero(split == 0)[::3]] = 2  # an official validation split
+    own = replace(clouds, split=split)
+    monkeypatch.setattr("sa3d.tasks.segment.run.open_clouds", lambda path: own)
+    reads = Reads(monkeypatch, test=clouds.indices(1))
+    where = context(tiny, tmp_path / "run")
+    result = do(scratch(config, select="last"), where)
+    assert reads.seen == ["test"]
+    assert result.data["train"] == 96
+    assert "val" not in result.data
+    assert result.metrics[keys.TEST_MIOU] == result.metrics[keys.TEST_MIOU_LAST]
+    assert keys.VAL_MIOU not in result.metrics
+    assert result.protocol["selected_epoch"] == 2
+    assert "validation" not in result.protocol
+
+    chosen = do(scratch(config), context(tiny, tmp_path / "chosen"))
+    assert (chosen.data["train"], chosen.data["val"]) == (64, 32)
+    assert chosen.protocol["validation"] == "the data set's own validation split, 32 clouds"
+
+
+def test_layer_decay_spares_a_pretrained_encoder_alone(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    do(run_of(config, "pretrain"), context(tiny, tmp_path / "pretrained"))
+    found = {}
+    for name, start in (("random-masks", tmp_path / "pretrained"), ("scratch", None)):
+        run = run_of(config, "segment", name, epochs=1, layer_decay=0.75)
+        result = do(run, context(tiny, tmp_path / name, start=start))
+        found[name] = result.protocol["layer_decay"]
+    assert found == {"random-masks": 0.75, "scratch": 1.0}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_resumes_to_the_same_result(
+    config: ExperimentConfig,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    run = scratch(config, precision=precision, test_every_epoch=True)
+    whole = do(run, context(tiny, tmp_path / "whole"))
+    cut = tmp_path / "cut"
+    interrupted(monkeypatch, whole.protocol["steps"] - 1, lambda: do(run, context(tiny, cut)))
+    again = do(run, context(tiny, cut))
+    assert model_digest(cut) == model_digest(tmp_path / "whole")
+    same = {name: value for name, value in whole.metrics.items() if "per_second" not in name}
+    assert {name: again.metrics[name] for name in same} == same
+
+
+def test_it_learns(config: ExperimentConfig, tiny: Path, tmp_path: Path) -> None:
+    easy = {"epochs": 20, "lr": 1e-2, "dropout": 0.0, "augment": "none"}
+    result = do(scratch(config, **easy), context(tiny, tmp_path / "run"))
+    curve = [value for _, value in read_journal(tmp_path / "run")[keys.VAL_MIOU]]
+    assert max(curve) > curve[0] + 0.1
+    # the largest part everywhere, the best that needs no learning
+    clouds = tiny_clouds(tiny)
+    scores = []
+    for row in clouds.indices(1):
+        parts = np.bincount(clouds.parts(row), minlength=len(clouds.part_names))
+        own = clouds.class_parts[clouds.labels[row]]
+        absent = sum(parts[part] == 0 for part in own)
+        scores.append((parts.max() / parts.sum() + absent) / len(own))
+    assert result.metrics[keys.TEST_MIOU] > np.mean(scores)
+
+
+def test_the_hierarchical_backbone(
+    scales: ExperimentConfig, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(run_of(scales, "pretrain"), context(tiny, tmp_path / "pretrained"))
+    run = run_of(scales, "segment", precision="bf16")
+    start = {"start": tmp_path / "pretrained"}
+    whole = do(run, context(tiny, tmp_path / "whole", **start))
+    assert whole.protocol["encoder"].startswith("pre-trained: ")
+    cut = context(tiny, tmp_path / "cut", **start)
+    interrupted(monkeypatch, whole.protocol["steps"] - 1, lambda: do(run, cut))
+    do(run, context(tiny, tmp_path / "cut", **start))
+    assert model_digest(tmp_path / "cut") == model_digest(tmp_path / "whole")
+
+
+# --- reading -------------------------------------------------------------------------------
+
+
+def test_a_part_of_another_category_is_never_predicted(
+    config: ExperimentConfig, tiny: Path
+) -> None:
+    clouds, run = tiny_clouds(tiny), scratch(config)
+    logits = torch.zeros(7, 64, len(clouds.part_names))
+    logits[..., 0] = 9.0  # a part of the first category, everywhere
+    reader = PartReader(clouds, run, 7, torch.device("cpu"))
+    found = reader.read(Fixed(logits), clouds.indices(1)).scores  # type: ignore[arg-type]
+    guessed = set(np.flatnonzero(found.confusion.sum(axis=0)))
+    assert guessed == {parts[0] for parts in clouds.class_parts}
+
+
+def test_the_loss_of_a_reading_is_the_mean_over_points_whatever_the_batches(
+    config: ExperimentConfig, tiny: Path
+) -> None:
+    clouds, run = tiny_clouds(tiny), scratch(config)
+    torch.manual_seed(0)
+    segmenter = build_segmenter(run.model, len(clouds.part_names), clouds.num_classes).train()
+    found = [
+        PartReader(clouds, run, size, torch.device("cpu")).measure(segmenter, clouds.indices(1))
+        for size in (32, 5)
+    ]
+    assert segmenter.training, "its mode is restored"
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
+    assert found[0].score == pytest.approx(found[1].score, abs=1e-3)
+
+
+# --- other data ----------------------------------------------------------------------------
+
+
+def made(path: Path, sizes: list[int], **changes: Any) -> CloudSet:
+    """Clouds of these sizes; two categories in turn that share part 1, the last four test."""
+    count = len(sizes)
+    columns: dict[str, Any] = {
+        "ids": [f"cloud-{row}" for row in range(count)],
+        "labels": np.arange(count) % 2,
+        "split": (np.arange(count) >= count - 4).astype(np.uint8),
+        "family": np.arange(count),
+        "class_names": ("one", "two"),
+        "part_names": ("p", "q", "r"),
+        "class_parts": ((0, 1), (1, 2)),
+        "source_hash": "f00",
+        "normalisation": "subsample",
+    } | changes
+    rng = np.random.default_rng(0)
+    clouds = []
+    for row, size in enumerate(sizes):
+        points = rng.normal(size=(size, 3)).astype(np.float32)
+        parts = None
+        if columns["part_names"]:
+            members = np.array(columns["class_parts"][columns["labels"][row]])
+            parts = members[(points[:, 1] > 0).astype(int)]
+        clouds.append(Cloud(points, parts))
+    return open_clouds(write_clouds(path, clouds, CloudTable(**columns)))
+
+
+def test_categories_may_share_parts_and_small_clouds_repeat_points(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    clouds = made(tmp_path / "made.h5", [100, 40, 64, 51] * 5)
+    run = scratch(config, batch_size=4)
+    result = do(run, context(tiny, tmp_path / "run", clouds=clouds.path))
+    assert result.data["test"] == 4
+    assert set(result.details["segmentation"]["parts"]) == {"p", "q", "r"}
+    shown = load_segmented(tmp_path / "run" / "parts.npz")
+    assert shown.points.shape == (2, 64, 3)
+    # the first test cloud of category two has 40 points: 24 of them come twice
+    assert len(np.unique(shown.points[1], axis=0)) == 40
+
+
+def test_one_category_is_semantic_segmentation(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    single = {"labels": np.zeros(16, dtype=int), "class_names": ("all",)}
+    members = {"class_parts": ((0, 1),), "part_names": ("low", "high")}
+    clouds = made(tmp_path / "made.h5", [70] * 16, **single, **members)
+    run = scratch(config, batch_size=4)
+    result = do(run, context(tiny, tmp_path / "run", clouds=clouds.path))
+    assert result.metrics[keys.TEST_MIOU] == result.metrics[keys.TEST_MIOU_CATEGORY]
+
+
+def test_a_category_that_only_test_has_is_named(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    labels = np.zeros(16, dtype=int)
+    labels[-1] = 1
+    clouds = made(tmp_path / "made.h5", [70] * 16, labels=labels)
+    where = context(tiny, tmp_path / "run", clouds=clouds.path)
+    result = do(scratch(config, batch_size=4), where)
+    assert result.protocol["categories_without_training_clouds"] == "two"
+    rows = result.details["segmentation"]["categories"]
+    assert [(row["name"], row["clouds"]) for row in rows] == [("one", 3), ("two", 1)]
+
+
+def test_data_without_parts_are_refused(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    none = {"part_names": (), "class_parts": ()}
+    clouds = made(tmp_path / "made.h5", [70] * 16, **none)
+    with pytest.raises(DataError, match=r"made\.h5 has no part labels; choose a data set") as said:
+        do(scratch(config), context(tiny, tmp_path / "run", clouds=clouds.path))
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("part", [2, 7])
+def test_a_label_outside_its_category_is_refused(tmp_path: Path, part: int) -> None:
+    clouds = made(tmp_path / "made.h5", [70] * 16)
+    parts = np.array(clouds.flat_parts)
+    parts[5] = part
+    with pytest.raises(DataError, match=rf"cloud 'cloud-0' .*{part}\], but 'one' may contain \[0"):
+        check_parts(replace(clouds, flat_parts=parts))
+
+
+def test_fewer_points_than_patches_are_refused(config: ExperimentConfig, tmp_path: Path) -> None:
+    few = ["evaluate.segment.data.points=6"]
+    with pytest.raises(ConfigError, match="need clouds of 8 points"):
+        load_experiment("parts", tmp_path / "params.yaml", overrides=few)
+
+
+def test_an_encoder_too_shallow_is_refused_before_training(
+    config: ExperimentConfig, tiny: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"depth=2: .* use at least 3 blocks"):
+        do(with_model(scratch(config), depth=2), context(tiny, tmp_path / "run"))
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_batch_larger_than_the_data(config: ExperimentConfig, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="use a smaller batch_size"):
+        do(scratch(config, batch_size=4096), context(tiny, tmp_path / "run"))
