@@ -25,6 +25,10 @@ class DataError(UserError):
     """Raw or processed data that is missing, incomplete or degenerate."""
 
 
+class AbsentDataError(DataError):
+    """A data set of which nothing is there, as its stage found: what needs it is skipped."""
+
+
 class WriteError(UserError):
     """A file that cannot be written: full disk, no permission."""
 

@@ -1,11 +1,50 @@
-"""How a processed data set is obtained, for messages."""
+"""Whether a processed data set is there, and how it is obtained, for messages.
+
+A data set whose raw data is absent has an *absence* in place of its processed file: DVC needs a
+file for every output. ``<name>.h5`` is then empty, and ``<name>.json`` is ``{"absent": reason}``.
+"""
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
+from typing import Final
 
 from sa3d.config.yaml_file import read_yaml
+from sa3d.errors import AbsentDataError, DataError
 from sa3d.utils import paths
+
+ABSENT: Final = "absent"
+"""The key of the reason in ``<name>.json``."""
+
+
+def absence(clouds: Path) -> str | None:
+    """Why there is nothing behind the processed file ``clouds``; None: it is no absence."""
+    try:
+        if clouds.stat().st_size > 0:
+            return None
+        said = json.loads(clouds.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no such file, or none that says why
+        return None
+    reason = said.get(ABSENT) if isinstance(said, dict) else None
+    return reason if isinstance(reason, str) else None
+
+
+def require_processed(clouds: Path) -> None:
+    """That there is a processed file ``clouds``, whatever its content.
+
+    Raises:
+        DataError: there is none; says how to make it. AbsentDataError: an absence is in its place.
+    """
+    if not clouds.is_file():
+        raise DataError(f"no processed data set {clouds}; {how_to_make(clouds.stem)}")
+    reason = absence(clouds)
+    if reason is not None:
+        raise AbsentDataError(
+            f"data set {clouds.stem} is absent: {reason}; "
+            f"`sa3d data check {shlex.quote(clouds.stem)}` says how to obtain it"
+        )
 
 
 def how_to_make(name: str) -> str:

@@ -50,7 +50,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.config.obtain import how_to_make, how_to_replace
+from sa3d.config.obtain import how_to_replace, require_processed
 from sa3d.errors import DataError
 from sa3d.utils.layout import FORMAT, VERSION
 
@@ -242,11 +242,10 @@ def open_clouds(path: Path) -> CloudSet:
 
     Raises:
         DataError: missing (with the command that makes it), truncated, foreign, or written by
-            another version of the layout.
+            another version of the layout. AbsentDataError: its raw data is not there at all.
     """
     path, name = Path(path), Path(path).stem
-    if not path.is_file():
-        raise DataError(f"no processed data set {path}; {how_to_make(name)}")
+    require_processed(path)
     try:
         file = h5py.File(path, "r")
     except OSError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
-from sa3d.config.obtain import how_to_make, how_to_replace
+from sa3d.config.obtain import how_to_replace, require_processed
 from sa3d.errors import DataError, UserError
 from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
@@ -87,12 +87,12 @@ def data_digest(clouds: Path) -> str:
     """Content digest stored in a processed file.
 
     Raises:
-        DataError: missing, not such a file, or of another layout.
+        DataError: missing, not such a file, or of another layout. AbsentDataError: its raw data is
+            not there at all.
     """
     import h5py
 
-    if not clouds.is_file():
-        raise DataError(f"no processed data set {clouds}; {how_to_make(clouds.stem)}")
+    require_processed(clouds)
     try:
         with h5py.File(clouds, "r") as file:
             layout = file.attrs.get("format"), int(file.attrs.get("version", 0))
