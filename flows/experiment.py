@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.command_line import Command, plain_app, say
+from sa3d.utils.paths import give_params
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -30,7 +31,10 @@ def command(
         Path | None, typer.Option("--out", help="Report folder. [default: reports/NAME]")
     ] = None,
     params: Annotated[
-        Path | None, typer.Option("--params", help="Settings file. [default: params.yaml]")
+        Path | None,
+        typer.Option(
+            "--params", help="Settings file. [default: params.yaml]", callback=give_params
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,

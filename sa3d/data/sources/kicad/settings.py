@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from sa3d.config.base import Fraction, Frozen, Seed
+from sa3d.data.raw import About
 
 
 class KicadSource(Frozen):
     """CAD models of electronic components (KiCad's ``3dmodels``)."""
+
+    about: ClassVar = About(
+        title="KiCad 3D models",
+        purpose="pre-training and classification on CAD models",
+        licence="CC-BY-SA 4.0 with KiCad's exception",
+        homepage="https://www.kicad.org/libraries/license/",
+        obtain="In data/raw/kicad run `apt-get download kicad-packages3d`, or set `root` to a "
+        "folder with *.3dshapes folders.",
+        size="380 MB",
+    )
 
     source: Literal["kicad"] = Field("kicad", description="KiCad's models; this kind of source")
     root: str = Field(

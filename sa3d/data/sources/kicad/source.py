@@ -37,6 +37,7 @@ from sa3d.data.geometry import Moments, likeness, moments
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
 from sa3d.data.preprocessing import unit_sphere_float64
+from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.readers.vrml import VrmlError, read_vrml
 from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model_files
 from sa3d.data.sources.kicad.settings import KicadSource
@@ -44,7 +45,6 @@ from sa3d.data.split import hold_out
 from sa3d.data.store import check_cloud
 from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
-from sa3d.utils import paths
 from sa3d.utils.files import unwritable
 from sa3d.utils.progress import ProgressBar
 
@@ -111,7 +111,7 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
         DataError: nothing there, a half-downloaded package, too many unreadable meshes, no
             class with enough shapes. WriteError: a full disk.
     """
-    place = locate(root_of(source))
+    place = locate(raw_root(source.root))
     out.parent.mkdir(parents=True, exist_ok=True)
     # the number of shapes that stay is known only at the end, so clouds wait on disk; the file
     # has no name and vanishes with the process
@@ -120,21 +120,18 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
         return _write(source, out, place, clouds, parts, spool, quiet)
 
 
-def check_raw(source: KicadSource) -> str:
-    """What of the raw data is there, in words.
-
-    Raises:
-        DataError: nothing, or a package that is not whole.
-    """
-    place = locate(root_of(source))
+def check_raw(source: KicadSource) -> RawCheck:
+    """What of the raw data is there."""
+    root = raw_root(source.root)
+    try:
+        place = locate(root)
+    except DataError as error:
+        if root.is_file() or any(root.glob("*.deb")):
+            return RawCheck(root, problems=(str(error),))
+        return RawCheck(root, missing=(str(error),))
     if place.is_file():
-        return f"{place}, {place.stat().st_size / 1e6:.1f} MB, whole"
-    return f"{place}, {count_models(place)} models"
-
-
-def root_of(source: KicadSource) -> Path:
-    """``source.root``, taken from the project's root when relative."""
-    return paths.params_file().resolve().parent / Path(source.root).expanduser()
+        return RawCheck(root, {"package": place.name, "bytes": place.stat().st_size})
+    return RawCheck(root, {"models": count_models(place)})
 
 
 def class_of(folder: str) -> str:
