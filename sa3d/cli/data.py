@@ -66,7 +66,6 @@ def check(
     ] = None,
     params: Params = None,
     overrides: Set = None,
-    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say what each data set needs, whether it is there and whether it is whole.
@@ -85,7 +84,7 @@ def check(
         # a data set that no source makes has no settings either
         given = each not in made_here and not overrides
         source = None if given else load_source(each, params, overrides or ())
-        found.append(look(each, source, processed(each), quiet=quiet))
+        found.append(look(each, source, processed(each)))
         if not as_json:
             print(checked(found[-1]))
     # of all of them, those that nobody asked for may lack

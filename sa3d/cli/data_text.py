@@ -9,6 +9,7 @@ from typing import Any
 
 from sa3d.data.check import Check, Listed
 from sa3d.utils.files import size_text
+from sa3d.utils.paths import shown
 
 SHOWN = 6  # lines of one kind, more are only counted
 _COLUMN = 12
@@ -18,7 +19,7 @@ def checked(found: Check) -> str:
     """The state of one data set: a heading, and a line or more for each thing known of it."""
     lines = [found.name if found.title == found.name else f"{found.name}: {found.title}"]
     if found.raw is not None:
-        where = "" if found.raw.place is None else str(found.raw.place)
+        where = "" if found.raw.place is None else shown(found.raw.place)
         lines += _entry("raw", [found.raw_state.upper() if found.flawed else found.raw_state])
         lines += _entry("  place", [where] if where else [])
         lines += _entry("  found", [_facts(found.raw.facts)] if found.raw.facts else [])
@@ -29,7 +30,7 @@ def checked(found: Check) -> str:
             lines += _entry("  obtain", [found.obtain] if found.obtain else [])
     processed = found.processed
     lines += _entry("processed", [processed.state])
-    lines += _entry("  place", [str(processed.path)])
+    lines += _entry("  place", [shown(processed.path)])
     lines += _entry("  found", [_facts(processed.facts)] if processed.facts else [])
     lines += _entry("  PROBLEM", processed.problems)
     lines += _entry("  note", processed.notes)

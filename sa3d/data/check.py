@@ -61,15 +61,13 @@ class Check:
         }
 
 
-def check(
-    name: str, source: Frozen | None, out: Path, *, full: bool = True, quiet: bool = False
-) -> Check:
+def check(name: str, source: Frozen | None, out: Path, *, full: bool = True) -> Check:
     """Look at the raw and the processed data of ``name`` without changing anything.
 
     ``source`` is None for a data set that no source makes. ``full`` also reads the whole processed
     file. Problems are told in the result, not raised.
     """
-    processed = processed_check(name, source, Path(out), full=full, quiet=quiet)
+    processed = processed_check(name, source, Path(out), full=full)
     if source is None:
         return Check(name, name, None, processed)
     said = about(source)
@@ -92,7 +90,7 @@ class Listed:
 
 def listed(name: str, source: Frozen | None, out: Path) -> Listed:
     """The state of a data set, without reading its clouds."""
-    found = processed_check(name, source, out, full=False, quiet=True)
+    found = processed_check(name, source, out, full=False)
     size = out.stat().st_size if out.is_file() else 0
     note = found.problems[0] if found.problems else ""
     if source is None:

@@ -50,7 +50,7 @@ class ProcessedCheck:
 
 
 def processed_check(
-    name: str, source: Frozen | None, out: Path, *, full: bool = True, quiet: bool = False
+    name: str, source: Frozen | None, out: Path, *, full: bool = True
 ) -> ProcessedCheck:
     """Look at the processed file of ``name`` without changing anything.
 
@@ -59,10 +59,9 @@ def processed_check(
         source: its settings; None: nothing here makes it.
         out: the processed file.
         full: read every cloud, and compare the digest; else only what the file says of itself.
-        quiet: show no progress.
     """
     if not out.is_file():
-        return ProcessedCheck(out, "absent", notes=(f"no {out}; {how_to_make(name)}",))
+        return ProcessedCheck(out, "absent", notes=(f"not there; {how_to_make(name)}",))
     reason, changed = absence(out), "" if source is None else stale(source, out)
     if reason is not None:
         why = f"{changed}; {how_to_make(name)}" if changed else reason
@@ -85,7 +84,7 @@ def processed_check(
     notes += lacking if clouds.episodes else []
     notes += _unseen(clouds)
     if full:
-        found = _Contents(clouds, quiet)
+        found = _Contents(clouds)
         problems += found.problems
         notes += found.notes
     state: State = "damaged" if problems else "stale" if changed else "there"
@@ -143,11 +142,11 @@ def _unseen(clouds: CloudSet) -> list[str]:
 class _Contents:
     """One pass over all clouds: numbers that are not finite, part labels, exact copies."""
 
-    def __init__(self, clouds: CloudSet, quiet: bool) -> None:
+    def __init__(self, clouds: CloudSet) -> None:
         self._clouds = clouds
         broken, foreign = [], []
         same: dict[bytes, list[int]] = defaultdict(list)
-        with ProgressBar("checking", len(clouds), "clouds", quiet=quiet) as bar:
+        with ProgressBar("checking", len(clouds), "clouds") as bar:
             for row in range(len(clouds)):
                 points = clouds.cloud(row)
                 if not self._finite(row):

@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple
 
@@ -104,9 +105,7 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[Member]:
             raise DataError(f"{archive}: '{info.filename}' is a link or a device; refused")
         if info.flag_bits & 1:
             raise DataError(f"{archive}: '{info.filename}' is encrypted; unpack it by hand")
-        yield Member(
-            _inside(archive, info.filename), info.file_size, lambda info=info: opened.open(info)
-        )
+        yield Member(_inside(archive, info.filename), info.file_size, partial(opened.open, info))
 
 
 def _tar_members(archive: Path, opened: tarfile.TarFile) -> Iterator[Member]:

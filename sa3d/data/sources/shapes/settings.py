@@ -17,7 +17,6 @@ class ShapesSource(Frozen):
         title="Generated shapes",
         purpose="trying everything out without a download",
         licence="made by this project",
-        size="none: generated",
     )
 
     source: Literal["shapes"] = Field("shapes", description="generated; this kind of source")
