@@ -95,6 +95,8 @@ def probe(web: httpx.Client, item: Download) -> Remote:
         except (httpx.TransportError, _TryAgainError) as error:
             if left == 0 or isinstance(error, httpx.ConnectError):
                 raise _unreachable(item, error) from error
+        except httpx.TooManyRedirects as error:
+            raise _unreachable(item, error) from error
         time.sleep(PAUSE)
     raise AssertionError("the last try returns or raises")
 
@@ -123,6 +125,8 @@ def fetch_file(web: httpx.Client, item: Download, target: Path, *, quiet: bool =
                     f"({_words(error)}); the same command goes on from there"
                 ) from error
             time.sleep(PAUSE * 2 ** max(0, failed - 1))
+        except httpx.TooManyRedirects as error:
+            raise _unreachable(item, error) from error
         except OSError as error:
             raise unwritable(target, error) from error
     _verify(item, part)
@@ -176,7 +180,7 @@ def _copy(
     with ProgressBar(label, total, "MiB", initial=have // _BLOCK, quiet=quiet) as bar:
         done = have
         try:
-            for block in response.iter_raw(_BLOCK):
+            for block in response.iter_raw():  # of any size: none waits in a buffer
                 file.write(block)
                 bar.update((done + len(block)) // _BLOCK - done // _BLOCK)
                 done += len(block)
