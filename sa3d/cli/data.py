@@ -110,7 +110,8 @@ def list_sets(params: Params = None, as_json: Json = False) -> None:
     from sa3d.utils.paths import processed
 
     names = source_names(params)
-    others = sorted({file.stem for file in processed("any").parent.glob("*.h5")} - set(names))
+    files = processed("any").parent.glob("[!.]*.h5")
+    others = sorted({file.stem for file in files} - set(names))
     rows = [listed(name, load_source(name, params), processed(name)) for name in names]
     rows += [listed(name, None, processed(name)) for name in others]
     if as_json:

@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sa3d.data.check import Check, Listed
+from sa3d.data.processed_check import SPLITS, examples
 from sa3d.utils.files import size_text
 from sa3d.utils.paths import shown
 
-SHOWN = 6  # lines of one kind, more are only counted
+SHOWN = 8  # lines of one kind, more are only counted
 _COLUMN = 12
 
 
 def checked(found: Check) -> str:
     """The state of one data set: a heading, and a line or more for each thing known of it."""
     lines = [found.name if found.title == found.name else f"{found.name}: {found.title}"]
-    if found.raw is not None:
-        where = "" if found.raw.place is None else shown(found.raw.place)
-        lines += _entry("raw", [found.raw_state.upper() if found.flawed else found.raw_state])
-        lines += _entry("  place", [where] if where else [])
-        lines += _entry("  found", [_facts(found.raw.facts)] if found.raw.facts else [])
-        lines += _entry("  missing", found.raw.missing)
-        lines += _entry("  PROBLEM", found.raw.problems)
-        lines += _entry("  note", found.raw.notes)
-        if found.raw_state in ("absent", "incomplete"):
-            lines += _entry("  obtain", [found.obtain] if found.obtain else [])
-    processed = found.processed
-    lines += _entry("processed", [processed.state])
+    raw, processed = found.raw, found.processed
+    if raw is not None:
+        state = found.raw_state
+        lines += _entry("raw", [state.upper() if state == "incomplete" else state])
+        lines += _entry("  place", [] if raw.place is None else [shown(raw.place)])
+        lines += _entry(
+            "  found", [f"{name}: {_value(value)}" for name, value in raw.facts.items()]
+        )
+        lines += _entry("  missing", raw.missing)
+        lines += _entry("  PROBLEM", raw.problems)
+        lines += _entry("  note", raw.notes)
+        lines += _entry("  obtain", [found.obtain] if raw.missing and found.obtain else [])
+    state = processed.state
+    lines += _entry("processed", [state.upper() if state == "damaged" else state])
     lines += _entry("  place", [shown(processed.path)])
-    lines += _entry("  found", [_facts(processed.facts)] if processed.facts else [])
+    lines += _entry("  found", _contents(processed.facts) if processed.facts else [])
     lines += _entry("  PROBLEM", processed.problems)
     lines += _entry("  note", processed.notes)
     return "\n".join(lines)
+
+
+def _contents(facts: Mapping[str, Any]) -> list[str]:
+    """What is in a processed file, in three lines."""
+    least, most = facts["least points"], facts["most points"]
+    points = f"{least} points" if least == most else f"{least} to {most} points"
+    counts = ", ".join(f"{facts[name]} {name}" for name in SPLITS if facts[name])
+    others = ("classes", "families", "parts", "episodes")
+    more = ", ".join(f"{facts[name]} {name}" for name in others if facts[name])
+    normals = ", with normals" if facts["normals"] else ""
+    return [
+        f"{facts['clouds']} clouds of {points}{normals}: {counts}",
+        f"{more}; normalisation: {facts['normalisation']}",
+        f"{size_text(facts['bytes'])}, digest {facts['digest'][:16]}, source hash "
+        f"{facts['source hash'][:16]}",
+    ]
 
 
 def table(rows: Sequence[Listed]) -> str:
@@ -57,7 +76,8 @@ def table(rows: Sequence[Listed]) -> str:
         lines.append(_row(line, widths))
         if row.note:
             lines += _wrapped(row.note, "    ! ")
-    lines.append("sizes in brackets: of raw files that are not there")
+    if any(cell.startswith("(") for _, _, _, cell, *_ in cells):
+        lines.append("(size): of raw files that are not there")
     return "\n".join(lines)
 
 
@@ -65,26 +85,20 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _facts(facts: Any) -> str:
-    return ", ".join(f"{name} {_value(name, value)}" for name, value in facts.items())
-
-
-def _value(name: str, value: Any) -> str:
-    if name == "bytes":
-        return f"{value} ({size_text(value)})"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)[:16] if name in ("digest", "source hash") else str(value)
+def _value(value: Any) -> str:
+    """A fact in one line; of a long list the first entries and a count."""
+    if isinstance(value, Mapping):
+        return examples([f"{key} {_value(each)}" for key, each in value.items()])
+    if isinstance(value, (list, tuple)):
+        return examples([str(each) for each in value])
+    return str(value)
 
 
 def _entry(label: str, texts: Iterable[str]) -> list[str]:
     """The texts, each wrapped beside the label; of many the first few and a count."""
     texts = list(texts)
-    rest = len(texts) - SHOWN
-    if rest > 1:
-        texts = [*texts[:SHOWN], f"... and {rest} more (--json has all)"]
-    else:
-        texts = texts[: SHOWN + 1]
+    if len(texts) > SHOWN + 1:
+        texts = [*texts[:SHOWN], f"... and {len(texts) - SHOWN} more (--json has all)"]
     return [line for text in texts for line in _wrapped(text, f"  {label:<{_COLUMN}}")]
 
 

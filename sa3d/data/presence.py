@@ -79,4 +79,5 @@ def inventory(place: Path | None) -> Inventory:
 
 def is_absent(found: RawCheck) -> bool:
     """Whether nothing of the raw files is there; a part of them, or half a file, is not absent."""
-    return bool(found.missing) and inventory(found.place).files == 0
+    own = inventory(found.place).files if found.found is None else found.found
+    return bool(found.missing) and not found.problems and own == 0

@@ -19,6 +19,7 @@ from sa3d.utils.files import check_space, sync, unwritable
 from sa3d.utils.progress import ProgressBar
 
 _WORK = ".unpacking"
+_OF_MACS = "__MACOSX/"  # attributes that macOS packs beside the files; no data
 # what a file that is no whole archive raises
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
@@ -100,6 +101,8 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[Member]:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if info.is_dir() and kind in (0, stat.S_IFDIR):
             _inside(archive, info.filename)
+            continue
+        if info.filename.startswith(_OF_MACS):
             continue
         if kind not in (0, stat.S_IFREG):
             raise DataError(f"{archive}: '{info.filename}' is a link or a device; refused")

@@ -561,4 +561,4 @@ def test_a_package_of_which_half_came_is_not_absent(tmp_path: Path) -> None:
     found = check("kicad", source(tmp_path), tmp_path / "kicad.h5")
     assert found.raw_state == "incomplete"
     assert found.raw is not None
-    assert "half-downloaded" in found.raw.problems[0]
+    assert "half-downloaded" in found.raw.missing[0]

@@ -14,12 +14,17 @@ class KicadSource(Frozen):
     """CAD models of electronic components (KiCad's ``3dmodels``)."""
 
     about: ClassVar = About(
-        title="KiCad 3D models",
-        purpose="pre-training and classification on CAD models",
-        licence="CC-BY-SA 4.0 with KiCad's exception",
-        homepage="https://www.kicad.org/libraries/license/",
-        obtain="In data/raw/kicad run `apt-get download kicad-packages3d`, or set `root` to a "
-        "folder with *.3dshapes folders.",
+        title="KiCad 3-D models",
+        purpose="pre-training and evaluation on CAD models of electronic components",
+        licence=(
+            "CAD models of electronic components by the KiCad project, CC-BY-SA 4.0 with KiCad's "
+            "exception."
+        ),
+        homepage="https://www.kicad.org/libraries/",
+        obtain=(
+            "Run `apt-get download kicad-packages3d` in the folder; the package is read without "
+            "unpacking."
+        ),
         size="380 MB",
     )
 

@@ -56,9 +56,6 @@ PARTS = ("metal", "body", "ceramic", "lens", "marking")
 """Pins, cans and windings; moulded cases and boards; ceramic or resistive elements; LED and
 glass; printed pin-1 marks and labels."""
 
-LICENCE = (
-    "CAD models of electronic components by the KiCad project, CC-BY-SA 4.0 with KiCad's exception."
-)
 SPLIT = (
     "Many parts exist in dozens of near-identical sizes, so the split is by family (the part's "
     "name without its numbers, joined with others that hold the same geometry): no family has "
@@ -122,16 +119,13 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
 
 def check_raw(source: KicadSource) -> RawCheck:
     """What of the raw data is there."""
-    root = raw_root(source.root)
     try:
-        place = locate(root)
+        place = locate(raw_root(source.root))
     except DataError as error:
-        if root.is_file() or any(root.glob("*.deb")):
-            return RawCheck(root, problems=(str(error),))
-        return RawCheck(root, missing=(str(error),))
+        return RawCheck(raw_root(source.root), missing=(str(error),))
     if place.is_file():
-        return RawCheck(root, {"package": place.name, "bytes": place.stat().st_size})
-    return RawCheck(root, {"models": count_models(place)})
+        return RawCheck(place, {"MB": round(place.stat().st_size / 1e6, 1)})
+    return RawCheck(place, {"models": count_models(place)})
 
 
 def class_of(folder: str) -> str:
@@ -238,7 +232,7 @@ def _write(
         normalisation="subsample",
     )
     facts = {
-        "licence": LICENCE,
+        "licence": source.about.licence,
         "split": SPLIT,
         **_floors(points, np.array(rows), labels, test, source),
         "unreadable": len(unreadable),

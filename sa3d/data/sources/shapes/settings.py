@@ -16,7 +16,8 @@ class ShapesSource(Frozen):
     about: ClassVar = About(
         title="Generated shapes",
         purpose="trying everything out without a download",
-        licence="made by this project",
+        licence="Parametric objects generated from a seed by this project.",
+        obtain="Nothing to get: the objects are generated.",
     )
 
     source: Literal["shapes"] = Field("shapes", description="generated; this kind of source")

@@ -28,7 +28,6 @@ from sa3d.utils.progress import ProgressBar
 GENERATOR_VERSION = 2
 """Raised whenever the generated clouds change, so that the source hash changes with them."""
 
-LICENCE = "Parametric objects generated from a seed by this project."
 SPLIT = "A fixed share of every class is held out as test."
 
 _STRETCH = (0.7, 1.45)
@@ -69,12 +68,16 @@ def prepare(source: ShapesSource, out: Path, *, quiet: bool = False) -> Path:
         normalisation="subsample",
     )
     floor = knn_accuracy(points, labels, np.flatnonzero(~test), np.flatnonzero(test))
-    facts = {"licence": LICENCE, "split": SPLIT, "descriptor_5nn_accuracy": round(floor, 4)}
+    facts = {
+        "licence": source.about.licence,
+        "split": SPLIT,
+        "descriptor_5nn_accuracy": round(floor, 4),
+    }
     return write_clouds(out, map(Cloud, points, parts), table, facts=facts)
 
 
 def check_raw(source: ShapesSource) -> RawCheck:
-    """There are no raw files."""
+    """Nothing is needed."""
     return RawCheck(None)
 
 
