@@ -14,6 +14,7 @@ from sa3d.utils.paths import shown
 
 SHOWN = 8  # lines of one kind, more are only counted
 _COLUMN = 12
+PROBLEM = "  PROBLEM"
 
 
 def checked(found: Check) -> str:
@@ -28,14 +29,14 @@ def checked(found: Check) -> str:
             "  found", [f"{name}: {_value(value)}" for name, value in raw.facts.items()]
         )
         lines += _entry("  missing", raw.missing)
-        lines += _entry("  PROBLEM", raw.problems)
+        lines += _entry(PROBLEM, raw.problems)
         lines += _entry("  note", raw.notes)
         lines += _entry("  obtain", [found.obtain] if raw.missing and found.obtain else [])
-    state = processed.state
-    lines += _entry("processed", [state.upper() if state == "damaged" else state])
+    whole = processed.state != "damaged"
+    lines += _entry("processed", [processed.state if whole else "DAMAGED"])
     lines += _entry("  place", [shown(processed.path)])
     lines += _entry("  found", _contents(processed.facts) if processed.facts else [])
-    lines += _entry("  PROBLEM", processed.problems)
+    lines += _entry(PROBLEM, processed.problems)
     lines += _entry("  note", processed.notes)
     return "\n".join(lines)
 
@@ -99,7 +100,12 @@ def _entry(label: str, texts: Iterable[str]) -> list[str]:
     texts = list(texts)
     if len(texts) > SHOWN + 1:
         texts = [*texts[:SHOWN], f"... and {len(texts) - SHOWN} more (--json has all)"]
-    return [line for text in texts for line in _wrapped(text, f"  {label:<{_COLUMN}}")]
+    labels = [label, *[label if label == PROBLEM else ""] * len(texts)]
+    return [
+        line
+        for label, text in zip(labels, texts, strict=False)
+        for line in _wrapped(text, f"  {label:<{_COLUMN}}")
+    ]
 
 
 def _wrapped(text: str, before: str) -> list[str]:

@@ -339,7 +339,7 @@ def test_data_check_as_json(invoke: Invoke) -> None:
     assert found["raw"]["state"] == "generated"
     keys = {"path", "state", "facts", "problems", "notes"}
     assert set(found["processed"]) == keys
-    assert set(found["raw"]) == keys - {"path"} | {"place", "missing"}
+    assert set(found["raw"]) == keys - {"path"} | {"place", "missing", "found"}
     assert found["processed"]["facts"]["most points"] == 128
     code, out, _ = invoke("data", "check", "given", "--json")
     assert code == 2

@@ -16,6 +16,7 @@ from sa3d.config.base import Frozen
 from sa3d.data.check import check, listed
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.prepare import prepare, prepare_or_absent, stale
+from sa3d.data.presence import is_absent
 from sa3d.data.raw import About, RawCheck, raw_root
 from sa3d.data.store import Episode, open_clouds
 from sa3d.data.writing import write_clouds
@@ -232,6 +233,16 @@ def test_half_of_the_raw_data_is_an_error(raw: Path, names: tuple[str, ...]) -> 
     assert not OUT.exists()
     assert states() == ("incomplete", "absent")
     assert check("set", SOURCE, OUT).flawed
+
+
+def test_in_a_folder_of_several_sets_one_can_be_absent(raw: Path) -> None:
+    """ScanObjectNN's variants lie in one folder."""
+    put(raw, "one.txt")
+    nothing = RawCheck(raw, missing=("two.txt",), found=0)
+    assert is_absent(nothing)
+    assert not is_absent(RawCheck(raw, missing=("two.txt",)))
+    assert not is_absent(RawCheck(raw, found=0))  # a set without files lacks none
+    assert not is_absent(RawCheck(raw, missing=("two.txt",), problems=("bad",), found=0))
 
 
 def test_an_empty_raw_file_is_a_problem(raw: Path) -> None:
