@@ -58,32 +58,27 @@ def _contents(facts: Mapping[str, Any]) -> list[str]:
 
 
 def table(rows: Sequence[Listed]) -> str:
-    """One line a data set, and one more where something there is wrong."""
-    head = ("data set", "raw", "processed", "raw size", "processed size", "for")
+    """A line or more a data set: its state, the sizes of what is there, and what it is for."""
+    head = ("data set", "raw", "processed", "raw size", "processed size")
     cells = [
-        (
-            row.name,
-            row.raw,
-            row.processed,
-            size_text(row.raw_bytes) if row.raw_bytes else f"({row.size})" if row.size else "-",
-            size_text(row.processed_bytes) if row.processed_bytes else "-",
-            row.purpose,
-        )
+        (row.name, row.raw, row.processed, _size(row.raw_bytes), _size(row.processed_bytes))
         for row in rows
     ]
     widths = [max(len(line[at]) for line in [head, *cells]) for at in range(len(head))]
-    lines = [_row(head, widths)]
+    lines = [f"{_row(head, widths)}  for"]
     for row, line in zip(rows, cells, strict=True):
-        lines.append(_row(line, widths))
-        if row.note:
-            lines += _wrapped(row.note, "    ! ")
-    if any(cell.startswith("(") for _, _, _, cell, *_ in cells):
-        lines.append("(size): of raw files that are not there")
+        lacking = f"; raw files: {row.size}" if row.size and row.raw == "absent" else ""
+        lines += _wrapped(f"{row.purpose}{lacking}", f"{_row(line, widths)}  ")
+        lines += _wrapped(row.note, "    ! ") if row.note else []
     return "\n".join(lines)
 
 
+def _size(size: int) -> str:
+    return size_text(size) if size else "-"
+
+
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
 
 
 def _value(value: Any) -> str:
@@ -109,7 +104,7 @@ def _entry(label: str, texts: Iterable[str]) -> list[str]:
 
 
 def _wrapped(text: str, before: str) -> list[str]:
-    width = max(60, shutil.get_terminal_size((100, 24)).columns)
+    width = max(len(before) + 30, shutil.get_terminal_size((100, 24)).columns)
     return textwrap.wrap(
         text,
         width,

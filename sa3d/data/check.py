@@ -71,7 +71,8 @@ def check(name: str, source: Frozen | None, out: Path, *, full: bool = True) -> 
     if source is None:
         return Check(name, name, None, processed)
     said = about(source)
-    return Check(name, said.title, raw_check(source), processed, said.obtain)
+    fetched = f"`sa3d data fetch {name}` downloads it. By hand: " if said.downloads else ""
+    return Check(name, said.title, raw_check(source), processed, f"{fetched}{said.obtain}")
 
 
 @dataclass(frozen=True)
