@@ -138,7 +138,7 @@ def fetch(
     source = load_source(name, params, overrides or ())
     for line in get(name, source, agree=_agreed(yes), quiet=quiet):
         if not quiet:
-            print(line)
+            print(line, flush=True)  # before the progress that goes to stderr
 
 
 def _agreed(yes: bool) -> Callable[[str], bool]:

@@ -19,6 +19,7 @@ from sa3d.data.unpack import NoArchiveError, unpack
 from sa3d.errors import DataError, UserError
 from sa3d.utils.files import check_space, size_text
 from sa3d.utils.json_file import write_json
+from sa3d.utils.paths import shown
 
 LARGE = 100 * 10**6
 """Bytes above which a download is asked for first."""
@@ -112,7 +113,7 @@ def _finish(item: Download, target: Path, remote: Remote | None, quiet: bool) ->
         except NoArchiveError as error:
             target.unlink()
             raise DataError(f"{error}; it was deleted. It came from {item.url}") from error
-        yield f"unpacked into {target.parent}: {', '.join(contents)}"
+        yield f"unpacked into {shown(target.parent)}: {', '.join(contents)}"
     record = {"url": item.url, "bytes": size, "sha256": digest, "contents": contents}
     if remote is not None:
         record |= {"etag": remote.etag, "last_modified": remote.modified}
