@@ -41,6 +41,7 @@ HEADER = f"""\
 # `experiment` is one stage: the flow inside it runs the training steps side by side, which DVC
 # cannot, and resumes each by its fingerprint. Checkpoints lie in work/, outside DVC, which
 # would hand one experiment's to the next. Results are small and not cached.
+# A data set without raw data is prepared to an empty file that says so; what needs it is skipped.
 # A short list below repeats its last entry: one template has to serve all experiments.
 """
 CODE = ("sa3d", "flows", "extensions/point_ops", "extensions/csrc")
@@ -96,10 +97,13 @@ def _prepare(params: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
         "foreach": {name: {"raw": _raw(name, params, tree)} for name in source_names(params)},
         "do": {
             "desc": "processed clouds of one data set",
-            "cmd": "python -m sa3d data prepare ${key}",
+            "cmd": "python -m sa3d data prepare ${key} --or-absent",
             "deps": ["${item.raw}", "sa3d/data"],
             "params": ["datasets.${key}"],
-            "outs": ["data/processed/${key}.h5", "data/processed/${key}.json"],
+            # persist: DVC does not delete a file that came from elsewhere before the stage runs
+            "outs": [
+                {f"data/processed/${{key}}.{end}": {"persist": True}} for end in ("h5", "json")
+            ],
         },
     }
 
@@ -134,8 +138,8 @@ def _code(where: str) -> str:
 
 
 def _provided(names: list[str]) -> dict[str, Any]:
-    """A check of each data set that nothing here makes: if it is missing, DVC says so once and
-    which experiments wait for it."""
+    """A check of each data set that no source makes: if it is missing, DVC says so once and which
+    experiments wait for it."""
     file = "data/processed/${item}.h5"
     return {
         "foreach": names,

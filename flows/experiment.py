@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.command_line import Command, plain_app, say
+from sa3d.utils.paths import give_params
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -30,7 +31,10 @@ def command(
         Path | None, typer.Option("--out", help="Report folder. [default: reports/NAME]")
     ] = None,
     params: Annotated[
-        Path | None, typer.Option("--params", help="Settings file. [default: params.yaml]")
+        Path | None,
+        typer.Option(
+            "--params", help="Settings file. [default: params.yaml]", callback=give_params
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -40,17 +44,21 @@ def command(
         Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What children compute on.")
     ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 1 also where data was absent.")
+    ] = False,
 ) -> None:
     """Pre-train, evaluate, report. What is finished is reused.
 
-    Exit status: 0, every node finished; 1, some failed; 2, refused; 128 + signal, stopped.
+    Tasks whose data set is absent are skipped, and said to be. Exit status: 0, every other node
+    finished; 1, some failed; 2, refused; 128 + signal, stopped.
     """
     # here, so that --help answers at once
     from sa3d.config.loading import load_experiment, require_data
 
     config = load_experiment(name, params, overrides or ())
     require_data(config, params)
-    sys.exit(run(config, out, device, quiet))
+    sys.exit(run(config, out, device, quiet, strict))
 
 
 def main() -> None:
@@ -58,7 +66,7 @@ def main() -> None:
     app(prog_name="python -m flows.experiment")
 
 
-def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) -> int:
+def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool, strict: bool) -> int:
     """The flow against the shared or a local Prefect server; the exit status.
 
     Raises:
@@ -81,7 +89,7 @@ def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool) ->
         _drain()
     if isinstance(found, BaseException):
         raise found
-    return _told(found, out, quiet)
+    return _told(found, out, quiet, strict)
 
 
 def _drain() -> None:
@@ -93,12 +101,12 @@ def _drain() -> None:
     EventsWorker.drain_all(timeout=5)
 
 
-def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
+def _told(summary: dict[str, Any], out: Path, quiet: bool, strict: bool) -> int:
     """Say how it ended and where to look."""
     if summary["signal"]:
         say("stopped; checkpoints are kept, the same command goes on from there")
         return 128 + int(summary["signal"])
-    for line in summary["failed"]:
+    for line in (*summary["skipped"], *summary["failed"]):
         say(line)
     if summary["failed"]:
         say("the same command runs only what failed, with what needs it")
@@ -106,7 +114,7 @@ def _told(summary: dict[str, Any], out: Path, quiet: bool) -> int:
         say(f"report     {_near(out / 'report.html')}")
         for name, how in _viewers().items():
             say(f"{name:<10} {how}")
-    return 1 if summary["failed"] else 0
+    return 1 if summary["failed"] or (strict and summary["skipped"]) else 0
 
 
 def _viewers() -> dict[str, str]:

@@ -64,7 +64,8 @@ def write_results(
         "format": FORMAT,
         "experiment": settings.config.model_dump(mode="json"),
         "nodes": nodes,
-        "data": {name: {"digest": digest} for name, digest in settings.digests.items()},
+        "data": {name: {"digest": digest} for name, digest in settings.digests.items()}
+        | {name: {"absent": why} for name, why in settings.absent.items()},
         "lineage": origin,
         **facts,
     }

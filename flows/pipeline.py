@@ -15,6 +15,8 @@ import os
 import shlex
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,7 +58,7 @@ def experiment(
     device: Annotated[Device, Field(description="what children compute on")] = "auto",
     quiet: Annotated[bool, Field(description="show no progress")] = False,
 ) -> State[dict[str, Any]]:
-    """Run an experiment to its report. Completed only if every node was."""
+    """Run an experiment to its report. Completed only if every node was whose data is there."""
     began = time.monotonic()
     steps = plan(config)
     width = sum(node.kind == "evaluate" for node in steps.nodes)
@@ -110,7 +112,7 @@ def _conclude(
     bad = [
         f"{status.node.name} {status.state}: {status.error}"
         for status in statuses
-        if status.state not in DONE
+        if status.state not in DONE and not status.absent
     ]
     last = tasks.over(runner.futures[name] for name in steps.leaves if name in runner.futures)
     log = str(settings.folder / "report.log")
@@ -122,15 +124,36 @@ def _conclude(
     # after a failure an older one may lie there
     artifacts.publish(statuses, results.parent / "report.md" if reported else None)
     _record(settings, statuses, results.parent, failed=bool(bad))
-    summary = _summary(results, failed=bad)
+    skipped = _skipped(settings, statuses)
+    summary = _summary(results, failed=bad, skipped=skipped)
     if bad:
         return Failed(message="; ".join(bad), data=summary)
-    return Completed(message=f"report in {results.parent}", data=summary)
+    return Completed(message="; ".join([f"report in {results.parent}", *skipped]), data=summary)
 
 
-def _summary(results: Path, signal: int = 0, failed: list[str] | None = None) -> dict[str, Any]:
-    """What the command line tells: where the results are, what stopped the flow, what failed."""
-    return {"results": str(results), "signal": signal, "failed": failed or []}
+def _skipped(settings: Settings, statuses: list[NodeStatus]) -> list[str]:
+    """A line for each absent data set: how many nodes were skipped for it, and why."""
+    counts = Counter(status.absent for status in statuses if status.absent)
+    return [
+        f"skipped {count} {'node' if count == 1 else 'nodes'}: {settings.absent[name]}"
+        for name, count in counts.items()
+    ]
+
+
+def _summary(
+    results: Path,
+    signal: int = 0,
+    failed: Sequence[str] = (),
+    skipped: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What the command line tells: where the results are, what stopped the flow, what failed and
+    what was skipped because its data is absent."""
+    return {
+        "results": str(results),
+        "signal": signal,
+        "failed": list(failed),
+        "skipped": list(skipped),
+    }
 
 
 def _record(settings: Settings, statuses: list[NodeStatus], folder: Path, *, failed: bool) -> None:

@@ -68,6 +68,7 @@ class Runner:
         progress = artifacts.ProgressArtifact()
         try:
             with self.requests.listen(), self._table.shown():
+                self._skip_absent()
                 while not self._scheduler.ended:
                     self._heed()
                     for name in self._scheduler.ready():
@@ -81,6 +82,20 @@ class Runner:
             self._executor.close()
             for name, ending in self._endings.items():  # a task must not wait for ever
                 ending.tell(Event(name, "stopped", "the flow ended in an error"))
+
+    def _skip_absent(self) -> None:
+        """Skip what reads a data set that is absent, with what needs it."""
+        for node in self._plan.nodes:
+            data = node.run.data.name
+            why = self._settings.absent.get(data)
+            if why is None or self._scheduler.states[node.name] != "waiting":
+                continue
+            skipped = {node.name: why} | {
+                name: f"needs {needed}" for name, needed in self._scheduler.skip(node.name).items()
+            }
+            for name in skipped:
+                self._table.statuses[name].absent = data
+            self._skip(skipped)
 
     def _heed(self) -> None:
         """Stop, once for each signal that came."""
@@ -170,7 +185,7 @@ class Runner:
         else:
             skipped = self._scheduler.stopped(name)
             self._end(name, "stopped", event.text)
-            self._skip(skipped)
+            self._skip_what_needs(skipped)
 
     def _read_result(self, event: Event, status: NodeStatus) -> None:
         assert status.run_dir is not None
@@ -203,7 +218,7 @@ class Runner:
     def _fail(self, name: str, why: str) -> None:
         skipped = self._scheduler.failed(name)
         self._end(name, "failed", why)
-        self._skip(skipped)
+        self._skip_what_needs(skipped)
 
     def _end(self, name: str, state: State, why: str) -> None:
         """Tell of a bad end, also the task that shows the node, or a new one."""
@@ -214,10 +229,14 @@ class Runner:
         elif name not in self.futures and state == "failed":
             self._show(name, tasks.refuse, why)
 
-    def _skip(self, skipped: Mapping[str, str]) -> None:
-        for name, needed in skipped.items():
-            self._table.change(name, "skipped", error=f"needs {needed}")
-            self._show(name, tasks.skip, needed)
+    def _skip_what_needs(self, skipped: Mapping[str, str]) -> None:
+        """Skip nodes, each for one that it needs."""
+        self._skip({name: f"needs {needed}" for name, needed in skipped.items()})
+
+    def _skip(self, reasons: Mapping[str, str]) -> None:
+        for name, why in reasons.items():
+            self._table.change(name, "skipped", error=why)
+            self._show(name, tasks.skip, why)
 
     def _show(
         self, name: str, task: Task[..., Any], *arguments: Any, **options: Any

@@ -19,7 +19,7 @@ State = Literal[
     "finished",
     "reused",  # its result was there
     "failed",
-    "skipped",  # something that it needs was not done
+    "skipped",  # something that it needs was not done, or its data is absent
     "stopped",  # was asked to stop, or not started since the flow was
 ]
 DONE: Final[tuple[State, ...]] = ("finished", "reused")
@@ -30,6 +30,7 @@ _BEFORE: Final[dict[State, tuple[State, ...]]] = {
     "finished": ("running",),
     "reused": ("queued",),
     "failed": ("queued", "running"),
+    "skipped": ("waiting",),
     "stopped": ("queued", "running"),
 }
 
@@ -101,6 +102,15 @@ class Scheduler:
             As :meth:`failed`.
         """
         self._move(name, "stopped")
+        return self._skip_what_needs(name)
+
+    def skip(self, name: str) -> dict[str, str]:
+        """A waiting node is not to be run at all.
+
+        Returns:
+            As :meth:`failed`.
+        """
+        self._move(name, "skipped")
         return self._skip_what_needs(name)
 
     def stop(self) -> list[str]:

@@ -12,6 +12,7 @@ import yaml
 
 from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
+from sa3d.errors import AbsentDataError
 from sa3d.runs.fingerprint import Located, data_digest
 from sa3d.utils import paths
 from sa3d.utils.files import write_whole
@@ -25,7 +26,8 @@ class Settings:
 
     Attributes:
         config: the experiment, with overrides applied.
-        digests: of the content of every data set, by name.
+        digests: of the content of every data set that is there, by name.
+        absent: of every other why it is not, by name.
         params: a file that says exactly ``config``, for children to read: the flow may have
             been started with values that stand in no ``params.yaml``.
         folder: the flow's own work folder.
@@ -34,6 +36,7 @@ class Settings:
 
     config: ExperimentConfig
     digests: dict[str, str]
+    absent: dict[str, str]
     params: Path
     folder: Path
     pipeline_id: str
@@ -43,15 +46,24 @@ def settle(config: ExperimentConfig) -> Settings:
     """Check the processed data and write down what children will read.
 
     Raises:
-        DataError: a data set was not prepared.
-        WriteError: full disk, no permission.
+        DataError: a data set was not prepared. AbsentDataError: one that everything needs is
+            absent. WriteError: full disk, no permission.
     """
-    digests = {name: data_digest(paths.processed(name)) for name in config.datasets}
+    digests, absent = {}, {}
+    for name in config.datasets:
+        try:
+            digests[name] = data_digest(paths.processed(name))
+        except AbsentDataError as error:
+            if config.pretrain is not None and config.pretrain.data.name == name:
+                raise  # nothing that could be compared would be left
+            absent[name] = str(error)
+    if not digests:
+        raise AbsentDataError("; ".join(absent.values()))
     text = json.dumps([config.model_dump(mode="json"), digests], sort_keys=True)
     pipeline_id = f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     folder = paths.work() / f"experiment-{pipeline_id}"
     params = write_whole(folder / "params.yaml", params_text(config).encode())
-    return Settings(config, digests, params, folder, pipeline_id)
+    return Settings(config, digests, absent, params, folder, pipeline_id)
 
 
 def params_text(config: ExperimentConfig) -> str:

@@ -25,12 +25,14 @@ _STYLE = {"running": "cyan", "finished": "green", "reused": "green", "failed": "
 
 @dataclass
 class NodeStatus:
-    """A node of the plan and its current state."""
+    """A node of the plan and its current state; ``absent`` says which data set is not there, where
+    the node is skipped for that."""
 
     node: Node
     state: State = "waiting"
     where: str = ""
     error: str = ""
+    absent: str = ""
     seconds: float = 0.0
     fingerprint: str = ""
     run_dir: Path | None = None

@@ -97,9 +97,9 @@ def reuse(name: str, run_dir: str) -> State[None]:
 
 
 @task(**_NAMED)
-def skip(name: str, needed: str) -> State[None]:
-    """Nothing was run: something that it needs was not done."""
-    return Cancelled(name="Skipped", message=f"needs {needed}")
+def skip(name: str, why: str) -> State[None]:
+    """Nothing was run: something that it needs was not done, or is absent."""
+    return Cancelled(name="Skipped", message=why)
 
 
 @task(**_NAMED)

@@ -96,6 +96,7 @@ def _compiler() -> Finding:
 
 def _stores() -> list[Finding]:
     from sa3d.config.loading import source_names
+    from sa3d.config.obtain import absence
     from sa3d.tracking.mlflow_store import tracking_uri
     from sa3d.utils.paths import processed, root, work
 
@@ -103,7 +104,7 @@ def _stores() -> list[Finding]:
     try:
         found.append(Finding("MLflow", tracking_uri()))
         for name in source_names():
-            there = processed(name).is_file()
+            there = processed(name).is_file() and absence(processed(name)) is None
             found.append(Finding(f"data {name}", str(processed(name)) if there else "not prepared"))
     except UserError as error:
         found.append(Finding("settings", str(error), ok=False))

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from sa3d.utils import paths
+
 Experiment = Annotated[
     str, typer.Option("--experiment", "-e", help="Name under `experiments` in params.yaml.")
 ]
 Params = Annotated[
-    Path | None, typer.Option("--params", help="Settings file. [default: params.yaml]")
+    Path | None,
+    typer.Option(
+        "--params", help="Settings file. [default: params.yaml]", callback=paths.give_params
+    ),
 ]
 Set = Annotated[
     list[str] | None,

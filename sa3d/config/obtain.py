@@ -68,7 +68,7 @@ def how_to_replace(name: str) -> str:
 
 
 def _advice(name: str, make: str, put: str) -> str:
-    params = paths.params_file()
+    params = _with_sources()
     sources = (read_yaml(params).get("datasets") or {}) if params.is_file() else {}
     if name not in sources:
         others = f" (but of {', '.join(sources)})" if sources else ""  # the name may be mistyped
@@ -76,5 +76,16 @@ def _advice(name: str, make: str, put: str) -> str:
             f"{paths.shown(params)} names no source that makes it{others}: {put}; see "
             "data/README.md"
         )
-    stage, quoted = shlex.quote(f"prepare@{name}"), shlex.quote(name)
-    return f"{make} `dvc repro {stage}` (or `sa3d data prepare {quoted}`)"
+    command = f"sa3d data prepare {shlex.quote(name)}"
+    if params != paths.params_file():  # of which alone DVC knows
+        return f"{make} `{command} --params {shlex.quote(str(params))}`"
+    return f"{make} `dvc repro {shlex.quote(f'prepare@{name}')}` (or `{command}`)"
+
+
+def _with_sources() -> Path:
+    """The file of settings that the command was given, if it has a section `datasets`: that of an
+    experiment alone, which a flow writes for its runs, has none. Else the default."""
+    given = paths.given_params()
+    if given is not None and given.is_file() and read_yaml(given).get("datasets"):
+        return given
+    return paths.params_file()

@@ -1,17 +1,26 @@
-"""From a named source to its processed file, and what ``sa3d data check`` says of it."""
+"""From a named source to its processed file.
+
+The summary beside the file (``<name>.json``) also records the settings and the number and size of
+the raw files that it was made from, so that one can tell later that these have changed.
+"""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sa3d import registry
 from sa3d.config.base import Frozen
-from sa3d.config.obtain import how_to_replace
-from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
+from sa3d.config.obtain import ABSENT, absence
+from sa3d.data.presence import inventory, is_absent, kind_of, raw_check, raw_folder
 from sa3d.errors import DataError
+from sa3d.utils.files import write_whole
+from sa3d.utils.json_file import write_json
+from sa3d.utils.paths import shown
+
+MADE_FROM: Final = "made_from"
+"""The key in ``<name>.json`` of what :func:`origin` gives."""
 
 
 def prepare(name: str, source: Frozen, out: Path, *, quiet: bool = False) -> Path:
@@ -21,83 +30,83 @@ def prepare(name: str, source: Frozen, out: Path, *, quiet: bool = False) -> Pat
         DataError: raw data missing or incomplete, a bad cloud, a full disk.
         ConfigError: a source that is not registered.
     """
-    make = registry.load(registry.SOURCES, "data source", _kind(source))
+    make = registry.load(registry.SOURCES, "data source", kind_of(source))
+    made_from = origin(source)
     result: Path = make(source, Path(out), quiet=quiet)
+    write_json(result.with_suffix(".json"), summary_of(result) | {MADE_FROM: made_from})
     return result
 
 
-@dataclass(frozen=True)
-class Check:
-    """What is there of one data set: ``raw`` and ``processed`` are True where all is well,
-    ``lines`` say it in words, and what to do."""
+def prepare_or_absent(
+    name: str, source: Frozen, out: Path, *, quiet: bool = False
+) -> tuple[Path, str]:
+    """As :func:`prepare`; where nothing of the raw data is there, an absence is written instead.
 
-    name: str
-    raw: bool
-    processed: bool
-    lines: tuple[str, ...]
+    A processed file that is there already stays, if it was made with these settings or does not
+    say with which: it came from another machine, or the raw data was removed after it was made.
 
-    def __str__(self) -> str:
-        return "\n".join(f"{self.name}: {line}" for line in self.lines)
+    Returns:
+        The file, and a line on the missing raw data; empty where the file was made.
 
-
-def check(name: str, source: Frozen | None, out: Path, *, full: bool = True) -> Check:
-    """Look at the raw and the processed data of ``name`` without changing anything.
-
-    ``source`` is None for a data set that no source makes: only its processed file counts.
-    ``full`` also reads the whole processed file and compares its digest. Problems are told in
-    the result, not raised.
+    Raises:
+        DataError: as :func:`prepare`, and where the file that is there was made with other
+            settings.
     """
-    lines = []
-    raw = True
+    out = Path(out)
     try:
-        if source is not None:
-            lines.append(f"raw: {_raw(source)}")
-    except DataError as error:
-        lines.append(f"raw: MISSING: {error}")
-        raw = False
-    try:
-        lines += [f"processed: {line}" for line in _processed(name, Path(out), full)]
-        processed = True
-    except DataError as error:
-        lines.append(f"processed: MISSING: {error}")
-        processed = False
-    return Check(name, raw, processed, tuple(lines))
+        return prepare(name, source, out, quiet=quiet), ""
+    except DataError:
+        # asked only now: of raw data that is there, a check reads all
+        found = raw_check(source)
+        if not is_absent(found):
+            raise
+    reason = f"no raw data in {shown(found.place) if found.place else 'its folder'}"
+    if out.is_file() and out.stat().st_size > 0:
+        settings = summary_of(out).get(MADE_FROM, {}).get("settings")
+        if settings not in (None, origin(source)["settings"]):
+            raise DataError(
+                f"{reason}, and {shown(out)} was made with other settings than those of {name} "
+                "now; put the raw data back, or take the settings back"
+            )
+        return out, f"{reason}; {shown(out)}, which is there, is used as it is"
+    write_whole(out, b"")
+    write_json(out.with_suffix(".json"), {ABSENT: reason})
+    return out, f"{reason}; {name} is absent, and what needs it is skipped"
 
 
-def _raw(source: Frozen) -> str:
-    """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
-    where = registry.SOURCES[_kind(source)].where.partition(":")[0]
-    look: Any = getattr(importlib.import_module(where), "check_raw", None)
-    return str(look(source)) if look is not None else "the source names none"
+def origin(source: Frozen) -> dict[str, Any]:
+    """What a processed file is made from: settings without the place, and the raw files' number
+    and size. Plain values, as JSON gives them back."""
+    raw = inventory(raw_folder(source))
+    settings = source.model_dump(mode="json", exclude={"root"})
+    return {"settings": settings, "raw_files": raw.files, "raw_bytes": raw.bytes}
 
 
-def _processed(name: str, out: Path, full: bool) -> list[str]:
-    clouds = open_clouds(out)
-    if full and content_digest(clouds) != clouds.digest:
-        raise DataError(
-            f"{out} has changed since it was written (its digest differs); {how_to_replace(name)}"
+def stale(source: Frozen, out: Path) -> str:
+    """Why the processed file ``out`` no longer fits its source; empty: nothing says so.
+
+    Told from the settings and from the number and size of the raw files, which are there: what
+    only DVC's hashes can tell, such as a change of the code, DVC tells.
+    """
+    now, then = origin(source), summary_of(out).get(MADE_FROM)
+    if absence(out) is not None:
+        return "raw data has come since" if now["raw_files"] else ""
+    if not isinstance(then, dict):
+        return ""
+    if then.get("settings") != now["settings"]:
+        return "its settings have changed since"
+    if now["raw_files"] and then != now:
+        return (
+            f"it was made from {then.get('raw_files')} raw files of {then.get('raw_bytes')} bytes, "
+            f"now there are {now['raw_files']} of {now['raw_bytes']}"
         )
-    splits = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-    counts = {name: len(clouds.indices(split)) for name, split in splits.items()}
-    also = "".join(
-        f", {count} {what}"
-        for what, count in (("parts", len(clouds.part_names)), ("episodes", len(clouds.episodes)))
-        if count
-    )
-    return [
-        f"{out}, {out.stat().st_size / 1e6:.1f} MB, digest {clouds.digest[:16]}, "
-        f"source {clouds.source_hash[:16]}",
-        f"{len(clouds)} clouds of {_sizes(clouds)} points: "
-        + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        + f", {clouds.num_classes} classes, {len(set(clouds.family.tolist()))} families{also}",
-    ]
+    return ""
 
 
-def _sizes(clouds: CloudSet) -> str:
-    same = clouds.num_points
-    return str(same) if same is not None else f"{clouds.least_points} to {clouds.sizes.max()}"
-
-
-def _kind(source: Frozen) -> str:
-    """Name of the source, as the registry has it."""
-    return registry.require(registry.SOURCES, "data source", str(getattr(source, "source", "")))
+def summary_of(out: Path) -> dict[str, Any]:
+    """The summary beside a processed file; empty where there is none that can be read."""
+    try:
+        tree = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}

@@ -61,6 +61,7 @@ class RawCheck:
         problems: what is there and wrong (NaN, wrong width, labels out of range, ...), with the
             file's name, one line each.
         notes: worth knowing and no fault, such as Windows line ends.
+        found: how many of its own files are there; None: every file at ``place`` is its own.
     """
 
     place: Path | None
@@ -68,6 +69,7 @@ class RawCheck:
     missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    found: int | None = None
 
     @property
     def fine(self) -> bool:

@@ -107,6 +107,9 @@ def data_sets(experiment: Experiment) -> list[DataSet]:
             if run.data.get("name") == name:
                 facts.update({key: value for key, value in run.data.items() if value is not None})
         own = [str(facts[key]) for key in ("licence", "split", "note") if facts.get(key)]
+        if facts.get("absent"):
+            found.append(DataSet(name, "none", "It is absent, and no run reads it."))
+            continue
         note = " ".join(own) or "No licence or split note is recorded."
         found.append(DataSet(name, str(facts.get("digest") or "not recorded"), note))
     return found

@@ -191,7 +191,11 @@ def read_experiment(path: Path) -> Experiment:
             f"{path}: `experiment` does not fit this version of sa3d ({where}: {first['msg']}); "
             "run the experiment again"
         ) from None
-    problems: list[str] = []
+    problems = [
+        f"runs on {name} were skipped: {facts['absent']}"
+        for name, facts in _mapping(raw.get("data")).items()
+        if _mapping(facts).get("absent")
+    ]
     runs = {
         str(name): _record(str(name), _mapping(entry), path.parent, problems)
         for name, entry in raw["nodes"].items()

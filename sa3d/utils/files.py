@@ -60,6 +60,14 @@ def replacing(path: Path, remedy: str = _REMEDY) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def size_text(size: int) -> str:
+    """``512 bytes``, ``3.4 kB``, ``47.1 MB`` or ``1.6 GB``."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
+
+
 def check_space(path: Path, needed: int) -> None:
     """Refuse to begin writing ``needed`` bytes at ``path`` where they cannot fit.
 

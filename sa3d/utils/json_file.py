@@ -12,11 +12,11 @@ from sa3d.utils.files import write_whole
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> Path:
     """Write a mapping, whole. A value that is not finite, or not plain, is a bug."""
-    text = json.dumps(tree, indent=2, allow_nan=False, default=_plain) + "\n"
+    text = json.dumps(tree, indent=2, allow_nan=False, default=plain) + "\n"
     return write_whole(path, text.encode())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """numpy's scalars and arrays as plain values, without importing numpy."""
     plain = getattr(value, "tolist", None)
     if plain is None:

@@ -14,6 +14,7 @@ RESULT: Final = "result.json"
 """What a finished run leaves in its folder, last."""
 LOCK: Final = ".lock"
 """What the process that makes a run holds in its folder."""
+_given: Path | None = None
 
 
 def root() -> Path:
@@ -32,6 +33,22 @@ def root() -> Path:
 def params_file() -> Path:
     """The default ``params.yaml``."""
     return Path("params.yaml") if Path("params.yaml").is_file() else root() / "params.yaml"
+
+
+def give_params(path: Path | None) -> Path | None:
+    """Note the settings file that this process was told to read (``--params``), for messages.
+
+    Returns:
+        ``path``, as a command-line option's callback has to.
+    """
+    global _given
+    _given = path
+    return path
+
+
+def given_params() -> Path | None:
+    """What :func:`give_params` was told last; None: nothing."""
+    return _given
 
 
 def processed(name: str) -> Path:

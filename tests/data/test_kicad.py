@@ -16,7 +16,8 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
-from sa3d.data.prepare import check, prepare
+from sa3d.data.check import check
+from sa3d.data.prepare import prepare
 from sa3d.data.readers.vrml import read_vrml
 from sa3d.data.sources.kicad import files as kicad_files
 from sa3d.data.sources.kicad import source as kicad
@@ -537,17 +538,27 @@ def test_parts_of_materials(material: str, part: str) -> None:
 def test_check_tells_what_is_missing_and_what_is_there(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "kicad.h5"
     before = check("kicad", source(tmp_path / "none"), out)
-    assert (before.raw, before.processed) == (False, False)
-    assert "apt-get download" in str(before)
-    assert "dvc repro prepare@kicad" in str(before)
+    assert (before.raw_state, before.processed.state, before.fine) == ("absent", "absent", False)
+    assert before.raw is not None
+    assert "apt-get download" in before.raw.missing[0]
+    assert "dvc repro prepare@kicad" in before.processed.notes[0]
     clouds = made(folder, out)
     after = check("kicad", source(folder), out)
-    assert (after.raw, after.processed) == (True, True)
-    assert "39 models" in str(after)
-    assert clouds.digest[:16] in str(after)
+    assert (after.raw_state, after.processed.state, after.fine) == ("there", "there", True)
+    assert after.raw is not None
+    assert after.raw.facts == {"models": 39}
+    assert after.processed.facts["digest"] == clouds.digest
     with h5py.File(out, "r+") as file:
         file["points"][3, 1] += 0.5
     spoilt = check("kicad", source(folder), out)
-    assert not spoilt.processed
-    assert "has changed" in str(spoilt)
-    assert check("kicad", source(folder), out, full=False).processed
+    assert not spoilt.fine
+    assert "has changed" in spoilt.processed.problems[0]
+    assert check("kicad", source(folder), out, full=False).fine
+
+
+def test_a_package_of_which_half_came_is_not_absent(tmp_path: Path) -> None:
+    (tmp_path / "kicad-packages3d_1_all.deb").write_bytes(b"!<arch>\n")
+    found = check("kicad", source(tmp_path), tmp_path / "kicad.h5")
+    assert found.raw_state == "incomplete"
+    assert found.raw is not None
+    assert "half-downloaded" in found.raw.missing[0]

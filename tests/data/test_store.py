@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from sa3d.data import store
 from sa3d.data.cloud_table import Cloud, CloudTable
-from sa3d.data.prepare import _processed
 from sa3d.data.store import (
     NORMALISATIONS,
     TEST,
@@ -204,19 +203,6 @@ def test_more_than_256_parts_need_uint16(tmp_path: Path) -> None:
     read = open_clouds(write_clouds(tmp_path / "s.h5", clouds, table))
     assert read.parts(1).dtype == np.uint16
     assert read.parts(1).tolist() == [299] * 4
-
-
-def test_what_is_told_of_a_set(tmp_path: Path) -> None:
-    split = np.array([0, 0, 2, 0, 1, 1], np.uint8)
-    read = set_of(tmp_path / "s.h5", SIX, split=split, episodes=(EPISODE,))
-    told = _processed("s", read.path, full=True)
-    assert told[1] == (
-        "6 clouds of 5 to 1024 points: 3 train, 1 validation, 2 test, 2 classes, 4 families, "
-        "3 parts, 1 episodes"
-    )
-    assert _processed("t", set_of(tmp_path / "t.h5", (9, 9, 9), parts=False).path, full=True)[
-        1
-    ] == ("3 clouds of 9 points: 1 train, 2 test, 2 classes, 2 families")
 
 
 # --- episodes ----------------------------------------------------------------------------

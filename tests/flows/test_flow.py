@@ -194,6 +194,49 @@ def test_what_needs_a_failed_node_is_skipped_and_the_rest_runs(served: Project) 
     )
 
 
+def absence(project: Project, name: str) -> None:
+    """An absent data set, as its stage leaves it."""
+    path = project.root / "data" / "processed" / f"{name}.h5"
+    path.write_bytes(b"")
+    path.with_suffix(".json").write_text('{"absent": "no raw data in data/raw/scans"}')
+
+
+@pytest.mark.slow
+def test_tasks_whose_data_is_absent_are_skipped_and_said_to_be(served: Project) -> None:
+    absence(served, "scans")
+    scans = ("--set", "evaluate.0.data.name=scans")
+    code, said = served.run(*scans)
+    assert code == 0, said
+    skipped = [f"svm-scans-{variant}-s3" for variant in VARIANTS]
+    states = nodes(served)
+    assert {name for name, state in states.items() if state == "skipped"} == set(skipped)
+    assert all(states[name] == "finished" for name in states if name not in skipped)
+    why = (
+        "data set scans is absent: no raw data in data/raw/scans; "
+        "`sa3d data check scans` says how to obtain it"
+    )
+    assert f"skipped 3 nodes: {why}" in said.splitlines()
+    results = results_of(served)
+    assert {results["nodes"][name]["error"] for name in skipped} == {why}
+    assert results["data"]["scans"] == {"absent": why}
+
+    code, said = served.run(*scans, "--strict", "--quiet")
+    assert code == 1
+    assert said == f"skipped 3 nodes: {why}\n"
+
+
+@pytest.mark.slow
+def test_without_the_data_of_pre_training_nothing_begins(served: Project) -> None:
+    absence(served, "shapes")
+    code, said = served.run()
+    assert code == 2
+    assert said == (
+        "sa3d: data set shapes is absent: no raw data in data/raw/scans; "
+        "`sa3d data check shapes` says how to obtain it\n"
+    )
+    assert served.started() == []
+
+
 @pytest.mark.slow
 def test_a_result_that_cannot_be_read_fails_its_node_and_no_other(served: Project) -> None:
     assert served.run()[0] == 0

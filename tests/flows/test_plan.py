@@ -12,7 +12,7 @@ from flows.plan import Plan, plan
 from flows.settings import CHILD, command, params_text, settle
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, params_file
-from sa3d.errors import ConfigError, DataError
+from sa3d.errors import AbsentDataError, ConfigError, DataError
 from sa3d.runs.config import choose, runs_of
 from sa3d.runs.fingerprint import locate
 from sa3d.utils.layout import FORMAT, VERSION
@@ -190,6 +190,45 @@ def test_data_that_is_not_prepared_is_refused(
     (tmp_path / "data" / "processed" / "shapes-noisy.h5").unlink()
     with pytest.raises(DataError, match=r"shapes-noisy\.h5"):
         settle(config)
+
+
+def test_absent_data_are_told_apart_from_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_experiment("demo", PARAMS)
+    prepared(tmp_path, config, monkeypatch)
+    absent(tmp_path, "shapes-noisy")
+    settings = settle(config)
+    assert settings.digests == {"shapes": "digest of shapes"}
+    assert list(settings.absent) == ["shapes-noisy"]
+    assert "no raw data" in settings.absent["shapes-noisy"]
+    absent(tmp_path, "shapes")  # that of pre-training
+    with pytest.raises(AbsentDataError, match="data set shapes is absent"):
+        settle(config)
+
+
+def test_an_experiment_of_which_nothing_would_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is pre-trained here, and all that is evaluated is absent."""
+    (tmp_path / "settings.yaml").write_text(
+        "experiments: {e: {model: {backbone: point-mae}, variants: {scratch: {scratch: true}}, "
+        "reference: scratch, evaluate: [{task: svm, data: one}, {task: svm, data: two}]}}\n"
+    )
+    config = load_experiment("e", tmp_path / "settings.yaml")
+    prepared(tmp_path, config, monkeypatch)
+    absent(tmp_path, "one")
+    assert list(settle(config).absent) == ["one"]
+    absent(tmp_path, "two")
+    with pytest.raises(AbsentDataError, match=r"data set one is absent.*data set two is absent"):
+        settle(config)
+
+
+def absent(folder: Path, name: str) -> None:
+    """An absence in place of a processed file."""
+    path = folder / "data" / "processed" / f"{name}.h5"
+    path.write_bytes(b"")
+    path.with_suffix(".json").write_text('{"absent": "no raw data in data/raw/x"}')
 
 
 def prepared(folder: Path, config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,15 @@ def test_a_failure_skips_what_needs_it_directly_or_not() -> None:
     }
 
 
+def test_a_node_that_is_not_to_be_run_skips_what_needs_it() -> None:
+    scheduler = Scheduler(graph(CHAIN))
+    assert scheduler.skip("student") == {"svm": "student"}
+    assert scheduler.ready() == ["teacher", "scratch"]
+    scheduler.queued("teacher")
+    with pytest.raises(ValueError, match="teacher cannot be skipped: it is queued"):
+        scheduler.skip("teacher")
+
+
 def test_a_child_that_somebody_else_stopped_does_not_leave_others_waiting_for_ever() -> None:
     scheduler = Scheduler(graph({"a": (), "b": ("a",)}))
     scheduler.queued("a")

@@ -146,6 +146,27 @@ def test_a_mistake_of_the_program_leaves_its_traceback(error, traced, capsys):
     assert bool(said) is traced
 
 
+def test_tasks_without_their_data_stand_on_the_page_with_the_reason(tmp_path):
+    evaluations = [{"task": "svm"}, {"task": "svm", "data": "kicad"}]
+    lost = [f"svm-kicad-{variant}-s0" for variant in ("sa3df", "random-masks", "scratch")]
+    results = small(tmp_path, evaluations, skipped=lost)
+    tree = json.loads(results.read_text())
+    why = "data set kicad is absent: no raw data in data/raw/kicad"
+    for name in lost:
+        tree["nodes"][name]["error"] = why
+    tree["data"]["kicad"] = {"absent": why}
+    results.write_text(json.dumps(tree))
+    page = report(tmp_path, results)
+    assert f"runs on kicad were skipped: {why}" in page.words
+    assert "It is absent, and no run reads it." in page.words
+    assert f"skipped: {why}" in page.words  # where its numbers would be
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert f"runs on kicad were skipped: {why}" in text
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "svm-shapes" in metrics
+    assert "svm-kicad" not in metrics
+
+
 def test_nothing_at_all_finished(tmp_path):
     results = small(tmp_path)
     tree = json.loads(results.read_text())

@@ -1,0 +1,217 @@
+"""A look at every cloud of a processed file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sa3d.config.base import Frozen
+from sa3d.config.obtain import absence, how_to_make, how_to_replace
+from sa3d.data.prepare import stale
+from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
+from sa3d.errors import DataError
+from sa3d.utils.progress import ProgressBar
+
+State = Literal["there", "stale", "absent", "damaged"]
+SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+EXAMPLES = 5
+_NUMBERS = list(SPLITS.values())
+
+
+@dataclass(frozen=True)
+class ProcessedCheck:
+    """What is there of a processed file.
+
+    Attributes:
+        path: where it belongs.
+        state: ``there``; ``stale``: its settings or raw files have changed since; ``absent``: no
+            file, or one that only says that there is no raw data; ``damaged``.
+        facts: counts and the like, by name.
+        problems: what is wrong and what to do, one line each.
+        notes: worth knowing and no fault.
+    """
+
+    path: Path
+    state: State
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run may read it."""
+        return self.state in ("there", "stale") and not self.problems
+
+
+def processed_check(
+    name: str, source: Frozen | None, out: Path, *, full: bool = True
+) -> ProcessedCheck:
+    """Look at the processed file of ``name`` without changing anything.
+
+    Args:
+        name: of the data set.
+        source: its settings; None: nothing here makes it.
+        out: the processed file.
+        full: read every cloud, and compare the digest; else only what the file says of itself.
+    """
+    if not out.is_file():
+        return ProcessedCheck(out, "absent", notes=(f"not there; {how_to_make(name)}",))
+    reason, changed = absence(out), "" if source is None else stale(source, out)
+    if reason is not None:
+        why = f"{changed}; {how_to_make(name)}" if changed else reason
+        return ProcessedCheck(out, "stale" if changed else "absent", notes=(why,))
+    try:
+        clouds = open_clouds(out)
+    except DataError as error:
+        return ProcessedCheck(out, "damaged", problems=(str(error),))
+    problems: list[str] = []
+    notes: list[str] = []
+    if full and content_digest(clouds) != clouds.digest:
+        problems.append(
+            f"{out} has changed since it was written (its digest differs); {how_to_replace(name)}"
+        )
+    if changed:
+        notes.append(f"stale: {changed}; {how_to_make(name)}")
+    lacking = _lacking(clouds)
+    # the classes of few-shot episodes are counted by episode
+    problems += _out_of_range(clouds) + ([] if clouds.episodes else lacking)
+    notes += lacking if clouds.episodes else []
+    notes += _unseen(clouds)
+    if full:
+        found = _Contents(clouds)
+        problems += found.problems
+        notes += found.notes
+    state: State = "damaged" if problems else "stale" if changed else "there"
+    return ProcessedCheck(out, state, _facts(clouds), tuple(problems), tuple(notes))
+
+
+def _facts(clouds: CloudSet) -> dict[str, Any]:
+    return {
+        "bytes": clouds.path.stat().st_size,
+        "clouds": len(clouds),
+        "least points": clouds.least_points,
+        "most points": int(clouds.sizes.max()),
+        **{name: len(clouds.indices(split)) for name, split in SPLITS.items()},
+        "classes": clouds.num_classes,
+        "families": len(set(clouds.family.tolist())),
+        "parts": len(clouds.part_names),
+        "episodes": len(clouds.episodes),
+        "normals": clouds.flat_normals is not None,
+        "normalisation": clouds.normalisation,
+        "digest": clouds.digest,
+        "source hash": clouds.source_hash,
+    }
+
+
+def _out_of_range(clouds: CloudSet) -> list[str]:
+    """Values that mean nothing; of labels :func:`~sa3d.data.store.open_clouds` sees to it."""
+    found = []
+    strange = [clouds.ids[row] for row in np.flatnonzero(~np.isin(clouds.split, _NUMBERS))]
+    if strange:
+        found.append(f"{_number(strange, 'cloud')} in no known split: {examples(strange)}")
+    twice = sorted({name for name in clouds.class_names if clouds.class_names.count(name) > 1})
+    if twice:
+        found.append(f"class names that stand more than once: {examples(twice)}")
+    return found
+
+
+def _lacking(clouds: CloudSet) -> list[str]:
+    """Classes of which there is nothing."""
+    counts = np.bincount(clouds.labels, minlength=clouds.num_classes)
+    empty = [clouds.class_names[row] for row in np.flatnonzero(counts == 0)]
+    said = f"{_number(empty, 'class', 'classes')} without a cloud: {examples(empty)}"
+    return [said] if empty else []
+
+
+def _unseen(clouds: CloudSet) -> list[str]:
+    """Classes that are tested and cannot be learnt."""
+    counts = np.bincount(clouds.labels, minlength=clouds.num_classes)
+    learnt = np.bincount(clouds.labels[clouds.indices(TRAIN)], minlength=clouds.num_classes)
+    rows = np.flatnonzero((counts > 0) & (learnt == 0))
+    names = [clouds.class_names[row] for row in rows]
+    said = f"{_number(names, 'class', 'classes')} without a training cloud: {examples(names)}"
+    return [said] if names else []
+
+
+class _Contents:
+    """One pass over all clouds: numbers that are not finite, part labels, exact copies."""
+
+    def __init__(self, clouds: CloudSet) -> None:
+        self._clouds = clouds
+        broken, foreign = [], []
+        same: dict[bytes, list[int]] = defaultdict(list)
+        with ProgressBar("checking", len(clouds), "clouds") as bar:
+            for row in range(len(clouds)):
+                points = clouds.cloud(row)
+                if not self._finite(row):
+                    broken.append(clouds.ids[row])
+                if clouds.flat_parts is not None and not self._own_parts(row):
+                    foreign.append(clouds.ids[row])
+                same[hashlib.blake2b(points.tobytes(), digest_size=16).digest()].append(row)
+                bar.update()
+        self.problems = []
+        if broken:
+            self.problems.append(
+                f"{_number(broken, 'cloud')} with numbers that are not finite: {examples(broken)}"
+            )
+        if foreign:
+            self.problems.append(
+                f"{_number(foreign, 'cloud')} with parts that their class does not have: "
+                f"{examples(foreign)}"
+            )
+        self.notes = self._copies([rows for rows in same.values() if len(rows) > 1])
+
+    def _finite(self, row: int) -> bool:
+        clouds = self._clouds
+        whole = bool(np.isfinite(clouds.cloud(row)).all())
+        return whole and (
+            clouds.flat_normals is None or bool(np.isfinite(clouds.normals_of(row)).all())
+        )
+
+    def _own_parts(self, row: int) -> bool:
+        clouds = self._clouds
+        return set(np.unique(clouds.parts(row)).tolist()) <= set(
+            clouds.class_parts[int(clouds.labels[row])]
+        )
+
+    def _copies(self, groups: Sequence[list[int]]) -> list[str]:
+        """Copies within a split, between splits, and between classes.
+
+        They are in the public sets, too, and nobody may take them out of an official split: so
+        they are notes.
+        """
+        clouds = self._clouds
+        within: list[str] = []
+        across: list[str] = []
+        classes: list[str] = []
+        for rows in groups:
+            names = " = ".join(clouds.ids[row] for row in rows[:2])
+            (across if len({int(clouds.split[row]) for row in rows}) > 1 else within).append(names)
+            if len({int(clouds.labels[row]) for row in rows}) > 1:
+                classes.append(names)
+        told = (
+            (within, "within one split"),
+            (across, "in more than one split"),
+            (classes, "in more than one class"),
+        )
+        return [
+            f"{_number(found, 'cloud')} with exact copies {where}: {examples(found)}"
+            for found, where in told
+            if found
+        ]
+
+
+def examples(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(names[:EXAMPLES]) + more
+
+
+def _number(found: Sequence[str], one: str, many: str = "") -> str:
+    return f"{len(found)} {one if len(found) == 1 else many or one + 's'}"
