@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from sa3d.cli.data_add import add
 from sa3d.cli.options import Params, Quiet, Set
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Make and check processed data sets."
 )
+app.command("add")(add)
 
 
 @app.command("prepare")

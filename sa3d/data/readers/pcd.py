@@ -21,7 +21,7 @@ def read_pcd(data: bytes) -> Cloud:
     A point whose three coordinates are NaN is PCD's way of saying that a pixel of a depth image
     saw nothing, and is left out.
     """
-    from pypcd4 import PointCloud
+    from pypcd4.pypcd4 import PointCloud
 
     _check_length(data)
     cloud = PointCloud.from_fileobj(io.BytesIO(data))  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def read_pcd(data: bytes) -> Cloud:
 
 def _check_length(data: bytes) -> None:
     """That the file has the bytes that its header announces, before memory is taken for them."""
-    from pypcd4 import MetaData
+    from pypcd4.pypcd4 import MetaData
 
     start = data.find(_DATA)
     end = data.find(b"\n", start + 1)

@@ -104,4 +104,5 @@ def _most(corners: NDArray[np.int64]) -> NDArray[np.int64]:
     """(F, 3) labels of corners -> (F,) the one that most have; of three different ones the
     first."""
     first, second, third = corners.T
-    return np.where(second == third, second, first)
+    most: NDArray[np.int64] = np.where(second == third, second, first)
+    return most

@@ -108,7 +108,7 @@ class _Layout:
 
     def listing(self) -> Listing:
         named = [name for name in self.top if name.lower() in SPLITS]
-        if len(named) == len(self.top) and named or _both(named):
+        if (len(named) == len(self.top) and named) or _both(named):
             self._top_is_split(named)
             depth = 1 if any(len(path) > 2 for path in self.tree.known) else None
             files = self._files(split=0, label=depth)

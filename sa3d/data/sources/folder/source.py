@@ -1,8 +1,8 @@
 """The ``folder`` source: meshes and point clouds of one's own, in a folder a class.
 
 Every file is opened once. Meshes are sampled by area; a cloud keeps its points, or as many of the
-farthest as ``points`` says. What a folder may look like is in :mod:`sa3d.data.sources.folder.files`,
-what becomes of families, copies and splits in :mod:`sa3d.data.sources.folder.plan`.
+farthest as ``points`` says. :mod:`sa3d.data.sources.folder.files` says what a folder may look like,
+:mod:`sa3d.data.sources.folder.plan` what becomes of families, copies and splits.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _NAMED = 20
 class Survey:
     """What was found in a folder and read of it.
 
-    ``read`` and ``unreadable`` are in the order of the files' places, ``plan`` is of ``read``.
+    ``read`` and ``unreadable`` are in the order of the files' places, ``plan`` is of ``read``;
+    ``least_points`` are those of the smallest cloud of the data set.
     """
 
     listing: Listing
@@ -61,6 +62,7 @@ class Survey:
     unreadable: tuple[Sampled, ...]
     plan: Plan
     seconds: float
+    least_points: int
 
     def warnings(self) -> list[str]:
         """What the owner of the folder should know, one line each."""
@@ -126,10 +128,8 @@ def inspect(source: FolderSource, *, quiet: bool = False) -> Survey:
     """
     listing = _listing(source)
     started = time.monotonic()
-    read, unreadable = _divided(_sampled(source, listing, quiet, clouds=False))
-    if not read:
-        raise _too_many(source, unreadable, len(unreadable))
-    return Survey(listing, read, unreadable, plan(source, read), time.monotonic() - started)
+    seen = list(_sampled(source, listing, quiet, clouds=False))
+    return _survey(source, listing, seen, time.monotonic() - started)
 
 
 def check_unreadable(source: FolderSource, survey: Survey) -> None:
@@ -160,12 +160,7 @@ def build(source: FolderSource, out: Path, *, quiet: bool = False) -> Survey:
                 except OSError as error:
                     raise unwritable(out, error) from error
             seen.append(replace(one, points=None, parts=None))
-        read, unreadable = _divided(seen)
-        if not read:
-            raise _too_many(source, unreadable, len(unreadable))
-        survey = Survey(
-            listing, read, unreadable, plan(source, read), time.monotonic() - started
-        )
+        survey = _survey(source, listing, seen, time.monotonic() - started)
         check_unreadable(source, survey)
         _write(source, out, survey, spool)
     if not quiet:
@@ -216,10 +211,16 @@ def _sampled(
             bar.update()
 
 
-def _divided(seen: Iterator[Sampled] | Sequence[Sampled]) -> tuple[tuple[Sampled, ...], ...]:
-    """Those that could be read, and those that could not."""
-    every = tuple(seen)
-    return tuple(one for one in every if not one.reason), tuple(o for o in every if o.reason)
+def _survey(
+    source: FolderSource, listing: Listing, seen: Sequence[Sampled], seconds: float
+) -> Survey:
+    read = tuple(one for one in seen if not one.reason)
+    unreadable = tuple(one for one in seen if one.reason)
+    if not read:
+        raise _too_many(source, unreadable, len(unreadable))
+    sizes = [one.count for one in read if one.kind == "cloud"]
+    least = min([source.points, *sizes])
+    return Survey(listing, read, unreadable, plan(source, read), seconds, least)
 
 
 def _too_many(source: FolderSource, unreadable: Sequence[Sampled], total: int) -> DataError:
@@ -241,7 +242,10 @@ def _write(source: FolderSource, out: Path, survey: Survey, spool: _Spool) -> No
     def clouds() -> Iterator[Cloud]:
         for row in made.rows:
             points, parts = spool.get(row)
-            yield Cloud(points, np.searchsorted(values, parts) if len(values) else None)
+            if parts is None or not len(values):
+                yield Cloud(points)
+            else:
+                yield Cloud(points, np.searchsorted(values, parts))
 
     table = CloudTable(
         ids=[read[row].file.id for row in made.rows],
@@ -259,7 +263,8 @@ def _write(source: FolderSource, out: Path, survey: Survey, spool: _Spool) -> No
 
 def _facts(source: FolderSource, survey: Survey) -> dict[str, Any]:
     made, read = survey.plan, survey.read
-    rows = np.stack([read[row].descriptor for row in made.rows])  # type: ignore[arg-type]
+    known = (read[row].descriptor for row in made.rows)
+    rows = np.stack([one for one in known if one is not None])
     train, test = (np.flatnonzero(made.split == split) for split in (TRAIN, TEST))
     floor = floor_accuracy(rows, made.labels, train, test)
     given = survey.listing.split_given
@@ -281,9 +286,7 @@ def _facts(source: FolderSource, survey: Survey) -> dict[str, Any]:
 
 def _source_hash(source: FolderSource, read: Sequence[Sampled]) -> str:
     """sha256 of what the clouds depend on: settings without the place, and every file."""
-    digest = hashlib.sha256(
-        f"folder {VERSION} {source.model_dump_json(exclude={'root'})}".encode()
-    )
+    digest = hashlib.sha256(f"folder {VERSION} {source.model_dump_json(exclude={'root'})}".encode())
     for one in read:
         digest.update(f"\n{one.file.place} {one.digest}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
