@@ -92,7 +92,7 @@ def read(data: bytes, kind: str) -> Cloud | Mesh:
     if not data:
         raise DataError("the file is empty")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             # of numpy's text parser: it ends at the first thing that is not a number
             warnings.simplefilter("error", DeprecationWarning)
             warnings.simplefilter("ignore", UserWarning)
@@ -141,7 +141,7 @@ def unlabelled(faces: int) -> NDArray[np.int64]:
 
 def _check_points(what: str, points: NDArray[np.generic]) -> None:
     if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
-        raise DataError(f"holds {what}s of shape {points.shape}, expected (n, 3)")
+        raise DataError(f"the {what} array has shape {points.shape}, expected (n, 3)")
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
@@ -151,7 +151,7 @@ def _check_points(what: str, points: NDArray[np.generic]) -> None:
 def _check_mesh(mesh: Mesh) -> None:
     if len(mesh.faces) == 0:
         raise DataError(f"a mesh of {len(mesh.vertices)} vertices without a single face")
-    _check_points("vertice", mesh.vertices)
+    _check_points("vertex", mesh.vertices)
     if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
         raise DataError(f"a face names a vertex outside the {len(mesh.vertices)} that there are")
     total = float(areas(mesh).sum())

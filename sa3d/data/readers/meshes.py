@@ -129,8 +129,11 @@ def joined(scene: Any) -> Cloud | Mesh:
 def moved(points: Any, transform: Any) -> NDArray[np.float64]:
     """Points (n, 3) under a 4 x 4 transform of column vectors."""
     matrix = np.asarray(transform, dtype=np.float64)
-    found: NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-    return found
+    found = np.asarray(points, dtype=np.float64)
+    if (matrix == np.eye(4)).all():
+        return found
+    placed: NDArray[np.float64] = found @ matrix[:3, :3].T + matrix[:3, 3]
+    return placed
 
 
 def _check_faces(faces: NDArray[np.int64], vertices: int) -> None:

@@ -27,13 +27,14 @@ def read_ply(data: bytes) -> Cloud | Mesh:
     if any(line.split()[:2] == [b"format", b"ascii"] for line in header):
         _check_text(header, body)
     scene = scene_of(data, "ply")
+    geometry = next(iter(scene.geometry.values()), None)
+    elements = {} if geometry is None else geometry.metadata["_ply_raw"]
+    _check_corners(elements.get("face", {}))
     found = joined(scene)
-    elements = next(iter(scene.geometry.values())).metadata["_ply_raw"]
     if isinstance(found, Cloud):
         if elements.get("face", {}).get("length"):
             raise ValueError("its faces cannot be read")
         return Cloud(found.points, _labels(elements, "vertex", len(found.points)))
-    _check_corners(elements["face"])
     of_face = _labels(elements, "face", len(found.faces))
     if of_face is None:
         of_vertex = _labels(elements, "vertex", len(found.vertices))
@@ -76,7 +77,7 @@ def _check_text(header: list[bytes], body: bytes) -> None:
 def _check_corners(face: Mapping[str, Any]) -> None:
     """That the faces of a binary file have the number of corners that the first one has, which is
     how all of them were read."""
-    data = face["data"]
+    data = face.get("data")
     if not isinstance(data, np.ndarray) or data.dtype.names is None:
         return
     for name in data.dtype.names:
