@@ -60,11 +60,17 @@ def add(
         print("\n".join([*table(survey), *survey.warnings(), *_unreadable(survey)]))
         folders.check_unreadable(source, survey)
         return
-    survey = folders.build(source, processed(name), quiet=quiet)
-    _write(params, name, like, values, survey)
+    file = processed(name)
+    survey = folders.build(source, file, quiet=quiet)
+    try:
+        notes = _write(params, name, like, values, survey)
+    except BaseException:
+        for made in (file, file.with_suffix(".json")):
+            made.unlink()
+        raise
     if not quiet:
         print("\n".join([*table(survey), *survey.warnings(), *_unreadable(survey)]))
-        print("\n".join(["", *_next(name, like, survey)]))
+        print("\n".join(["", *_next(name, like, survey), *notes]))
 
 
 def _entry(folder: Path, params: Path, overrides: list[str]) -> dict[str, Any]:
@@ -84,12 +90,14 @@ def _checked(name: str, like: str | None, params: Path, values: dict[str, Any]) 
             experiment.
     """
     from sa3d.config.like import experiment_like
-    from sa3d.config.yaml_file import read_yaml
+    from sa3d.config.yaml_file import read_value, read_yaml
     from sa3d.errors import ConfigError
     from sa3d.utils.paths import processed, shown
 
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name '{name}': small letters, digits, - and _, a letter first")
+    if read_value(name) != name:
+        raise ConfigError(f"--name '{name}': YAML takes that word for a value; choose another")
     tree = read_yaml(params)
     if name in (tree.get("datasets") or {}):
         raise ConfigError(f"there is a data set '{name}' in {shown(params)}; choose another --name")
@@ -100,7 +108,7 @@ def _checked(name: str, like: str | None, params: Path, values: dict[str, Any]) 
     if like is not None:
         if name in (tree.get("experiments") or {}):
             raise ConfigError(f"there is an experiment '{name}'; choose another --name")
-        experiment_like(tree, like, name, least_points=1, classes=2)
+        experiment_like(tree, like, name, classes=2, least_points=1, train_clouds=2)
     return _source(name, params, values)
 
 
@@ -123,23 +131,29 @@ def _source(name: str, params: Path, values: dict[str, Any]) -> FolderSource:
 
 def _write(
     params: Path, name: str, like: str | None, values: dict[str, Any], survey: Survey
-) -> None:
-    """``params.yaml`` and ``dvc.yaml`` with the new entries; both as before if one is refused."""
+) -> list[str]:
+    """``params.yaml`` and ``dvc.yaml`` with the new entries; both as before if one is refused.
+
+    Returns:
+        What the new experiment does otherwise than the one that it is like.
+    """
     from sa3d.config.edit import with_entry
     from sa3d.config.like import experiment_like
     from sa3d.config.loading import load_experiment
     from sa3d.config.yaml_file import read_yaml
     from sa3d.utils.files import write_whole
 
+    notes: list[str] = []
     before = params.read_bytes()
     text = with_entry(before.decode(), "datasets", name, values)
     if like is not None:
-        experiment = experiment_like(
+        experiment, notes = experiment_like(
             read_yaml(params),
             like,
             name,
-            least_points=survey.least_points,
             classes=len(survey.plan.class_names),
+            least_points=survey.least_points,
+            train_clouds=survey.train_clouds,
         )
         text = with_entry(text, "experiments", name, experiment, gap=True)
     write_whole(params, text.encode())
@@ -150,6 +164,7 @@ def _write(
     except BaseException:
         write_whole(params, before)
         raise
+    return notes
 
 
 def _write_pipeline(root: Path) -> None:
@@ -184,10 +199,6 @@ def _next(name: str, like: str | None, survey: Survey) -> list[str]:
     ]
     if like is not None:
         lines.append(f"  dvc repro experiment@{name}          a report: reports/{name}/report.html")
-        if len(survey.plan.class_names) < 2:
-            lines.append(
-                f"It has one class, so the experiment pre-trains on it and evaluates as '{like}'."
-            )
         return lines
     lines += [
         "Use it in an experiment of params.yaml, as the data of pre-training or of an evaluation:",

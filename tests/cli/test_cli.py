@@ -31,6 +31,7 @@ SURFACE = {
     "pretrain": RUN | {"--teacher"},
     "svm": TASK,
     "classify": TASK,
+    "data add": {"FOLDER", "--dry-run", "--like", "--name", "--quiet", "-q", "--set"},
     "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
     "data check": {"NAME", "--params", "--set"},
     "report": {"RESULTS", "--out", "--quiet", "-q"},

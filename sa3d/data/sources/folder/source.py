@@ -64,6 +64,11 @@ class Survey:
     seconds: float
     least_points: int
 
+    @property
+    def train_clouds(self) -> int:
+        """Clouds of the training split."""
+        return int((self.plan.split == TRAIN).sum())
+
     def warnings(self) -> list[str]:
         """What the owner of the folder should know, one line each."""
         copies, said = self.plan.copies, list(self.listing.notes)
@@ -269,7 +274,7 @@ def _facts(source: FolderSource, survey: Survey) -> dict[str, Any]:
     floor = floor_accuracy(rows, made.labels, train, test)
     given = survey.listing.split_given
     facts = {
-        "licence": "A folder of its owner's.",
+        "licence": "Files of your own; their licence is their owner's.",
         "split": GIVEN if given else (MADE if source.merge_copies else ALONE),
         "unreadable": len(survey.unreadable),
         "unreadable_examples": [f"{o.file.place}: {o.reason}" for o in survey.unreadable[:_NAMED]],
