@@ -85,6 +85,8 @@ def refused(data: bytes | str, kind: str) -> str:
         ("off", OFF),
         ("off", OFF.replace("OFF\n4", "OFF4")),  # as in ModelNet
         ("off", "# made by hand\n" + OFF.replace("2 0 0\n", "2 0 0 # a corner\n")),
+        ("off", OFF.replace("3 0 1 2\n", "3 0 1 2 0.5 0 0.25\n")),
+        ("off", "C" + OFF.replace("2 3 0\n", "2 3 0 255 0 0\n")),
         ("obj", OBJ),
         ("obj", OBJ.replace("\n", "\r\n")),
         ("obj", "mtllib no.mtl\no one\nusemtl red\n" + OBJ),
