@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def _entry(folder: Path, params: Path, overrides: list[str]) -> dict[str, Any]:
     """What is written under ``datasets``: the folder, and what is not as by default."""
     from sa3d.config.resolve import overridden
 
-    place, root = folder.expanduser().resolve(), params.parent
+    root = params.parent
+    written = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - a link in it stays one
+    place = written if written.is_relative_to(root) else written.resolve()
     shown = place.relative_to(root) if place.is_relative_to(root) else place
     return dict(overridden({"source": "folder", "root": str(shown)}, overrides))
 

@@ -51,6 +51,7 @@ def dumped(values: Mapping[str, Any]) -> str:
 
     writer = YAML()
     writer.default_flow_style = False
+    writer.representer.ignore_aliases = lambda data: True  # what stands twice is written twice
     stream = io.StringIO()
     writer.dump(dict(values), stream)
     return stream.getvalue()

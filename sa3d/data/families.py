@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final, Literal
 
+How = Literal["auto", "names", "files"]
+
+_LEAST: Final = 5
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -14,13 +18,14 @@ def without_numbers(name: str) -> str:
     return _NUMBER.sub("#", name)
 
 
-def families_of_names(names: Sequence[str]) -> list[str]:
+def families_of_names(names: Sequence[str], how: How = "auto") -> list[str]:
     """The family of each of the files of one class.
 
-    That is the name without its numbers, where such names show families: none of them has more
-    than half of the files. Where one has (``chair_0001``, ``chair_0002``, ...), numbers only
-    count the files, and each is a family of its own.
+    ``names``: the name without its numbers. ``files``: each file is a family of its own. ``auto``:
+    the first where that shows families to choose from, at least five and none with more than half
+    of the files; else (``chair_0001``, ``chair_0002``, ...) numbers only count the files.
     """
     found = [without_numbers(name) for name in names]
-    largest = max(Counter(found).values(), default=0)
-    return found if 2 * largest <= len(found) else list(names)
+    sizes = Counter(found).values()
+    shown = len(sizes) >= _LEAST and 2 * max(sizes) <= len(found)
+    return found if how == "names" or (how == "auto" and shown) else list(names)

@@ -71,6 +71,11 @@ def test_text_that_yaml_would_take_for_something_else_is_quoted() -> None:
     }
 
 
+def test_what_stands_twice_is_written_twice() -> None:
+    shared = {"name": "shapes"}
+    assert dumped({"a": shared, "b": shared}) == "a:\n  name: shapes\nb:\n  name: shapes\n"
+
+
 TREE: dict[str, Any] = {
     "recipes": {
         "tune": {"task": "classify", "settings": {"epochs": 3, "batch_size": 32}},

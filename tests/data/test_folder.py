@@ -168,8 +168,12 @@ def test_names_that_show_families_and_names_that_count() -> None:
     assert families_of_names(["chair_0001", "chair_0002", "chair_0003", "stool_1"]) == [
         "chair_0001", "chair_0002", "chair_0003", "stool_1",
     ]  # fmt: skip
-    names = ["dip-8", "dip-14", "sop-8", "sop-14"]
-    assert families_of_names(names) == ["dip-#", "dip-#", "sop-#", "sop-#"]
+    names = [f"{kind}-{pins}" for kind in ("dip", "sop", "qfp", "bga", "lga") for pins in (8, 14)]
+    assert families_of_names(names) == [f"{name.split('-')[0]}-#" for name in names]
+    assert families_of_names(names, "files") == names
+    # too few to choose from
+    assert families_of_names(names[:8]) == names[:8]
+    assert families_of_names(names[:3], "names") == ["dip-#", "dip-#", "sop-#"]
     assert families_of_names([]) == []
 
 
@@ -180,6 +184,8 @@ def test_families_are_held_out_whole(tmp_path: Path) -> None:
     trained = {name.split("-")[0] for name, split in splits(clouds).items() if split == TRAIN}
     assert len(tested) == 1
     assert not tested & trained
+    apart = made(tmp_path / "raw", tmp_path / "apart", families="files")
+    assert len(set(apart.family.tolist())) == 20
 
 
 def test_copies_are_merged_and_those_of_two_classes_left_out(tmp_path: Path) -> None:
@@ -325,6 +331,12 @@ def test_what_a_folder_cannot_be(tmp_path: Path) -> None:
     assert "no files in `test`" in problems(fill(tmp_path / "e", "train/mug/a.obj"))
     only = fill(tmp_path / "f", "train/mug/a.obj", "test/mug/b.obj", "test/chair/c.obj")
     assert "class 'chair' has no file to train on" in problems(only)
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    root = fill(tmp_path / "raw", "chair/a.obj", "chair/b.obj")
+    (root / "chair" / "b.obj").rename(os.fsdecode(os.fsencode(root / "chair") + b"/\xff.obj"))
+    assert "1 names are not valid UTF-8" in problems(root)
 
 
 def test_a_circle_of_links(tmp_path: Path) -> None:

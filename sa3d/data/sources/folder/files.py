@@ -93,7 +93,12 @@ def list_folder(root: Path, formats: Iterable[str] = ()) -> Listing:
         return Listing(problems=(f"no folder {root}: put your files there, or change `root`",))
     tree = _walk(root, frozenset(formats) or frozenset(registry.READERS))
     listing = _Layout(root, tree).listing()
-    problems = [*tree.problems, *listing.problems, *_two_of_one_id(listing.files)]
+    problems = [
+        *tree.problems,
+        *listing.problems,
+        *_two_of_one_id(listing.files),
+        *_unwritable_names(listing.files),
+    ]
     return Listing(listing.files, tuple(problems), listing.notes, listing.labelled)
 
 
@@ -250,6 +255,18 @@ def _two_of_one_id(files: Iterable[Found]) -> list[str]:
         f"{len(twice)} names stand for several files, as {' and '.join(twice[0])}: remove all but "
         "one, or name the suffix to read in `formats`"
     ]
+
+
+def _unwritable_names(files: Iterable[Found]) -> list[str]:
+    """Names in bytes that are no text cannot be ids."""
+    bad = [
+        file.place for file in files if file.place.encode(errors="replace") != _bytes(file.place)
+    ]
+    return [f"{len(bad)} names are not valid UTF-8, as {bad[0]!a}: rename them"] if bad else []
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
 
 
 def _suffix(name: str) -> str:

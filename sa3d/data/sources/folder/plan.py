@@ -57,7 +57,7 @@ def plan(source: FolderSource, read: Sequence[Sampled]) -> Plan:
     """
     ids = [one.file.id for one in read]
     classes = [one.file.class_name for one in read]
-    families = _families(read)
+    families = _families(source, read)
     found = _likeness(read)
     given = any(one.file.split is not None for one in read)
     rows, copies = list(range(len(read))), None
@@ -93,16 +93,15 @@ def plan(source: FolderSource, read: Sequence[Sampled]) -> Plan:
     )
 
 
-def _families(read: Sequence[Sampled]) -> list[str]:
+def _families(source: FolderSource, read: Sequence[Sampled]) -> list[str]:
     """``class/family`` of every file."""
     of_class: dict[str, list[int]] = defaultdict(list)
     for row, one in enumerate(read):
         of_class[one.file.class_name].append(row)
     found = [""] * len(read)
     for name, rows in of_class.items():
-        for row, family in zip(
-            rows, families_of_names([read[row].file.name for row in rows]), strict=True
-        ):
+        names = [read[row].file.name for row in rows]
+        for row, family in zip(rows, families_of_names(names, source.families), strict=True):
             found[row] = f"{name}/{family}"
     return found
 

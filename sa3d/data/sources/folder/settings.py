@@ -46,6 +46,11 @@ class FolderSource(Frozen):
     parts: bool = Field(
         True, description="per-point labels are part labels, where every file has them"
     )
+    families: Literal["auto", "names", "files"] = Field(
+        "auto",
+        description="what stays on one side of a split that is made: files whose names differ in "
+        "numbers alone; single files; or the first where names show families",
+    )
     merge_copies: bool = Field(
         True,
         description="files of the same geometry count once, where the folder has no split; false: "
