@@ -89,6 +89,25 @@ SOURCES: dict[str, Component] = {
         "sa3d.data.sources.kicad.source:prepare",
         "sa3d.data.sources.kicad.settings:KicadSource",
     ),
+    "folder": Component(
+        "sa3d.data.sources.folder.source:prepare",
+        "sa3d.data.sources.folder.settings:FolderSource",
+    ),
+}
+
+# formats of 3-D models by suffix: functions from a file's bytes to a cloud or mesh
+READERS: dict[str, str] = {
+    "off": "sa3d.data.readers.meshes:read_off",
+    "obj": "sa3d.data.readers.meshes:read_obj",
+    "ply": "sa3d.data.readers.ply:read_ply",
+    "stl": "sa3d.data.readers.meshes:read_stl",
+    "glb": "sa3d.data.readers.meshes:read_glb",
+    "npy": "sa3d.data.readers.arrays:read_npy",
+    "npz": "sa3d.data.readers.arrays:read_npz",
+    "xyz": "sa3d.data.readers.text:read_text",
+    "txt": "sa3d.data.readers.text:read_text",
+    "pcd": "sa3d.data.readers.pcd:read_pcd",
+    "wrl": "sa3d.data.readers.wrl:read_wrl",
 }
 
 AUGMENTATIONS: dict[str, str] = {

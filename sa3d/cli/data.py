@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sa3d.cli.data_add import add
 from sa3d.cli.options import Params, Quiet, Set
 from sa3d.errors import UserError
 from sa3d.utils.json_file import plain
@@ -21,6 +22,7 @@ Name = Annotated[str, typer.Argument(help="Name under `datasets` in params.yaml.
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; data/README.md explains its keys.")
 ]
+app.command("add")(add)
 
 
 @app.command("prepare")

@@ -38,6 +38,7 @@ SURFACE = {
     "data check": {"NAME", "--json", "--params", "--set"},
     "data list": {"--json", "--params"},
     "data fetch": {"NAME", "--params", "--quiet", "-q", "--set", "--yes", "-y"},
+    "data add": {"FOLDER", "--dry-run", "--like", "--name", "--quiet", "-q", "--set"},
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.duplicates import Distinct, distinct
+from sa3d.data.families import without_numbers
 from sa3d.data.geometry import Moments, likeness, moments
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
@@ -73,7 +74,6 @@ _PART_OF = (
     ("IC-LABEL", 4),
 )
 _MERGED = re.compile(r"(Connector_Pin(?:Header|Socket))_[\d.]+mm$")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _UNREADABLE_SHARE = 0.02
 _NAMED = 20
 
@@ -136,7 +136,7 @@ def class_of(folder: str) -> str:
 
 def family_of(class_name: str, stem: str) -> str:
     """``DIP-14_W7.62mm`` and ``DIP-16_W10.16mm`` are both ``DIP-#_W#mm``."""
-    return f"{class_name}/{_NUMBER.sub('#', stem)}"
+    return f"{class_name}/{without_numbers(stem)}"
 
 
 def part_of(material: str) -> int:

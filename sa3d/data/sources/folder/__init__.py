@@ -1,0 +1,1 @@
+"""A folder of meshes or point clouds of one's own."""
