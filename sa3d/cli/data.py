@@ -24,6 +24,13 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder. [default: data/processed]")
     ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Make it of what is there where files of the data set's lists are missing.",
+        ),
+    ] = False,
 ) -> None:
     """Make the processed file of a data set from its raw source."""
     from sa3d.config.loading import load_source
@@ -32,7 +39,7 @@ def prepare(
 
     source = load_source(name, params, overrides or ())
     file = out / f"{name}.h5" if out is not None else processed(name)
-    made = make(name, source, file, quiet=quiet)
+    made = make(name, source, file, quiet=quiet, allow_missing=allow_missing)
     if not quiet:
         print(made)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,34 @@ from typing import Any
 from sa3d import registry
 from sa3d.config.base import Frozen
 from sa3d.config.obtain import how_to_replace
+from sa3d.data.raw import RawCheck
 from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
-from sa3d.errors import DataError
+from sa3d.errors import ConfigError, DataError
 
 
-def prepare(name: str, source: Frozen, out: Path, *, quiet: bool = False) -> Path:
+def prepare(
+    name: str, source: Frozen, out: Path, *, quiet: bool = False, allow_missing: bool = False
+) -> Path:
     """Make the processed file ``out`` of data set ``name`` with its source module.
+
+    ``allow_missing`` makes it of what is there where files that the data set's lists name are
+    missing; sources with such lists take it, and their summary says what was missing.
 
     Raises:
         DataError: raw data missing or incomplete, a bad cloud, a full disk.
-        ConfigError: a source that is not registered.
+        ConfigError: a source that is not registered, or ``allow_missing`` with one that has no
+            lists.
     """
     make = registry.load(registry.SOURCES, "data source", _kind(source))
-    result: Path = make(source, Path(out), quiet=quiet)
+    options: dict[str, bool] = {"quiet": quiet}
+    if allow_missing:
+        if "allow_missing" not in inspect.signature(make).parameters:
+            raise ConfigError(
+                f"--allow-missing: data set {name} has no list of files, so none can be missing; "
+                "leave the option out"
+            )
+        options["allow_missing"] = True
+    result: Path = make(source, Path(out), **options)
     return result
 
 
@@ -65,10 +81,18 @@ def check(name: str, source: Frozen | None, out: Path, *, full: bool = True) -> 
 
 
 def _raw(source: Frozen) -> str:
-    """The source module's own word on its raw data: ``check_raw(source) -> str``, if it has one."""
+    """What the source module's ``check_raw(source) -> RawCheck`` finds, if it has one."""
     where = registry.SOURCES[_kind(source)].where.partition(":")[0]
     look: Any = getattr(importlib.import_module(where), "check_raw", None)
-    return str(look(source)) if look is not None else "the source names none"
+    if look is None:
+        return "the source names none"
+    found: RawCheck = look(source)
+    if not found.fine:
+        raise DataError("; ".join((*found.missing, *found.problems)))
+    if found.place is None:
+        return "none needed"
+    facts = (f"{value} {what}" for what, value in found.facts.items())
+    return "; ".join((", ".join((str(found.place), *facts)), *found.notes))
 
 
 def _processed(name: str, out: Path, full: bool) -> list[str]:

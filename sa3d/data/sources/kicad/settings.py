@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from sa3d.config.base import Fraction, Frozen, Seed
+from sa3d.data.raw import About
 
 
 class KicadSource(Frozen):
     """CAD models of electronic components (KiCad's ``3dmodels``)."""
+
+    about: ClassVar = About(
+        title="KiCad 3-D models",
+        purpose="pre-training and evaluation on CAD models of electronic components",
+        licence=(
+            "CAD models of electronic components by the KiCad project, CC-BY-SA 4.0 with KiCad's "
+            "exception."
+        ),
+        homepage="https://www.kicad.org/libraries/",
+        obtain=(
+            "Run `apt-get download kicad-packages3d` in the folder; the package is read without "
+            "unpacking."
+        ),
+        size="380 MB",
+    )
 
     source: Literal["kicad"] = Field("kicad", description="KiCad's models; this kind of source")
     root: str = Field(

@@ -37,6 +37,7 @@ from sa3d.data.geometry import Moments, likeness, moments
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.parallel import ordered_map
 from sa3d.data.preprocessing import unit_sphere_float64
+from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.readers.vrml import VrmlError, read_vrml
 from sa3d.data.sources.kicad.files import ModelFile, count_models, locate, model_files
 from sa3d.data.sources.kicad.settings import KicadSource
@@ -44,7 +45,6 @@ from sa3d.data.split import hold_out
 from sa3d.data.store import check_cloud
 from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
-from sa3d.utils import paths
 from sa3d.utils.files import unwritable
 from sa3d.utils.progress import ProgressBar
 
@@ -56,9 +56,6 @@ PARTS = ("metal", "body", "ceramic", "lens", "marking")
 """Pins, cans and windings; moulded cases and boards; ceramic or resistive elements; LED and
 glass; printed pin-1 marks and labels."""
 
-LICENCE = (
-    "CAD models of electronic components by the KiCad project, CC-BY-SA 4.0 with KiCad's exception."
-)
 SPLIT = (
     "Many parts exist in dozens of near-identical sizes, so the split is by family (the part's "
     "name without its numbers, joined with others that hold the same geometry): no family has "
@@ -111,7 +108,7 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
         DataError: nothing there, a half-downloaded package, too many unreadable meshes, no
             class with enough shapes. WriteError: a full disk.
     """
-    place = locate(root_of(source))
+    place = locate(raw_root(source.root))
     out.parent.mkdir(parents=True, exist_ok=True)
     # the number of shapes that stay is known only at the end, so clouds wait on disk; the file
     # has no name and vanishes with the process
@@ -120,21 +117,15 @@ def prepare(source: KicadSource, out: Path, *, quiet: bool = False) -> Path:
         return _write(source, out, place, clouds, parts, spool, quiet)
 
 
-def check_raw(source: KicadSource) -> str:
-    """What of the raw data is there, in words.
-
-    Raises:
-        DataError: nothing, or a package that is not whole.
-    """
-    place = locate(root_of(source))
+def check_raw(source: KicadSource) -> RawCheck:
+    """What of the raw data is there."""
+    try:
+        place = locate(raw_root(source.root))
+    except DataError as error:
+        return RawCheck(raw_root(source.root), missing=(str(error),))
     if place.is_file():
-        return f"{place}, {place.stat().st_size / 1e6:.1f} MB, whole"
-    return f"{place}, {count_models(place)} models"
-
-
-def root_of(source: KicadSource) -> Path:
-    """``source.root``, taken from the project's root when relative."""
-    return paths.params_file().resolve().parent / Path(source.root).expanduser()
+        return RawCheck(place, {"MB": round(place.stat().st_size / 1e6, 1)})
+    return RawCheck(place, {"models": count_models(place)})
 
 
 def class_of(folder: str) -> str:
@@ -241,7 +232,7 @@ def _write(
         normalisation="subsample",
     )
     facts = {
-        "licence": LICENCE,
+        "licence": source.about.licence,
         "split": SPLIT,
         **_floors(points, np.array(rows), labels, test, source),
         "unreadable": len(unreadable),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from sa3d.config.base import Fraction, Frozen, Seed
+from sa3d.data.raw import About
 
 
 class ShapesSource(Frozen):
     """Parametric objects generated from a seed; needs no download."""
+
+    about: ClassVar = About(
+        title="Generated shapes",
+        purpose="trying everything out without a download",
+        licence="Parametric objects generated from a seed by this project.",
+        obtain="Nothing to get: the objects are generated.",
+    )
 
     source: Literal["shapes"] = Field("shapes", description="generated; this kind of source")
     seed: Seed = Field(0, description="seed of every random proportion, yaw and noise")

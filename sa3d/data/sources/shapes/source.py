@@ -17,6 +17,7 @@ from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.descriptors import knn_accuracy
 from sa3d.data.mesh import sample_surface
 from sa3d.data.preprocessing import unit_sphere_float64
+from sa3d.data.raw import RawCheck
 from sa3d.data.sources.shapes.categories import CATEGORIES, Category
 from sa3d.data.sources.shapes.settings import ShapesSource
 from sa3d.data.sources.shapes.solids import Assembly
@@ -27,7 +28,6 @@ from sa3d.utils.progress import ProgressBar
 GENERATOR_VERSION = 2
 """Raised whenever the generated clouds change, so that the source hash changes with them."""
 
-LICENCE = "Parametric objects generated from a seed by this project."
 SPLIT = "A fixed share of every class is held out as test."
 
 _STRETCH = (0.7, 1.45)
@@ -68,8 +68,17 @@ def prepare(source: ShapesSource, out: Path, *, quiet: bool = False) -> Path:
         normalisation="subsample",
     )
     floor = knn_accuracy(points, labels, np.flatnonzero(~test), np.flatnonzero(test))
-    facts = {"licence": LICENCE, "split": SPLIT, "descriptor_5nn_accuracy": round(floor, 4)}
+    facts = {
+        "licence": source.about.licence,
+        "split": SPLIT,
+        "descriptor_5nn_accuracy": round(floor, 4),
+    }
     return write_clouds(out, map(Cloud, points, parts), table, facts=facts)
+
+
+def check_raw(source: ShapesSource) -> RawCheck:
+    """Nothing is needed."""
+    return RawCheck(None)
 
 
 def source_hash(source: ShapesSource) -> str:
