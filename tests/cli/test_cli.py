@@ -31,7 +31,7 @@ SURFACE = {
     "pretrain": RUN | {"--teacher"},
     "svm": TASK,
     "classify": TASK,
-    "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
+    "data prepare": {"NAME", "--allow-missing", "--out", "--params", "--quiet", "-q", "--set"},
     "data check": {"NAME", "--params", "--set"},
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
@@ -308,7 +308,7 @@ def test_data_check_of_a_set_that_no_source_makes(invoke: Invoke) -> None:
         code, out, _ = invoke("data", "check", "given")
         assert code == 0
         assert "128 points" in out
-        assert "raw" not in out
+        assert "raw:" not in out
         with h5py.File(given, "r+") as file:
             file["points"][0] += 1.0
         code, out, _ = invoke("data", "check", "given")
@@ -320,6 +320,12 @@ def test_data_check_of_a_set_that_no_source_makes(invoke: Invoke) -> None:
     code, _, err = invoke("data", "check", "given", "--set", "points=64")
     assert code == 2
     assert "no data set 'given'" in err
+
+
+def test_allow_missing_is_refused_where_nothing_can_be_missing(invoke: Invoke) -> None:
+    code, _, err = invoke("data", "prepare", "tiny", "--allow-missing")
+    assert code == 2
+    assert "data set tiny has no list of files" in err
 
 
 def test_data_prepare(invoke: Invoke, tmp_path: Path) -> None:

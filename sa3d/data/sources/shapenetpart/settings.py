@@ -24,7 +24,7 @@ class ShapeNetPartSource(Frozen):
             f"Unpack {FOLDER}.zip so that synsetoffset2category.txt, train_test_split/ and the "
             "category folders lie in the folder."
         ),
-        size="about 0.7 GB packed (16 881 text files)",
+        size="about 0.7 GB packed (16 846 text files are named by its lists)",
         downloads=(Download(f"https://shapenet.cs.stanford.edu/media/{FOLDER}.zip", unpack=True),),
     )
 
