@@ -193,7 +193,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("dat", pickled(DAT, [1, 2, 3]), "not a list of clouds and a list"),
     ("fewshot", cut(PKL), "3.pkl is truncated or no pickle"),
     ("fewshot", pickled(PKL, {"train": [Harm()], "test": []}), "nothing of it was run"),
-    ("fewshot", pickled(PKL, {"train": [(np.ones((9, 6), 0, 40)], "test": []})),
+    ("fewshot", pickled(PKL, {"train": [(np.ones((9, 6)), 0, 40)], "test": []}),
      "train cloud 0 has label 40, expected 0 to 39"),
     ("fewshot", pickled(PKL, {"train": []}), "not a dict of lists"),
     ("fewshot", pickled(PKL, {"train": [(1, 2)], "test": []}), "is not .points, label"),
