@@ -38,8 +38,8 @@ from sa3d.errors import DataError
 VERSION: Final = 1
 WAYS, SHOTS, FOLDS, TESTED = (5, 10), (10, 20), 10, 20
 SPLIT: Final = (
-    "Episodes as published. The split only says whether any episode trains on a cloud: most of "
-    "those are tested on by others."
+    "Episodes as published. The split only says whether any episode trains on a cloud; another "
+    "may be tested on it."
 )
 _NO_STAMP = Stamp(0, 0)  # clouds are known by their content
 

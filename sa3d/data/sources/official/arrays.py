@@ -42,7 +42,8 @@ def parse_text(data: bytes, name: str, width: int, delimiter: str | None) -> Flo
             ndmin=2,
         )
     except ValueError as error:
-        raise DataError(_explained(text, name, width, delimiter) or f"{name}: {error}") from error
+        said = " ".join(str(error).split())
+        raise DataError(_explained(text, name, width, delimiter) or f"{name}: {said}") from error
     if rows.shape[1] != width:
         raise DataError(_explained(text, name, width, delimiter) or f"{name}: {rows.shape}")
     return require_finite(rows, name)
