@@ -168,6 +168,8 @@ CASES: list[tuple[str, Damage, str]] = [
     ("modelnet40", in_lines("modelnet10_shape_names.txt", 0, "bed"), "stands there 2 times"),
     ("modelnet40", written("modelnet10_train.txt", b"\n\n"), "modelnet10_train.txt is empty"),
     ("shapenet55", cut(PC), r"npy is truncated or no NumPy array"),
+    ("shapenet55", written(PC, b"PK\x03\x04no"), "npy is truncated or no NumPy array"),
+    ("shapenet55", written(PC, b""), "npy is truncated or no NumPy array"),
     ("shapenet55", array(PC, NANS), "row 1 is not finite"),
     ("shapenet55", array(PC, np.zeros((9, 4))), r"\(9, 4\)\), expected .* \(points, 3\)"),
     ("shapenet55", array(PC, np.zeros((0, 3))), "expected numbers of shape"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 
 import numpy as np
@@ -28,7 +29,7 @@ def parse_text(data: bytes, name: str, width: int, delimiter: str | None) -> Flo
             with one that is not finite.
     """
     try:
-        text = data.decode("ascii")
+        text = data.removeprefix(codecs.BOM_UTF8).decode("ascii")
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not a text file; fetch it again") from error
     if not text.strip():
@@ -56,7 +57,7 @@ def parse_npy(data: bytes, name: str) -> Floats:
         DataError: truncated, of another shape or type, or with a point that is not finite.
     """
     try:
-        found = np.load(io.BytesIO(data), allow_pickle=False)
+        found = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, MemoryError, OverflowError) as error:
         raise DataError(f"{name} is truncated or no NumPy array ({error}); fetch it again") from (
             error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,8 @@ def collect(
         if (stamp := stamp_of(each.path)) is not None and not spool.has(each.key, stamp)
     ]
     done = len(files) - len(todo)
+    if todo and points is not None:
+        importlib.import_module("point_ops")  # takes seconds, which say nothing of the time left
     with ProgressBar(label, len(files), "clouds", initial=done, quiet=quiet) as bar:
         for each, parsed in zip(todo, ordered_map(parse, todo), strict=True):
             spool.add(each.key, parsed.stamp, parsed.digest, fewer(parsed.cloud, points))
