@@ -93,6 +93,30 @@ SOURCES: dict[str, Component] = {
         "sa3d.data.sources.folder.source:prepare",
         "sa3d.data.sources.folder.settings:FolderSource",
     ),
+    "shapenet55": Component(
+        "sa3d.data.sources.shapenet55.source:prepare",
+        "sa3d.data.sources.shapenet55.settings:ShapeNet55Source",
+    ),
+    "modelnet40": Component(
+        "sa3d.data.sources.modelnet40.source:prepare",
+        "sa3d.data.sources.modelnet40.settings:ModelNet40Source",
+    ),
+    "modelnet40-hdf5": Component(
+        "sa3d.data.sources.modelnet40_hdf5.source:prepare",
+        "sa3d.data.sources.modelnet40_hdf5.settings:ModelNet40Hdf5Source",
+    ),
+    "modelnet-fewshot": Component(
+        "sa3d.data.sources.modelnet_fewshot.source:prepare",
+        "sa3d.data.sources.modelnet_fewshot.settings:ModelNetFewshotSource",
+    ),
+    "scanobjectnn": Component(
+        "sa3d.data.sources.scanobjectnn.source:prepare",
+        "sa3d.data.sources.scanobjectnn.settings:ScanObjectNNSource",
+    ),
+    "shapenetpart": Component(
+        "sa3d.data.sources.shapenetpart.source:prepare",
+        "sa3d.data.sources.shapenetpart.settings:ShapeNetPartSource",
+    ),
 }
 
 # formats of 3-D models by suffix: functions from a file's bytes to a cloud or mesh

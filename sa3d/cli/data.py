@@ -42,6 +42,13 @@ def prepare(
             "understand, and exit with 0.",
         ),
     ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Make it of what is there where files of the data set's lists are missing.",
+        ),
+    ] = False,
 ) -> None:
     """Make the processed file of a data set from its raw source."""
     from sa3d.config.loading import load_source
@@ -52,11 +59,13 @@ def prepare(
     source = load_source(name, params, overrides or ())
     file = out / f"{name}.h5" if out is not None else processed(name)
     if or_absent:
-        made, lacking = prepare_or_absent(name, source, file, quiet=quiet)
+        made, lacking = prepare_or_absent(
+            name, source, file, quiet=quiet, allow_missing=allow_missing
+        )
         if lacking:
             print(f"sa3d: {lacking}", file=sys.stderr)
     else:
-        made = make(name, source, file, quiet=quiet)
+        made = make(name, source, file, quiet=quiet, allow_missing=allow_missing)
     if not quiet:
         print(made)
 

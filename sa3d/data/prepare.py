@@ -6,6 +6,7 @@ the raw files that it was made from, so that one can tell later that these have 
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from sa3d import registry
 from sa3d.config.base import Frozen
 from sa3d.config.obtain import ABSENT, absence
 from sa3d.data.presence import inventory, is_absent, kind_of, raw_check, raw_folder
-from sa3d.errors import DataError
+from sa3d.errors import ConfigError, DataError
 from sa3d.utils.files import write_whole
 from sa3d.utils.json_file import write_json
 from sa3d.utils.paths import shown
@@ -23,22 +24,36 @@ MADE_FROM: Final = "made_from"
 """The key in ``<name>.json`` of what :func:`origin` gives."""
 
 
-def prepare(name: str, source: Frozen, out: Path, *, quiet: bool = False) -> Path:
+def prepare(
+    name: str, source: Frozen, out: Path, *, quiet: bool = False, allow_missing: bool = False
+) -> Path:
     """Make the processed file ``out`` of data set ``name`` with its source module.
+
+    ``allow_missing`` makes it of what is there where files that the data set's lists name are
+    missing; sources with such lists take it, and their summary says what was missing.
 
     Raises:
         DataError: raw data missing or incomplete, a bad cloud, a full disk.
-        ConfigError: a source that is not registered.
+        ConfigError: a source that is not registered, or ``allow_missing`` with one that has no
+            lists.
     """
     make = registry.load(registry.SOURCES, "data source", kind_of(source))
+    options: dict[str, bool] = {"quiet": quiet}
+    if allow_missing:
+        if "allow_missing" not in inspect.signature(make).parameters:
+            raise ConfigError(
+                f"--allow-missing: data set {name} has no list of files, so none can be missing; "
+                "leave the option out"
+            )
+        options["allow_missing"] = True
     made_from = origin(source)
-    result: Path = make(source, Path(out), quiet=quiet)
+    result: Path = make(source, Path(out), **options)
     write_json(result.with_suffix(".json"), summary_of(result) | {MADE_FROM: made_from})
     return result
 
 
 def prepare_or_absent(
-    name: str, source: Frozen, out: Path, *, quiet: bool = False
+    name: str, source: Frozen, out: Path, *, quiet: bool = False, allow_missing: bool = False
 ) -> tuple[Path, str]:
     """As :func:`prepare`; where nothing of the raw data is there, an absence is written instead.
 
@@ -54,7 +69,7 @@ def prepare_or_absent(
     """
     out = Path(out)
     try:
-        return prepare(name, source, out, quiet=quiet), ""
+        return prepare(name, source, out, quiet=quiet, allow_missing=allow_missing), ""
     except DataError:
         # asked only now: of raw data that is there, a check reads all
         found = raw_check(source)

@@ -14,6 +14,7 @@ from cloud_sets import SIX, clouds_of, set_of, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sa3d.config.loading import source_names
 from sa3d.data import store
 from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.store import (
@@ -241,12 +242,13 @@ def test_missing_file_says_which_command_makes_it(tmp_path: Path) -> None:
 def test_missing_file_that_no_source_makes_says_where_to_put_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "shapenet55.h5"
+    path = tmp_path / "scans.h5"
+    others = ", ".join(source_names())
     with pytest.raises(DataError) as told:
         open_clouds(path)
     assert str(told.value) == (
-        f"no processed data set {path}; params.yaml names no source that makes it (but of shapes, "
-        "shapes-noisy, kicad): put a file of the processed layout there; see data/README.md"
+        f"no processed data set {path}; params.yaml names no source that makes it (but of "
+        f"{others}): put a file of the processed layout there; see data/README.md"
     )
     monkeypatch.chdir(tmp_path)  # no params.yaml: no source
     monkeypatch.delenv("SA3D_ROOT", raising=False)

@@ -85,7 +85,7 @@ def test_dvc_yaml_is_up_to_date() -> None:
 def test_each_data_set_and_experiment_has_a_stage(stages: dict[str, PipelineStage]) -> None:
     expected = {f"prepare@{name}" for name in TREE["datasets"]}
     expected |= {f"experiment@{name}" for name in EXPERIMENTS}
-    assert set(stages) == expected | {"provided@shapenet55"}
+    assert set(stages) == expected
 
 
 @pytest.mark.parametrize("name", TREE["datasets"])
@@ -148,6 +148,10 @@ def test_a_small_pipeline(tmp_path: Path) -> None:
         "parts": {"raw": "${datasets.parts.root}"},
     }
     assert written["provided"]["foreach"] == ["scans"]
+    checked = written["provided"]["do"]
+    assert checked["cmd"] == "python -m sa3d data check ${item}"
+    # data that only the user has: DVC neither deletes nor caches them
+    assert checked["outs"] == [{"data/processed/${item}.h5": {"cache": False, "persist": True}}]
     assert written["experiment"]["foreach"] == {
         "first": {
             "inputs": ["data/processed/balls.h5", "data/processed/parts.h5"],
@@ -179,12 +183,6 @@ def test_generated_data_depend_on_the_code_that_the_registry_names(
     written = yaml.safe_load(dvc_yaml(tmp_path / "params.yaml"))["stages"]
     assert written["prepare"]["foreach"]["balls"] == {"raw": code}
     assert (ROOT / code).exists()
-
-
-def test_the_check_of_data_that_nothing_makes_is_a_command_of_ours(
-    stages: dict[str, PipelineStage],
-) -> None:
-    assert stages["provided@shapenet55"].cmd == "python -m sa3d data check shapenet55"
 
 
 def test_check_refuses_a_file_that_no_longer_fits(

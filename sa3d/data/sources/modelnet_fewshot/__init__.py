@@ -1,0 +1,1 @@
+"""The published few-shot episodes on ModelNet40."""

@@ -1,0 +1,95 @@
+"""Raw files as they were downloaded: finding them, and reading them whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sa3d.data.raw import raw_root
+from sa3d.data.spool import Stamp
+from sa3d.errors import DataError
+
+
+def find_folder(root: str, name: str, marker: str) -> Path:
+    """The folder of a data set: ``root``, or the folder ``name`` in it, as archives unpack.
+
+    Args:
+        root: as in the settings.
+        name: official name of the folder.
+        marker: a file or folder that is in it.
+
+    Raises:
+        DataError: neither holds ``marker``, or both do.
+    """
+    place = raw_root(root)
+    found = [each for each in (place, place / name) if stamp_of(each / marker) is not None]
+    if not found:
+        raise DataError(
+            f"no {marker} in {place} (nor in {place / name}): put the files of {name} there; "
+            "docs/data_sets.md shows the layout"
+        )
+    if len(found) == 2:
+        raise DataError(f"{found[0]} and {found[1]} both hold {marker}; keep one of them")
+    return found[0]
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Size and time of a file or folder; None where there is none.
+
+    Raises:
+        DataError: it cannot be looked at: a loop of symbolic links, no permission.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return Stamp(found.st_size, found.st_mtime_ns)
+
+
+def read_whole(path: Path) -> tuple[bytes, Stamp]:
+    """The content of a file that did not change meanwhile, and its stamp.
+
+    Raises:
+        DataError: missing, unreadable, or still being written.
+    """
+    with unchanging(path) as stamp:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    if len(data) != stamp.size:
+        raise _changing(path)
+    return data, stamp
+
+
+@contextmanager
+def unchanging(path: Path) -> Iterator[Stamp]:
+    """The stamp of a file that is read in the block.
+
+    Raises:
+        DataError: it is not there, or another one after the block than before.
+    """
+    before = stamp_of(path)
+    if before is None:
+        raise DataError(f"{path} is missing")
+    yield before
+    if stamp_of(path) != before:
+        raise _changing(path)
+
+
+def _changing(path: Path) -> DataError:
+    return DataError(
+        f"{path} changed while it was read; wait until it is completely there, then run the same "
+        "command again"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if error.errno == errno.ELOOP:
+        return DataError(f"{path}: symbolic links lead in a circle; replace them by the files")
+    return DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}")

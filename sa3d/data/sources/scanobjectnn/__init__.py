@@ -1,0 +1,1 @@
+"""ScanObjectNN: scanned objects of 15 classes, in three variants."""
