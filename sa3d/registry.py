@@ -104,6 +104,7 @@ TASKS: dict[str, str] = {
     PRETRAIN: "sa3d.tasks.pretrain.task:TASK",
     "svm": "sa3d.tasks.svm.task:TASK",
     "classify": "sa3d.tasks.classify.task:TASK",
+    "fewshot": "sa3d.tasks.fewshot.task:TASK",
 }
 
 

@@ -161,7 +161,7 @@ class Batches:
             int(self._stream(_START, row, e).integers(len(cloud)))
             for row, cloud in zip(rows, whole, strict=True)
         ]
-        pools = farthest(whole, points * 75 // 64, starts)  # 1024 -> 1200, 2048 -> 2400
+        pools = farthest(whole, pool_size(points), starts)
         return [pool[self._draw(len(pool), row, e)] for row, pool in zip(rows, pools, strict=True)]
 
     def _draw(self, count: int, row: int, e: int) -> Ints:
@@ -176,6 +176,12 @@ class Batches:
         # a counter-based generator: seeding it by (epoch, row) costs nothing, so subsets do
         # not depend on batch size, position or number of processes
         return np.random.Generator(np.random.Philox(key=self.seed, counter=[0, kind, e, row]))
+
+
+def pool_size(points: int) -> int:
+    """Farthest points out of which a random subset of ``points`` is drawn: 1024 -> 1200, 2048 ->
+    2400 (Point-MAE code)."""
+    return points * 75 // 64
 
 
 def _bounds(count: int, batch_size: int, world: int, drop_last: bool) -> list[int]:

@@ -24,11 +24,21 @@ class Checkpoint:
         path: ``last.pt`` in the run folder.
         fingerprint: of settings, data and code; stored inside and compared on load.
         minutes: longest time between two saves, beside those at the ends of epochs.
+        epochs: save at the end of every epoch. Not worth it where an epoch is a step or two: then
+            only every few ``minutes``, and when the run is asked to stop.
     """
 
-    def __init__(self, path: Path, fingerprint: str, minutes: float = SAVE_MINUTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fingerprint: str,
+        minutes: float = SAVE_MINUTES,
+        *,
+        epochs: bool = True,
+    ) -> None:
         self.path = path
         self.fingerprint = fingerprint
+        self.epochs = epochs
         self._seconds = 60.0 * minutes
         self._saved = time.monotonic()
 

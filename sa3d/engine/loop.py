@@ -162,8 +162,11 @@ class Trainer:
         if self.epoch_end is not None and self.processes.main:
             self.epoch_end(epoch, self._position.step)
         self._position = Position(epoch + 1, 0, self._position.step)
-        self._save(began)
-        if any(self.processes.any(bool(signals.signum))):
+        saves = self.checkpoint is not None and (self.checkpoint.epochs or self.checkpoint.due())
+        stop, save = self.processes.any(bool(signals.signum), saves)
+        if stop or save:
+            self._save(began)
+        if stop:
             raise Stopped(signals.signum or 15)
 
     def _step(self, epoch: int, group: list[Any]) -> None:

@@ -34,6 +34,7 @@ def trainer_of(
     *,
     training: str = "",
     parts: bool = False,
+    save_epochs: bool = True,
     **more: Any,
 ) -> Trainer:
     """A trainer of ``method`` on ``rows``, which resumes its checkpoint in the run folder.
@@ -49,6 +50,7 @@ def trainer_of(
         training: name of this training where a run folder holds several, such as ``fold-3``: its
             checkpoint is then ``last-fold-3.pt`` and its metrics are ``fold-3/train/loss`` etc.
         parts: batches have part labels, and clouds of fewer points repeat some of them.
+        save_epochs: see :class:`~sa3d.engine.checkpoint.Checkpoint`.
         more: further fields of :class:`~sa3d.engine.loop.Trainer`.
 
     Raises:
@@ -90,7 +92,7 @@ def trainer_of(
         device=context.device,
         prepare=prepare,
         tracker=context.tracker,
-        checkpoint=Checkpoint(context.folder / file, context.fingerprint),
+        checkpoint=Checkpoint(context.folder / file, context.fingerprint, epochs=save_epochs),
         label="" if context.quiet else " ".join(filter(None, (config.spec.name, training))),
         processes=context.processes,
         training=training,
