@@ -31,6 +31,7 @@ SURFACE = {
     "pretrain": RUN | {"--teacher"},
     "svm": TASK,
     "classify": TASK,
+    "fewshot": TASK,
     "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
     "data check": {"NAME", "--params", "--set"},
     "report": {"RESULTS", "--out", "--quiet", "-q"},
