@@ -148,6 +148,7 @@ TASKS: dict[str, str] = {
     "svm": "sa3d.tasks.svm.task:TASK",
     "classify": "sa3d.tasks.classify.task:TASK",
     "segment": "sa3d.tasks.segment.task:TASK",
+    "fewshot": "sa3d.tasks.fewshot.task:TASK",
 }
 
 

@@ -27,6 +27,9 @@ experiments:
       - {task: svm, settings: {folds: 2}}
       - task: classify
         settings: {epochs: 2, batch_size: 16, lr: 1.0e-3, clip: 10.0, layer_decay: 0.75}
+      - task: fewshot
+        label: 3w2s
+        settings: {way: 3, shot: 2, queries: 2, folds: 2, epochs: 3, batch_size: 6, lr: 1.0e-3}
 """
 
 

@@ -27,13 +27,17 @@ VAL_ACC: Final = "val/acc"
 VAL_LOSS: Final = "val/loss"
 VAL_MIOU: Final = "val/miou_instance"
 
-TEST_ACC: Final = "test/acc"  # the headline: val-selected (classify), C by cross-validation (svm)
+# the headline: val-selected (classify), C by cross-validation (svm), last epoch (fewshot)
+TEST_ACC: Final = "test/acc"
 TEST_LAST: Final = "test/acc_last"
 TEST_VAL_SELECTED: Final = "test/acc_val_selected"
 TEST_BEST: Final = "test/acc_best_on_test"  # a labelled extra, never the headline
 TEST_OFFICIAL_C: Final = "test/acc_official_c"
 TEST_EPOCH: Final = "test/acc_by_epoch"  # only where the config asks for the extra above
 MEAN_CLASS_ACC: Final = "test/mean_class_acc"
+VOTE_MEAN: Final = "test/vote_mean"  # over the passes of the published voting
+VOTE_SD: Final = "test/vote_sd"
+VOTE_MAX: Final = "test/vote_max"  # a labelled extra, never the headline
 
 # part segmentation: `instance` is the mean over clouds, `category` over categories
 TEST_MIOU: Final = "test/miou_instance"  # the headline

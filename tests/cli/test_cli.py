@@ -48,6 +48,7 @@ SURFACE = {
     "data list": {"--json", "--params"},
     "data fetch": {"NAME", "--params", "--quiet", "-q", "--set", "--yes", "-y"},
     "data add": {"FOLDER", "--dry-run", "--like", "--name", "--quiet", "-q", "--set"},
+    "fewshot": TASK,
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},

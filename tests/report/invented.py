@@ -326,7 +326,8 @@ class Writer:
                  family=family, labels=labels, predicted=predicted)  # fmt: skip
         if run.spec.task == "svm":
             metrics[keys.TEST_OFFICIAL_C] = right - 0.021
-            protocol = {"c": 0.1 if run.spec.seed else 1.0, "test_reads": 1}
+            protocol = {"c": 0.1 if run.spec.seed else 1.0, "standardised": False,
+                        "c_at_bound": False, "converged": True, "test_reads": 1}  # fmt: skip
         else:
             metrics |= {keys.TEST_LAST: right - 0.007, keys.TEST_VAL_SELECTED: right}
             share = 0.098 + 0.004 * run.spec.seed

@@ -22,7 +22,7 @@ from sa3d.errors import DataError, UserError
 from sa3d.metrics import names as keys
 from sa3d.runs.spec import RunSpec
 from sa3d.tasks import selection
-from sa3d.tasks.classify.run import Classification
+from sa3d.tasks.finetuning import Classification
 from sa3d.tracking.journal import read_journal
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -63,7 +63,7 @@ def test_method_tasks_pictures_and_server():
 
     for task in dict.fromkeys(each.task for each in load_experiment("tiny").evaluate):
         invoke(task)
-        _, result = result_of(f"{task}-tiny-sa3df-s1-*")
+        _, result = result_of(f"{task}-*tiny-sa3df-s1-*")
         assert result["spec"]["start"]["variant"] == "sa3df"
         assert result["protocol"]["encoder"].startswith("pre-trained")
     server = FeatureModel(method / "model")

@@ -14,13 +14,12 @@ from sa3d.checkpoints.export import export_model, load_pretrained
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import load_experiment
 from sa3d.engine.random_state import seed_all
-from sa3d.errors import CheckpointError, DataError, TrainingError, UserError
+from sa3d.errors import CheckpointError, TrainingError, UserError
 from sa3d.metrics import names as keys
 from sa3d.runs.fingerprint import locate
 from sa3d.runs.launch import Options, launch
 from sa3d.tasks.evaluation import fixed_batches, frozen_encoder
-from sa3d.tasks.svm.run import choose_c
-from sa3d.tasks.svm.task import SvmConfig
+from sa3d.tasks.svm import search
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,7 +40,18 @@ def test_svm(
     }
     assert result.spec["start"]["variant"] == "sa3df"
     assert results["scratch"].spec["start"] is None
-    assert result.protocol["c"] in SvmConfig().c_grid
+    protocol = result.protocol
+    tried = protocol["c_accuracies"]
+    assert set(tried) == {"as they are", "standardised"}
+    assert all({"0.001", "0.01", "0.1", "1"} <= set(scores) for scores in tried.values())
+    own = tried["standardised" if protocol["standardised"] else "as they are"]
+    assert own[f"{protocol['c']:g}"] == max(max(scores.values()) for scores in tried.values())
+    assert result.metrics[keys.VAL_ACC] == own[f"{protocol['c']:g}"]
+    edges = {min(own, key=float), max(own, key=float)}
+    assert protocol["c_at_bound"] == (f"{protocol['c']:g}" in edges)
+    if protocol["c_at_bound"]:
+        assert protocol["c"] in (search.LEAST, search.MOST)
+    assert protocol["converged"] is True
     assert result.protocol["test_reads"] == 1
     assert result.protocol["encoder"] == "pre-trained"
     assert results["scratch"].protocol["encoder"] == "random weights, seed 1"
@@ -55,34 +65,6 @@ def test_svm(
     matrix = np.array(result.details["confusion"]["matrix"])
     assert matrix.trace() / matrix.sum() == result.metrics[keys.TEST_ACC]
     assert matrix.sum(1).tolist() == [2] * 16
-
-
-def test_c_is_chosen_without_test_and_without_family_leaks() -> None:
-    """Four near-copies of each cloud, labels at random: only a leak could tell them apart."""
-    rng = np.random.default_rng(0)
-    family = np.repeat(np.arange(40), 4)
-    labels = rng.integers(0, 2, 40)[family]
-    inputs = rng.normal(size=(40, 30))[family] + 1e-3 * rng.normal(size=(160, 30))
-    inputs = inputs.astype(np.float32)
-    _, honest, kind = choose_c(inputs, labels, family, SvmConfig(), 0)
-    assert kind == "StratifiedGroupKFold"
-    _, leaky, kind = choose_c(inputs, labels, np.arange(160), SvmConfig(), 0)
-    assert kind == "StratifiedKFold"
-    assert max(leaky.values()) > 0.9
-    assert max(honest.values()) < 0.75
-
-
-def test_of_equal_cs_the_smallest_and_too_few_clouds() -> None:
-    inputs = np.array([[0.0], [0.1], [9.0], [9.1]], dtype=np.float32)
-    labels = np.array([0, 0, 1, 1])
-    settings = SvmConfig(folds=2, c_grid=(1.0, 10.0, 100.0))
-    chosen, accuracies, _ = choose_c(inputs, labels, np.arange(4), settings, 0)
-    assert set(accuracies.values()) == {1.0}
-    assert chosen == 1.0
-    with pytest.raises(DataError, match=r"folds=3, but the smallest class has 2"):
-        choose_c(inputs, labels, np.arange(4), SvmConfig(folds=3), 0)
-    with pytest.raises(DataError, match="all training clouds are of one class"):
-        choose_c(inputs, np.zeros(4, int), np.arange(4), settings, 0)
 
 
 def test_several_processes_are_refused(

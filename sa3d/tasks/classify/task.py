@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from pydantic import Field
 
-from sa3d.config.optim import OptimConfig
+from sa3d.config.finetune import FineTuneConfig
 from sa3d.metrics import names
-from sa3d.models.settings import BackboneConfig
-from sa3d.tasks.base import Metric, Task, TaskConfig
+from sa3d.tasks.base import Metric, Task
 
 RESULT_NEUTRAL: Final = True
 
 
-class ClassifyConfig(TaskConfig, OptimConfig):
+class ClassifyConfig(FineTuneConfig):
     """Fine-tuned classification (or from scratch)."""
 
-    layer_decay: float = Field(
-        1.0, gt=0.0, le=1.0, description="lr factor from one block to the one below it"
+    votes: int = Field(
+        0,
+        ge=0,
+        description="passes of the published test-time voting with the weights that validation "
+        "chose (published: 299); 0: no voting",
     )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="share of each label taken from the true class and spread evenly over the "
-        "others",
-    )
-    dropout: float = Field(0.5, ge=0.0, lt=1.0, description="in the classification head")
-    pooling: str | None = Field(
-        None,
-        description="tokens to one feature: one of the backbone's `poolings`; null: its first",
-    )
-    test_every_epoch: bool = Field(
-        False, description="also read test each epoch, for the labelled `best-on-test` extra"
-    )
-
-    def resolved(self, model: BackboneConfig) -> Self:
-        """See the base class: `pooling` depends on the backbone."""
-        if self.pooling not in (None, *model.poolings):
-            raise ValueError(
-                f"pooling={self.pooling}: model.backbone={model.backbone} pools by "
-                f"{', '.join(model.poolings)}"
-            )
-        return self.model_copy(update={"pooling": self.pooling or model.poolings[0]})
 
 
 def _choice(protocol: dict[str, Any]) -> str:
@@ -51,9 +29,12 @@ def _choice(protocol: dict[str, Any]) -> str:
 
 
 def _how(settings: ClassifyConfig) -> str:
+    text = "epoch chosen on the validation split"
     if settings.test_every_epoch:
-        return "epoch chosen on the validation split; test also read after every epoch"
-    return "epoch chosen on the validation split"
+        text += "; test also read after every epoch"
+    if settings.votes:
+        text += f"; test also read by {settings.votes} voting passes"
+    return text
 
 
 TASK = Task(
@@ -66,6 +47,9 @@ TASK = Task(
         Metric(names.TEST_LAST, "last epoch"),
         Metric(names.MEAN_CLASS_ACC, "mean over classes"),
         Metric(names.TEST_BEST, "best on test (selected on test; not an estimate)"),
+        Metric(names.VOTE_MEAN, "voting, mean over passes"),
+        Metric(names.VOTE_SD, "voting, standard deviation over passes"),
+        Metric(names.VOTE_MAX, "voting, best pass (selected on test; not an estimate)"),
     ),
     trains="classifier",
     selects=True,

@@ -1,33 +1,30 @@
 """Linear SVM on frozen features: how good the pre-trained representation is as it stands.
 
-C is chosen by cross-validation on the training split; test is read once. The published
-protocol fixes C and reports the best of all epochs on test; its C is reported alongside.
+C, and whether features are standardised, are chosen by cross-validation on the training split; test
+is read once. The published protocol fixes C on features as they are and reports the best of all
+epochs on test; its C is reported alongside.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.svm import SVC
+import torch
+from sklearn.exceptions import ConvergenceWarning
 
-from sa3d.data.store import TEST, TRAIN, CloudSet, open_clouds
+from sa3d.data.store import TEST, TRAIN, open_clouds
 from sa3d.engine.random_state import seed_all
-from sa3d.errors import DataError, TrainingError
 from sa3d.metrics import names as keys
 from sa3d.metrics.classification import classification
-from sa3d.models.backbone import Backbone
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
-from sa3d.tasks.evaluation import SAMPLING, Ints, fixed_batches, frozen_encoder, shown
+from sa3d.tasks.evaluation import SAMPLING, Ints, frozen_encoder
+from sa3d.tasks.svm import search
+from sa3d.tasks.svm.features import Features, features
 from sa3d.tasks.svm.task import SvmConfig
-from sa3d.utils.progress import ProgressBar
-
-Features = NDArray[np.float32]
 
 
 def run(config: RunConfig, context: RunContext) -> Result:
@@ -46,24 +43,27 @@ def run(config: RunConfig, context: RunContext) -> Result:
     describe(config, context)
 
     train, test = clouds.indices(TRAIN), clouds.indices(TEST)
-    inputs = _features(backbone, clouds, train, config, context, "training features")
+    inputs = features(backbone, clouds, train, config, context, "training features")
     labels = clouds.labels[train]
-    chosen, accuracies, splitter = choose_c(
+    choice = search.choose(
         inputs,
         labels,
         clouds.family[train],
-        settings,
+        settings.c_grid,
+        settings.folds,
         config.spec.seed,
         label="" if context.quiet else f"{config.spec.name}: cross-validation",
+        jobs=torch.get_num_threads(),
     )
-    context.tracker.results({keys.VAL_ACC: accuracies[chosen]})
+    context.tracker.results({keys.VAL_ACC: choice.accuracy})
 
-    tested = _features(backbone, clouds, test, config, context, "test features")
-    predicted = _fit(inputs, labels, chosen).predict(tested)
-    official = _fit(inputs, labels, settings.official_c).predict(tested)
+    tested = features(backbone, clouds, test, config, context, "test features")
+    chosen, converged = _fit(inputs, labels, choice.c, choice.standardised)
+    official, official_converged = _fit(inputs, labels, settings.official_c, False)
+    predicted = chosen.predict(tested)
     truth = clouds.labels[test]
     found, confusion = classification(truth, predicted, clouds.class_names)
-    found[keys.TEST_OFFICIAL_C] = float((official == truth).mean())
+    found[keys.TEST_OFFICIAL_C] = float((official.predict(tested) == truth).mean())
     context.tracker.results(found)
     save_outcomes(
         context.folder / OUTCOMES,
@@ -77,104 +77,34 @@ def run(config: RunConfig, context: RunContext) -> Result:
         config,
         context,
         clouds,
-        metrics=found | {keys.VAL_ACC: accuracies[chosen]},
+        metrics=found | {keys.VAL_ACC: choice.accuracy},
         seconds=time.perf_counter() - began,
         data={"train": len(train), "test": len(test)},
-        protocol=_protocol(config, context, settings, chosen, accuracies, splitter, inputs),
+        protocol=_protocol(config, context, settings, choice, inputs)
+        | {"converged": converged, "official_converged": official_converged},
         artifacts={"outcomes": OUTCOMES},
         details={"confusion": confusion},
     )
     return finish(context, result)
 
 
-def choose_c(
-    inputs: Features,
-    labels: Ints,
-    family: Ints,
-    settings: SvmConfig,
-    seed: int,
-    label: str = "",
-) -> tuple[float, dict[float, float], str]:
-    """The C with the best cross-validated accuracy; of equals the smallest.
-
-    Folds are stratified, and where clouds come in families no family is on both sides of one:
-    otherwise C would be chosen for recognising near-duplicates.
-
-    Args:
-        inputs: (S, D). labels, family: (S,).
-        settings: grid and folds.
-        seed: of the folds.
-        label: of the progress bar; empty shows none.
-
-    Returns:
-        C, mean accuracy of every C tried, and the name of the splitter.
-
-    Raises:
-        DataError: too few clouds or families for the folds, or a single class.
-    """
-    families = len(np.unique(family)) < len(family)
-    kind = StratifiedGroupKFold if families else StratifiedKFold
-    splitter = kind(settings.folds, shuffle=True, random_state=seed)
-    counts = np.unique(labels, return_counts=True)[1]
-    if len(counts) < 2:
-        raise DataError("an SVM tells classes apart, but all training clouds are of one class")
-    smallest = int(counts.min())
-    if smallest < settings.folds or len(np.unique(family)) < settings.folds:
-        raise DataError(
-            f"folds={settings.folds}, but the smallest class has {smallest} training clouds "
-            f"and there are {len(np.unique(family))} families; set the SVM's folds lower"
-        )
-    folds = list(splitter.split(inputs, labels, family if families else None))
-    accuracies = {}
-    total = len(settings.c_grid) * len(folds)
-    with ProgressBar(label, total, "fits", quiet=not label) as bar:
-        for c in sorted(settings.c_grid):
-            found = []
-            for a, b in folds:
-                found.append(_fit(inputs[a], labels[a], c).score(inputs[b], labels[b]))
-                bar.update()
-            accuracies[c] = float(np.mean(found))
-    return max(accuracies, key=lambda c: accuracies[c]), accuracies, kind.__name__
-
-
-def _fit(inputs: Features, labels: Ints, c: float) -> SVC:
-    return SVC(kernel="linear", C=c).fit(inputs, labels)
-
-
-def _features(
-    backbone: Backbone,
-    clouds: CloudSet,
-    rows: Ints,
-    config: RunConfig,
-    context: RunContext,
-    what: str,
-) -> Features:
-    """(S, D) frozen features of ``rows``."""
-    assert isinstance(config.settings, SvmConfig)
-    batches = fixed_batches(clouds, rows, config, config.settings.batch_size)
-    parts = [
-        backbone.features(points).cpu().numpy()
-        for points, _ in shown(
-            batches, context.device, f"{config.spec.name}: {what}", context.quiet
-        )
-    ]
-    features = np.concatenate(parts)
-    if not np.isfinite(features).all():
-        raise TrainingError(
-            f"{what} are not finite: the model in {context.start or 'random weights'} is of no use"
-        )
-    return features
+def _fit(inputs: Features, labels: Ints, c: float, standardised: bool) -> tuple[Any, bool]:
+    """The fitted classifier, and whether its fit came to its end."""
+    made = search.classifier(c, standardised)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the protocol says it
+        made.fit(inputs, labels)
+    return made, search.converged(made[-1] if standardised else made)
 
 
 def _protocol(
     config: RunConfig,
     context: RunContext,
     settings: SvmConfig,
-    chosen: float,
-    accuracies: dict[float, float],
-    splitter: str,
+    choice: search.Choice,
     inputs: Features,
 ) -> dict[str, Any]:
+    scaling = {False: "as they are", True: "standardised"}
     return {
         "features": "mean + maximum over patch tokens of the frozen encoder, all patches visible",
         "feature_width": inputs.shape[1],
@@ -182,10 +112,19 @@ def _protocol(
         "points": config.data.points,
         "sampling": SAMPLING,
         "augmentation": "none",
-        "classifier": "sklearn SVC(kernel='linear'), features as they are",
-        "c": chosen,
-        "c_chosen_by": f"{splitter}, {settings.folds} folds of the training split",
-        "c_accuracies": {str(c): accuracy for c, accuracy in accuracies.items()},
+        "classifier": f"sklearn SVC(kernel='linear'), features {scaling[choice.standardised]}",
+        "c": choice.c,
+        "standardised": choice.standardised,
+        "c_chosen_by": f"{choice.splitter}, {settings.folds} folds of the training split; the "
+        "grid goes on by powers of ten where its edge is best",
+        "c_accuracies": {
+            scaling[way]: {f"{c:g}": accuracy for c, accuracy in tried.items()}
+            for way, tried in choice.scores.items()
+        },
+        "c_bounds": [search.LEAST, search.MOST],
+        "c_at_bound": choice.at_bound,
+        "unconverged_fits": choice.unconverged,
         "c_official": settings.official_c,
+        "official": "features as they are, fixed C",
         "test_reads": 1,
     }
