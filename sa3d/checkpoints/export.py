@@ -29,7 +29,7 @@ def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, A
     Args:
         folder: made if needed.
         state: tensors by name; copied to the CPU.
-        card: ``kind`` (pretrain, classifier), ``model`` (settings of the backbone) and
+        card: ``kind`` (pretrain, classifier, segmenter), ``model`` (settings of the backbone) and
             whatever else a later user should know.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
@@ -104,6 +104,7 @@ def checked_card(path: Path, kind: str) -> dict[str, Any]:
         remedy = {
             "pretrain": "not a pre-trained model; give the run folder of `sa3d pretrain`",
             "classifier": "not a classifier; give the run folder of `sa3d classify`",
+            "segmenter": "not a part segmentation model; give the run folder of `sa3d segment`",
         }
         raise CheckpointError(f"{folder} holds a {card.get('kind')}, {remedy[kind]}")
     return card

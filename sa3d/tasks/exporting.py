@@ -16,7 +16,7 @@ from sa3d.runs.context import RunContext
 
 
 def export(
-    kind: Literal["pretrain", "classifier"],
+    kind: Literal["pretrain", "classifier", "segmenter"],
     state: Mapping[str, Tensor],
     config: RunConfig,
     context: RunContext,

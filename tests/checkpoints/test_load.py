@@ -13,10 +13,10 @@ from tiny import PLAIN_MASKS, SCALES, build, clouds, experiment, progress
 
 from sa3d.checkpoints.card import MODEL_FILE, WEIGHTS_FILE
 from sa3d.checkpoints.export import export_model, load_pretrained
-from sa3d.checkpoints.load import load_classifier, load_encoder
+from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
 from sa3d.errors import CheckpointError
-from sa3d.models import build_classifier
-from sa3d.models.downstream import Classifier
+from sa3d.models import build_classifier, build_segmenter
+from sa3d.models.downstream import Classifier, Segmenter
 
 NAMES = ("chair", "lamp", "table")
 MODELS: list[dict[str, Any] | None] = [None, SCALES]
@@ -53,6 +53,28 @@ def export_classifier(
     }
     export_model(folder / "model", classifier.state_dict(), card)
     return classifier
+
+
+PARTS, CLASS_PARTS = ["seat", "leg", "shade", "top"], [[0, 1], [2], [1, 3]]
+
+
+def export_segmenter(folder: Path, model: dict[str, Any] | None = None) -> Segmenter:
+    config = experiment(model or {"depth": 3})
+    torch.manual_seed(5)
+    segmenter = build_segmenter(config.model, len(PARTS), len(NAMES), 0.3)
+    for seed in range(3):
+        segmenter(clouds(seed=seed).points, torch.tensor([0, 1, 2, 0]))
+    segmenter.eval()
+    card = {
+        "kind": "segmenter",
+        "model": config.model.model_dump(mode="json"),
+        "settings": {"dropout": 0.3},
+        "class_names": list(NAMES),
+        "part_names": PARTS,
+        "class_parts": CLASS_PARTS,
+    }
+    export_model(folder / "model", segmenter.state_dict(), card)
+    return segmenter
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -98,6 +120,23 @@ def test_a_classifier_gives_the_logits_of_the_trained_one(
             assert torch.equal(logits, classifier(points))
 
 
+@pytest.mark.parametrize("model", MODELS, ids=IDS)
+def test_a_segmenter_gives_the_logits_of_the_trained_one(
+    tmp_path: Path, model: dict[str, Any] | None
+) -> None:
+    segmenter = export_segmenter(tmp_path, model)
+    points, category = clouds(seed=9).points, torch.tensor([2, 1, 0, 1])
+    for place in (tmp_path, tmp_path / "model"):
+        torch.manual_seed(0)
+        loaded, card = load_segmenter(place)
+        assert not loaded.training
+        assert (card["part_names"], card["class_parts"]) == (PARTS, CLASS_PARTS)
+        with torch.inference_mode():
+            logits = loaded(points, category)
+            assert logits.shape == (4, points.shape[1], len(PARTS))
+            assert torch.equal(logits, segmenter(points, category))
+
+
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     export_encoder(tmp_path / "encoder")
     export_classifier(tmp_path / "classifier")
@@ -105,12 +144,19 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
         load_classifier(tmp_path / "encoder")
     with pytest.raises(CheckpointError, match=r"holds a classifier, not a pre-trained model; give"):
         load_encoder(tmp_path / "classifier")
+    with pytest.raises(CheckpointError, match=r"holds a classifier, not a part segm.*`sa3d segm"):
+        load_segmenter(tmp_path / "classifier")
 
 
-LOADERS = [(export_encoder, load_encoder), (export_classifier, load_classifier)]
+LOADERS = [
+    (export_encoder, load_encoder),
+    (export_classifier, load_classifier),
+    (export_segmenter, load_segmenter),
+]
+KINDS = ["encoder", "classifier", "segmenter"]
 
 
-@pytest.mark.parametrize(("export", "load"), LOADERS, ids=["encoder", "classifier"])
+@pytest.mark.parametrize(("export", "load"), LOADERS, ids=KINDS)
 def test_what_is_damaged_is_refused(
     tmp_path: Path, export: Callable[[Path], Any], load: Callable[[Path], Any]
 ) -> None:
@@ -133,7 +179,7 @@ def test_what_is_damaged_is_refused(
         load(tmp_path)
 
 
-@pytest.mark.parametrize(("export", "load"), LOADERS, ids=["encoder", "classifier"])
+@pytest.mark.parametrize(("export", "load"), LOADERS, ids=KINDS)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -181,6 +227,29 @@ def test_a_classifier_with_half_a_description_is_refused(
     edit(tmp_path, **changes)
     with pytest.raises(CheckpointError, match=r"does not fit its own description"):
         load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_names": None},
+        {"class_names": ["a", "b"]},
+        {"part_names": None},
+        {"part_names": ["a", "b", "c"]},
+        {"class_parts": None},
+        {"class_parts": [[0], [1], [9]]},
+        {"class_parts": [0, 1, 2]},
+        {"settings": {}},
+        {"settings": {"dropout": 1.0}},
+    ],
+)
+def test_a_segmenter_with_half_a_description_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    export_segmenter(tmp_path)
+    edit(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=r"does not fit its own description"):
+        load_segmenter(tmp_path)
 
 
 def test_weights_of_another_model_are_refused_with_what_differs(tmp_path: Path) -> None:
