@@ -155,7 +155,7 @@ def _needed(path: Path, said: str) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except (ValueError, RuntimeError):  # a file of torch before 1.6, or a damaged one
-        return sorted(set(re.findall(r"GLOBAL ([\w.]+)", said)))
+        return sorted(set(re.findall(r"GLOBAL ([\w.]+\w) ", said)))
 
 
 def _refusal(path: Path, needed: Iterable[str]) -> str:

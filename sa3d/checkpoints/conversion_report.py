@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from sa3d.checkpoints.containers import Published
 from sa3d.checkpoints.renaming import Comparison, some
 from sa3d.models.official import KEPT, Layout, Recipe
 from sa3d.models.settings import BackboneConfig
@@ -20,7 +19,8 @@ class Report:
 
     Attributes:
         layout: of the published checkpoint.
-        published: it, as read or written.
+        container: key under which its weights stand; empty: they are the file.
+        epoch: that it tells; None: none.
         found: published names: loaded (or written), missing, unexpected.
         fresh: our names of tensors that it lacked, with random weights; on the way back, of those
             that this program has not and published code never trains.
@@ -32,7 +32,8 @@ class Report:
     """
 
     layout: Layout
-    published: Published
+    container: str
+    epoch: int | None
     found: Comparison
     fresh: tuple[str, ...]
     shown: Mapping[str, Any]
@@ -50,11 +51,9 @@ class Report:
     def provenance(self) -> dict[str, Any]:
         """For the card of a converted model."""
         return {
-            "sha256": self.published.sha256,
             "layout": self.layout.name,
-            "container": self.published.container,
-            "prefixed": self.published.prefixed,
-            "epoch": self.published.epoch,
+            "container": self.container,
+            "epoch": self.epoch,
             "shown": {key: dict(value) for key, value in self.shown.items()},
             "given": dict(self.given),
             "assumed": self.assumed,
@@ -65,8 +64,8 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people."""
-        where = self.published.container or "the file itself"
-        epoch = "" if self.published.epoch is None else f", epoch {self.published.epoch}"
+        where = self.container or "the file itself"
+        epoch = "" if self.epoch is None else f", epoch {self.epoch}"
         found = self.found
         text = [
             f"{self.layout.name}: {self.layout.title}; weights in {where}{epoch}",

@@ -16,8 +16,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from sa3d.checkpoints.card import MODEL_FILE, WEIGHTS_FILE, find_model, model_card
-from sa3d.checkpoints.containers import EMA, Published, read_published, write_published
+from sa3d.checkpoints.card import MODEL_FILE, find_model, model_card
+from sa3d.checkpoints.containers import EMA, read_published, write_published
 from sa3d.checkpoints.conversion_report import Report
 from sa3d.checkpoints.export import checked_card, export_model, read_weights
 from sa3d.checkpoints.load import model_of
@@ -99,7 +99,8 @@ def convert(path: Path, folder: Path, reading: Reading) -> Report:
     }
     inferred = layout.infer(shapes)
     shown = {"model": inferred.model, "head": inferred.head}
-    recipe = layout.recipes.get(_outputs(inferred.head)) or layout.recipes[None]
+    outputs = inferred.head.get("num_classes", inferred.head.get("num_parts"))
+    recipe = layout.recipes.get(outputs) or layout.recipes[None]
     plan = _planned(path, backbone, layout, shown, recipe, reading, clouds)
 
     expected = to_theirs(_tensors(layout, plan.model, plan.head, "meta"), layout).state
@@ -114,13 +115,28 @@ def convert(path: Path, folder: Path, reading: Reading) -> Report:
             if key not in state and not key.startswith(f"{KEPT}.")
         }
     given = overridden({}, reading.settings)
-    report = Report(layout, published, found, tuple(fresh), shown, given, recipe, plan.model)
+    report = Report(
+        layout=layout,
+        container=published.container,
+        epoch=published.epoch,
+        found=found,
+        fresh=tuple(fresh),
+        shown=shown,
+        given=given,
+        recipe=recipe,
+        model=plan.model,
+    )
     card = {
         "kind": layout.kind,
         "model": plan.model.model_dump(mode="json"),
         "preprocessing": plan.preprocessing.to_json(),
         **_of_head(path, layout, plan.head, recipe, clouds),
-        PROVENANCE: {"file": path.name, **report.provenance()},
+        PROVENANCE: {
+            "file": path.name,
+            "sha256": published.sha256,
+            "prefixed": published.prefixed,
+            **report.provenance(),
+        },
     }
     export_model(folder, {key: value.clone() for key, value in (state | fresh).items()}, card)
     return report
@@ -166,14 +182,22 @@ def convert_back(path: Path, file: Path, layout_name: str | None, leniency: Leni
         found.loaded, found.missing, found.unexpected + renamed.unknown, found.misshapen
     )
     leniency.check(f"{folder} ({name})", found)
-    container = before.get("container", layout.container)
+    container, epoch = before.get("container", layout.container), before.get("epoch")
     if container == EMA:
         container = layout.container
-    write_published(
-        file, {key: renamed.state[key] for key in found.loaded}, container, before.get("epoch")
+    write_published(file, {key: renamed.state[key] for key in found.loaded}, container, epoch)
+    return Report(
+        layout=layout,
+        container=container,
+        epoch=epoch,
+        found=found,
+        fresh=tuple(filled),
+        shown={},
+        given={},
+        recipe=None,
+        model=model,
+        back=True,
     )
-    written = Published(renamed.state, container, False, before.get("epoch"), "")
-    return Report(layout, written, found, tuple(filled), {}, {}, None, model, back=True)
 
 
 def _must_be_new(path: Path) -> None:
@@ -202,10 +226,6 @@ def _named(
             f"its tensors are {', '.join(list(state)[:3])}, ..."
         )
     return found
-
-
-def _outputs(head: Mapping[str, Any]) -> int | None:
-    return head.get("num_classes", head.get("num_parts"))
 
 
 def _planned(

@@ -113,7 +113,9 @@ _SEGMENTATION: Final = (
     *part_head(3),
 )
 
-_PRETRAINING: Final = {None: Recipe("pre-training on ShapeNet55", 1024, "subsample")}
+_PRETRAINING: Final[dict[int | None, Recipe]] = {
+    None: Recipe("pre-training on ShapeNet55", 1024, "subsample")
+}
 _CLASSIFICATION: Final = {
     None: Recipe("classification of ModelNet40", 1024, "cloud"),
     _SCAN_OBJECTS: Recipe("classification of ScanObjectNN", 2048, "none", _SCANNED),
