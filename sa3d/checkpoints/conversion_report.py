@@ -28,7 +28,9 @@ class Report:
         given: settings that the user gave.
         recipe: the published training that the other settings are taken from.
         model: the backbone.
+        preprocessing: how clouds are prepared for it; empty on the way back.
         back: whether a published checkpoint was written.
+        note: what else must be known of it.
     """
 
     layout: Layout
@@ -40,7 +42,9 @@ class Report:
     given: Mapping[str, Any]
     recipe: Recipe | None
     model: BackboneConfig
+    preprocessing: Mapping[str, Any]
     back: bool = False
+    note: str = ""
 
     @property
     def assumed(self) -> dict[str, Any]:
@@ -74,7 +78,8 @@ class Report:
             _line("unexpected", found.unexpected, " (left out)"),
         ]
         if self.back:
-            return text + [_line("filled in", self.fresh, ": unused there")] * bool(self.fresh)
+            filled = [_line("filled in", self.fresh, ": unused there")] if self.fresh else []
+            return [*text, *filled, *([self.note] if self.note else [])]
         kept = [row.theirs for row in self.layout.rows if row.ours in self.layout.unused]
         if kept:
             text.append(f"kept for the way back, unused: {', '.join(kept)} (as {KEPT}.*)")
@@ -99,6 +104,7 @@ class Report:
                 f"not in the file, taken from {self.recipe.words}: {_pairs(self.assumed)} "
                 "(--set model.KEY=VALUE)"
             )
+            found.append(f"clouds: {_pairs(self.preprocessing)} (--set preprocessing.KEY=VALUE)")
         return found
 
 

@@ -125,6 +125,10 @@ def convert(path: Path, folder: Path, reading: Reading) -> Report:
         given=given,
         recipe=recipe,
         model=plan.model,
+        preprocessing={
+            "points": plan.preprocessing.points,
+            "normalisation": plan.preprocessing.normalisation,
+        },
     )
     card = {
         "kind": layout.kind,
@@ -172,7 +176,7 @@ def convert_back(path: Path, file: Path, layout_name: str | None, leniency: Leni
 
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     inferred = layout.infer(shapes)
-    head = {**inferred.head, **_pooling(card)}
+    head = inferred.head | _pooling(card)
     _check_head(folder, layout, head, model)
     filled = {key: value for key, value in _unused(layout, state).items() if key not in state}
     renamed = to_theirs(state | filled, layout)
@@ -196,7 +200,9 @@ def convert_back(path: Path, file: Path, layout_name: str | None, leniency: Leni
         given={},
         recipe=None,
         model=model,
+        preprocessing={},
         back=True,
+        note=_note(inferred.head.get("pooling"), head.get("pooling")),
     )
 
 
@@ -323,6 +329,13 @@ def _pooling(card: Mapping[str, Any]) -> dict[str, Any]:
     """That of a classifier: `concat` and `concat_skip_first` have the same shapes."""
     pooling = (card.get("settings") or {}).get("pooling")
     return {} if card.get("kind") != "classifier" or pooling is None else {"pooling": pooling}
+
+
+def _note(there: str | None, here: str | None) -> str:
+    """A warning where published code makes another feature of the tokens than this model."""
+    if there == here:
+        return ""
+    return f"pooling: trained with {here}; published code computes {there} with these weights"
 
 
 def _of_head(

@@ -20,11 +20,9 @@ class To(StrEnum):
 
 
 def convert(
-    source: Annotated[
+    checkpoint: Annotated[
         Path,
-        typer.Argument(
-            metavar="CHECKPOINT", help="Published file; with --to official, a run or model folder."
-        ),
+        typer.Argument(help="Published file; with --to official, a run or model folder."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder; with --to official, a .pth file.")],
     to: Annotated[To, typer.Option(help="Whose form to write.")] = To.OURS,
@@ -72,10 +70,10 @@ def convert(
                 "--ema, --set, --data and --trust are for reading a published file, not for "
                 "--to official"
             )
-        report = convert_back(source, out, layout, leniency)
+        report = convert_back(checkpoint, out, layout, leniency)
     else:
         clouds = None if data is None else processed(data)
         reading = Reading(layout, ema, trust or (), leniency, overrides or (), clouds)
-        report = make(source, out, reading)
+        report = make(checkpoint, out, reading)
     if not quiet:
         print("\n".join([*report.lines(), "", str(out)]))

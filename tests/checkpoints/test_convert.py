@@ -155,8 +155,7 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("container", ["own", ""], ids=["contained", "plain"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(("container", "prefix"), [("own", "module."), ("", "")])
 def test_there_and_back_is_the_identity(
     case: Case, container: str, prefix: str, tmp_path: Path
 ) -> None:

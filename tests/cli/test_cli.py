@@ -33,6 +33,10 @@ SURFACE = {
     "classify": TASK,
     "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
     "data check": {"NAME", "--params", "--set"},
+    "convert": {
+        *("CHECKPOINT", "--allow-missing", "--data", "--ema", "--layout", "--out", "--quiet", "-q"),
+        *("--set", "--strict", "--to", "--trust"),
+    },
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},

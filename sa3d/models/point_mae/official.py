@@ -48,7 +48,12 @@ def _pretrained(shapes: Shapes) -> Inferred:
         decoder_depth=count(shapes, "backbone.decoder.stack.blocks"),
         group_size=coordinates and coordinates // 3,
     )
-    return Inferred(model, known(gc_depth=count(shapes, "gc.stack.blocks")))
+    return Inferred(model, {})
+
+
+def _pretrained_with_gc(shapes: Shapes) -> Inferred:
+    head = known(gc_depth=count(shapes, "gc.stack.blocks"))
+    return Inferred(_pretrained(shapes).model, head)
 
 
 def _classifier(shapes: Shapes) -> Inferred:
@@ -157,7 +162,7 @@ LAYOUTS: Final = (
         kind="pretrain",
         container="state_dict",
         rows=(*_student("norm_p", "increase_dim_just_network_without_feature.0"), *_GC),
-        infer=_pretrained,
+        infer=_pretrained_with_gc,
         recipes=_PRETRAINING,
         needs=("gc_depth",),
         unused={f"{KEPT}.norm_p": "backbone.encoder.norm"},
