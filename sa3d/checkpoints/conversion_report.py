@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from sa3d.checkpoints.blueprint import Blueprint
 from sa3d.checkpoints.renaming import Comparison, some
-from sa3d.models.official import KEPT, Layout, Recipe
-from sa3d.models.settings import BackboneConfig
+from sa3d.models.official import KEPT, Layout
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,8 @@ class Report:
         found: published names: loaded (or written), missing, unexpected.
         fresh: our names of tensors that it lacked, with random weights; on the way back, of those
             that this program has not and published code never trains.
-        shown: settings of `model` and `head` that tensors showed.
-        given: settings that the user gave.
-        recipe: the published training that the other settings are taken from.
-        model: the backbone.
-        preprocessing: how clouds are prepared for it; empty on the way back.
-        back: whether a published checkpoint was written.
-        note: what else must be known of it.
+        plan: the model that was made; None: a published checkpoint was written.
+        note: what else must be known.
     """
 
     layout: Layout
@@ -38,30 +33,22 @@ class Report:
     epoch: int | None
     found: Comparison
     fresh: tuple[str, ...]
-    shown: Mapping[str, Any]
-    given: Mapping[str, Any]
-    recipe: Recipe | None
-    model: BackboneConfig
-    preprocessing: Mapping[str, Any]
-    back: bool = False
+    plan: Blueprint | None
     note: str = ""
-
-    @property
-    def assumed(self) -> dict[str, Any]:
-        """Settings of the backbone that no tensor showed and nobody gave."""
-        told = {"backbone", *self.shown.get("model", ()), *self.given.get("model", ())}
-        return {k: v for k, v in self.model.model_dump(mode="json").items() if k not in told}
 
     def provenance(self) -> dict[str, Any]:
         """For the card of a converted model."""
+        plan = self.plan
+        assert plan is not None, "a published checkpoint has no card"
         return {
             "layout": self.layout.name,
             "container": self.container,
             "epoch": self.epoch,
-            "shown": {key: dict(value) for key, value in self.shown.items()},
-            "given": dict(self.given),
-            "assumed": self.assumed,
-            "recipe": self.recipe and self.recipe.words,
+            "shown": plan.shown,
+            "given": plan.given,
+            "assumed": plan.assumed,
+            "recipe": plan.recipe.words,
+            "names": None if plan.clouds is None else plan.clouds.path.stem,
             "fresh": list(self.fresh),
             "left_out": list(self.found.unexpected),
         }
@@ -70,42 +57,47 @@ class Report:
         """For people."""
         where = self.container or "the file itself"
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
-        found = self.found
+        found, plan = self.found, self.plan
         text = [
             f"{self.layout.name}: {self.layout.title}; weights in {where}{epoch}",
-            _line("written" if self.back else "loaded", found.loaded),
+            _line("loaded" if plan else "written", found.loaded),
             _line("missing", found.missing),
             _line("unexpected", found.unexpected, " (left out)"),
         ]
-        if self.back:
-            filled = [_line("filled in", self.fresh, ": unused there")] if self.fresh else []
-            return [*text, *filled, *([self.note] if self.note else [])]
-        kept = [row.theirs for row in self.layout.rows if row.ours in self.layout.unused]
-        if kept:
-            text.append(f"kept for the way back, unused: {', '.join(kept)} (as {KEPT}.*)")
         if self.fresh:
-            text.append(_line("random weights", self.fresh))
-        text += self._settings()
-        section = self.model.model_dump(mode="json", exclude_defaults=True)
-        section = {"backbone": self.model.backbone} | section
-        text += ["", "For params.yaml:", ""]
-        text += yaml.safe_dump({"model": section}, sort_keys=False).rstrip().splitlines()
-        return text
+            text.append(_line("random weights" if plan else "as at first", self.fresh))
+        if plan is not None:
+            text += [*self._kept(), *_settings(plan), "", "For params.yaml:", "", *_section(plan)]
+        return [*text, self.note] if self.note else text
 
-    def _settings(self) -> list[str]:
-        found = []
-        for key, values in self.shown.items():
-            if values:
-                found.append(f"shown by tensors: {key}: {_pairs(values)}")
-        for key, values in self.given.items():
-            found.append(f"given: {key}: {_pairs(values)}")
-        if self.recipe is not None:
-            found.append(
-                f"not in the file, taken from {self.recipe.words}: {_pairs(self.assumed)} "
-                "(--set model.KEY=VALUE)"
-            )
-            found.append(f"clouds: {_pairs(self.preprocessing)} (--set preprocessing.KEY=VALUE)")
-        return found
+    def _kept(self) -> list[str]:
+        """What published code keeps and nothing uses."""
+        unused = [row.theirs for row in self.layout.rows if row.ours in self.layout.unused]
+        kept = [name for name in self.found.loaded if name.startswith(tuple(unused))]
+        return [f"of these unused, for the way back: {', '.join(kept)} (as {KEPT}.*)"] * bool(kept)
+
+
+def _settings(plan: Blueprint) -> list[str]:
+    """Where each setting comes from."""
+    found = [f"shown by tensors: {key}: {_pairs(v)}" for key, v in plan.shown.items() if v]
+    found += [f"given: {key}: {_pairs(values)}" for key, values in plan.given.items()]
+    clouds = {
+        "points": plan.preprocessing.points,
+        "normalisation": plan.preprocessing.normalisation,
+    }
+    return [
+        *found,
+        f"not in the file, taken from {plan.recipe.words}: {_pairs(plan.assumed)} "
+        "(--set model.KEY=VALUE)",
+        f"clouds: {_pairs(clouds)} (--set preprocessing.KEY=VALUE)",
+    ]
+
+
+def _section(plan: Blueprint) -> list[str]:
+    """The `model` section of an experiment for this model, without what is the default."""
+    changed = plan.model.model_dump(mode="json", exclude_defaults=True)
+    section = {"model": {"backbone": plan.model.backbone} | changed}
+    return yaml.safe_dump(section, sort_keys=False).splitlines()
 
 
 def _line(what: str, names: tuple[str, ...], more: str = "") -> str:
@@ -118,6 +110,5 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return (
-        "[" + ", ".join(map(str, value)) + "]" if isinstance(value, (list, tuple)) else str(value)
-    )
+    many = isinstance(value, (list, tuple))
+    return f"[{', '.join(map(str, value))}]" if many else str(value)

@@ -167,7 +167,7 @@ def shuffled(model: nn.Module, seed: int) -> nn.Module:
             value.fill_(int(torch.randint(1, 10_000, (), generator=generator)))
         elif name.endswith("running_var"):
             value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-        elif value.dim() > 1 and not name.startswith(("mask_token", "cls_")):
+        elif value.dim() > 1 and not name.startswith(("mask_token", "cls_token", "cls_pos")):
             value.copy_(torch.randn(value.shape, generator=generator) / value[0].numel() ** 0.5)
         else:
             value.copy_(torch.randn(value.shape, generator=generator) * 0.3)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from official_cases import CASES, GROUPS, POINTS, Case, made, reading, save
 from plain_layers import shuffled
-from published import CASES, GROUPS, POINTS, Case, made, reading, save
 from torch import Tensor, nn
 
 from sa3d.checkpoints.card import model_card
@@ -346,8 +346,8 @@ def test_what_tensors_do_not_show_can_be_given(tmp_path: Path) -> None:
     _, file = made(case, tmp_path)
     report = convert(file, tmp_path / "ours", reading(case))
     shown = {"embed_width": 8, "dim": 24, "depth": 3, "decoder_depth": 2, "group_size": 8}
-    assert report.shown["model"] == shown
-    assert report.assumed == {"drop_path": 0.1}
+    assert report.plan.shown["model"] == shown
+    assert report.plan.assumed == {"drop_path": 0.1}
     card = model_card(tmp_path / "ours")
     assert card["model"] == {
         **shown, "backbone": "point-mae", "heads": 3, "groups": GROUPS, "drop_path": 0.1
@@ -415,12 +415,14 @@ def test_a_full_model_is_compared_with_the_default_section(tmp_path: Path) -> No
     state = shuffled(PointMAE(**small), 1).state_dict()
     report = convert(save(tmp_path / "a.pth", state, ""), tmp_path / "ours", Reading())
     assert load_pretrained(tmp_path / "ours", PointMAEConfig(dim=24, embed_width=8))
-    assert report.lines()[-4:-1] == ["model:", "  backbone: point-mae", "  embed_width: 8"]
+    assert report.lines()[-4:] == [
+        "model:", "  backbone: point-mae", "  embed_width: 8", "  dim: 24"
+    ]  # fmt: skip
 
 
 def test_a_segmenter_of_other_parts_needs_a_data_set(tmp_path: Path) -> None:
+    from official_cases import ONE, SETTINGS, SIZE
     from plain_point_mae import Segmenter
-    from published import ONE, SETTINGS, SIZE
 
     state = shuffled(Segmenter(7, 3, **ONE), 1).state_dict()
     file = save(tmp_path / "a.pth", state, "model_state_dict")
@@ -429,8 +431,8 @@ def test_a_segmenter_of_other_parts_needs_a_data_set(tmp_path: Path) -> None:
 
 
 def test_names_of_a_data_set(tiny: Path, tmp_path: Path) -> None:
+    from official_cases import ONE, SETTINGS, SIZE
     from plain_point_mae import Classifier, Segmenter
-    from published import ONE, SETTINGS, SIZE
 
     from sa3d.data.store import open_clouds
     from sa3d.utils.paths import processed

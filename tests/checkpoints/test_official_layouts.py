@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from published import CASES, Case
+from official_cases import CASES, Case
 
 from sa3d import models, registry
 from sa3d.checkpoints.load import model_of

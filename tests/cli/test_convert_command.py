@@ -72,7 +72,7 @@ def test_a_student_of_this_program_becomes_one_of_gm3d(tiny: Path, tmp_path: Pat
     own_model(tmp_path / "run", "sa3df")
     said = sa3d("convert", tmp_path / "run", "--to", "official", "--out", tmp_path / "a.pth")
     assert "gm3d/pretrain" in said
-    assert "filled in          2  official.norm_p.weight, official.norm_p.bias: unused" in said
+    assert "as at first        2  official.norm_p.weight, official.norm_p.bias" in said
     state = torch.load(tmp_path / "a.pth", weights_only=True)["state_dict"]
     assert torch.equal(state["norm_p.weight"], torch.ones(16))
     assert torch.equal(state["norm_p.bias"], torch.zeros(16))
