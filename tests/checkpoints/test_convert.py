@@ -17,7 +17,8 @@ from sa3d.checkpoints.convert import Reading, convert, convert_back
 from sa3d.checkpoints.export import load_pretrained, read_weights
 from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
 from sa3d.checkpoints.renaming import Leniency
-from sa3d.errors import CheckpointError, ConfigError
+from sa3d.errors import CheckpointError, ConfigError, DataError
+from sa3d.inference.serving import FeatureModel
 from sa3d.masking.base import Mask
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
 
@@ -135,6 +136,20 @@ def test_the_first_token_counts_in_the_other_pooling(tmp_path: Path) -> None:
     assert torch.equal(seen[0][:, :24], seen[1][:, :24])
     assert (seen[0][:, 24:] >= seen[1][:, 24:]).all()
     assert not torch.equal(seen[0], seen[1])
+
+
+@torch.no_grad()
+def test_a_converted_encoder_is_served(tmp_path: Path) -> None:
+    """The published feature of a frozen encoder: mean and maximum over all tokens, added."""
+    case = CASES["point-m2ae"]
+    plain, file = made(case, tmp_path)
+    convert(file, tmp_path / "out", reading(case))
+    found = FeatureModel(tmp_path / "out").predict(clouds().numpy())
+    for number, cloud in enumerate(clouds()):
+        centred = cloud - cloud.mean(0)
+        tokens = plain.tokens(centred / centred.norm(dim=1).max())
+        expected = tokens.mean(0) + tokens.max(0).values
+        torch.testing.assert_close(torch.from_numpy(found[number]), expected, **CLOSE)
 
 
 # --- every tensor --------------------------------------------------------------------------
@@ -449,7 +464,10 @@ def test_names_of_a_data_set(tiny: Path, tmp_path: Path) -> None:
         card = model_card(tmp_path / name)
         assert card["class_names"] == list(clouds.class_names)
         assert card["preprocessing"]["normalisation"] == clouds.normalisation
+        assert card["official"]["names"] == "tiny"
     assert load_segmenter(tmp_path / "parts")[1]["part_names"] == list(clouds.part_names)
+    with pytest.raises(DataError, match="nowhere"):
+        convert(file, tmp_path / "no", Reading(clouds=processed("nowhere")))
     other = shuffled(Classifier(3, **ONE), 1).state_dict()
     with pytest.raises(CheckpointError, match=r"tells 3 classes apart, the data set has 16"):
         convert(save(tmp_path / "o.pth", other, "base_model"), tmp_path / "other", given)

@@ -130,7 +130,6 @@ def test_a_pooling_that_published_code_has_not_is_said(tiny: Path, tmp_path: Pat
         (["--to", "official", "--ema"], "--ema, --set, --data and --trust are for reading"),
         (["--to", "official"], "no exported model in"),
         ([], "cannot read"),
-        (["--data", "none"], "cannot read"),
     ],
 )
 def test_mistakes(words: list[str], said: str, tiny: Path, tmp_path: Path) -> None:
