@@ -41,12 +41,15 @@ class Architecture(NamedTuple):
             import torch.
         classifier: its :class:`~sa3d.models.downstream.Classifier`.
         segmenter: its :class:`~sa3d.models.downstream.Segmenter`; None: it has none.
+        official: the layouts of its published checkpoints
+            (:class:`~sa3d.models.official.Layout`); None: none is known.
     """
 
     where: str
     settings: str
     classifier: str
     segmenter: str | None = None
+    official: str | None = None
 
 
 BACKBONES: dict[str, Architecture] = {
@@ -55,12 +58,14 @@ BACKBONES: dict[str, Architecture] = {
         "sa3d.models.point_mae.settings:PointMAEConfig",
         "sa3d.models.point_mae.heads:PointMAEClassifier",
         "sa3d.models.point_mae.heads:PointMAESegmenter",
+        "sa3d.models.point_mae.official:LAYOUTS",
     ),
     "point-m2ae": Architecture(
         "sa3d.models.point_m2ae.backbone:PointM2AE",
         "sa3d.models.point_m2ae.settings:PointM2AEConfig",
         "sa3d.models.point_m2ae.heads:PointM2AEClassifier",
         "sa3d.models.point_m2ae.heads:PointM2AESegmenter",
+        "sa3d.models.point_m2ae.official:LAYOUTS",
     ),
 }
 

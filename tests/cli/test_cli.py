@@ -49,6 +49,10 @@ SURFACE = {
     "data fetch": {"NAME", "--params", "--quiet", "-q", "--set", "--yes", "-y"},
     "data add": {"FOLDER", "--dry-run", "--like", "--name", "--quiet", "-q", "--set"},
     "fewshot": TASK,
+    "convert": {
+        *("CHECKPOINT", "--allow-missing", "--data", "--ema", "--layout", "--out", "--quiet", "-q"),
+        *("--set", "--strict", "--to", "--trust"),
+    },
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},

@@ -44,7 +44,8 @@ class PointM2AEClassifier(Classifier):
 
     Source: Point-M2AE (arXiv 2205.14401), section 3.4, and its code: `sum` is what it has for
     ModelNet40 (12 830 056 parameters for 40 classes), `concat` for ScanObjectNN (12 921 935 for
-    15; there the code leaves token 0 out of the maximum, here it counts). 249 tensors.
+    15). The code leaves token 0 out of the maximum there, by a slip; `concat` counts it,
+    `concat_skip_first` does as the code does, for weights that were trained so. 249 tensors.
     """
 
     encoder: PointM2AETrunk
@@ -59,7 +60,7 @@ class PointM2AEClassifier(Classifier):
     ) -> None:
         super().__init__()
         self.groups, self.group_sizes = config.groups, config.group_sizes
-        self.concat = pooling == "concat"
+        self.concat, self.first = pooling != "sum", int(pooling == "concat_skip_first")
         self.encoder = PointM2AETrunk(config)
         dim = config.dims[-1]
         self.norm = nn.LayerNorm(dim)
@@ -70,7 +71,7 @@ class PointM2AEClassifier(Classifier):
         """See the base class."""
         groups = group_scales(points, self.groups, self.group_sizes)
         tokens = self.norm(self.encoder(groups, local=True)[-1])
-        mean, largest = tokens.mean(1), tokens.amax(1)
+        mean, largest = tokens.mean(1), tokens[:, self.first :].amax(1)
         feature = torch.cat([mean, largest], dim=-1) if self.concat else mean + largest
         logits: Tensor = self.head(feature)
         return logits.float()

@@ -18,7 +18,7 @@ Scales = tuple[Positive, Positive, Positive]
 class PointM2AEConfig(BackboneConfig):
     """Point-M2AE: three scales of patches, fine to coarse. Defaults are the published ones."""
 
-    poolings: ClassVar = ("sum", "concat")
+    poolings: ClassVar = ("sum", "concat", "concat_skip_first")
     regrouping: ClassVar = frozenset({"groups", "group_sizes"})
     fine_tuning: ClassVar = frozenset({"radii"})
 
