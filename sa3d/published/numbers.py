@@ -108,15 +108,12 @@ class Log(Frozen):
 
 
 class Goal(Frozen):
-    """A published number that runs of one recipe are held against.
-
-    ``model`` are settings of the evaluated backbone that are not its defaults.
-    """
+    """A published number that runs of one recipe are held against."""
 
     target: str = Field(description="the source whose number it is: a log's last epochs, a value")
     pretraining: str | None = Field(None, description="its name in `pretrainings`; null: none")
     points: Positive
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field({}, description="of the evaluated backbone, not its defaults")
     settings: dict[str, Any] = Field({}, description="of the task; others may be anything")
 
 

@@ -162,6 +162,7 @@ def _row(
     goal, differing = nearest_goal(experiment, section.evaluation, each.variant.name, result)
     found = band(known, result, goal)
     ours = _values(each.runs, quantity.metric)
+    differing += _clouds(each.finished, result)
     verdict, why = NO_VERDICT, ""
     if differing:
         rest = len(differing) - TOLD
@@ -178,7 +179,7 @@ def _row(
         variant=each.variant,
         quantity=quantity.title,
         ours=tuple(
-            Told(kind, mean_and_sd(values))
+            Told(kind if len(values) == 1 else f"{kind}, {len(values)} runs", mean_and_sd(values))
             for kind in kinds
             if (values := _values(each.runs, quantity.ours[kind]))
         ),
@@ -200,6 +201,13 @@ def _row(
     )
 
 
+def _clouds(runs: Sequence[RunRecord], result: Published) -> list[str]:
+    """Whether our test split is the published one, as far as its size tells; a fold is a part."""
+    counts = {run.data.get("test") for run in runs if run.spec and run.spec.fold is None}
+    other = sorted(counts - {None, result.test_clouds})
+    return [f"{count} test clouds instead of {result.test_clouds}" for count in other]
+
+
 def _log(log: Log, known: Numbers) -> Told:
     found, source = summary(log), known.sources[log.source]
     place = f"{log.x} {found.best_at}"
@@ -212,7 +220,7 @@ def _log(log: Log, known: Numbers) -> Told:
 
 
 def band_words(found: Band) -> str:
-    """``83.32 to 86.23: 2 × (…)``."""
+    """``83.32 to 86.23 (s.d.: last epochs 0.11, …)``."""
     parts = ", ".join(f"{name} {value * 100:.2f}" for name, value in found.parts.items())
     text = f"{_percent(found.low)} to {_percent(found.high)} (s.d.: {parts}"
     if found.gain:
@@ -221,15 +229,15 @@ def band_words(found: Band) -> str:
 
 
 def _values(runs: Sequence[RunRecord], metric: str) -> list[float]:
-    return [run.metrics[metric] for run in runs if run.finished and metric in run.metrics]
+    """Possible values alone; the section of the evaluation says what is wrong with others."""
+    found = [run.metrics[metric] for run in runs if run.finished and metric in run.metrics]
+    return [value for value in found if 0.0 <= value <= 1.0]
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
     """``84.77 ± 0.11`` over several runs, of one run its value; in per cent, two digits."""
     text = _percent(float(np.mean(values)))
-    if len(values) == 1:
-        return text
-    return f"{text} ± {float(np.std(values, ddof=1)) * 100:.2f} ({plural(len(values), 'run')})"
+    return text if len(values) == 1 else f"{text} ± {float(np.std(values, ddof=1)) * 100:.2f}"
 
 
 def _percent(share: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sa3d.config.base import flat
-from sa3d.config.experiment import Evaluation, ExperimentConfig
+from sa3d.config.experiment import Evaluation
 from sa3d.methods.settings import MethodConfig
 from sa3d.models.settings import BackboneConfig
 from sa3d.published.numbers import Goal, Numbers
@@ -24,7 +24,8 @@ def differences(
     Compared are the settings that the published recipe names, and those of the backbone with its
     defaults, which are the published ones.
     """
-    config, found = experiment.config, []
+    config = experiment.config
+    found: list[str] = []
     if goal.pretraining is not None:
         found += _pretraining(experiment, variant, goal.pretraining, numbers)
         found += _model("pre-training model", config.model, {})

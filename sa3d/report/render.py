@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sa3d import registry
-from sa3d.report import figures, pictures, pretraining, provenance, tables
+from sa3d.report import figures, official, pictures, pretraining, provenance, published, tables
 from sa3d.report.headline import headline
 from sa3d.report.results import Experiment, read_experiment
 from sa3d.report.sections import Section, sections_of, variants_of
@@ -20,6 +20,7 @@ from sa3d.utils.files import write_whole
 from sa3d.viz import clouds, style
 
 TEMPLATES = Path(__file__).parent / "templates"
+AROUND = 0.35  # title and caption of a chart, in widths of it
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Explained:
     viewer: str | None = None
     hard_share: str = ""
     height_correlation: float | None = None
+    strays: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -94,6 +96,8 @@ def _shown(experiment: Experiment, section: Section) -> Shown:
     for where in section.task.figures:
         made = experiment.attempt(f"{what}: {where}", partial(_drawn, where, section))
         drawn += made or []
+    beside = partial(official.charts_of, experiment, section)
+    drawn += experiment.attempt(f"{what}: official curves", beside) or []
     return Shown(
         section,
         tables.rows_of(section),
@@ -123,6 +127,7 @@ def _explained(experiment: Experiment) -> Explained | None:
         attempt("orbit view", lambda: pictures.viewer(data)),
         pictures.hard_share(data),
         attempt("correlation with height", lambda: pictures.height_correlation(data)),
+        pictures.strays(data),
         attempt("figure of the method", lambda: pictures.figure_files(data)) or {},
     )
 
@@ -135,6 +140,9 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
         "facts": provenance.facts(experiment, sections),
         "variants": variants,
         "summary": tables.summary(sections, variants),
+        "published": experiment.attempt(
+            "published numbers", partial(published.published, experiment, sections)
+        ),
         "told": pretraining.told(experiment),
         "pretrained": bool(experiment.config.methods),
         "data_sets": provenance.data_sets(experiment),
@@ -142,7 +150,21 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
         "origin": provenance.origin(experiment),
         "ran": provenance.what_ran(experiment),
         "metric_label": metric_label,
+        "columns": columns,
     }
+
+
+def columns(charts: Sequence[figures.Chart]) -> list[list[figures.Chart]]:
+    """Charts that share lines, in two columns of about the same height; order is kept in each."""
+    narrow = [item for item in charts if not item.wide]
+    sides: list[list[figures.Chart]] = [[], []]
+    heights = [0.0, 0.0]
+    for item in sorted(narrow, key=lambda item: -item.height):
+        shorter = heights.index(min(heights))
+        sides[shorter].append(item)
+        heights[shorter] += item.height + AROUND
+    sides = [sorted(side, key=narrow.index) for side in sides if side]
+    return sorted(sides, key=lambda side: narrow.index(side[0]))
 
 
 def _unbroken(value: Any) -> Any:
