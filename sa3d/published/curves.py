@@ -1,4 +1,4 @@
-"""The official logs in ``curves/``, and what is computed from them."""
+"""The official logs in ``logs/``, and what is computed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.errors import DataError
-from sa3d.published.numbers import CURVES, Log, PretrainingCurve
+from sa3d.published.numbers import LOGS, Log, PretrainingCurve
 
 Numbers = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def readings(file: str, columns: Iterable[str], x: str = "epoch", run: str = "")
 
 @cache
 def _rows(file: str) -> tuple[dict[str, str], ...]:
-    with (CURVES / file).open(encoding="utf-8", newline="") as text:
+    with (LOGS / file).open(encoding="utf-8", newline="") as text:
         return tuple(csv.DictReader(text))
 
 

@@ -14,7 +14,7 @@ from sa3d.config.yaml_file import read_yaml
 
 HERE = Path(__file__).parent
 NUMBERS = HERE / "numbers.yaml"
-CURVES = HERE / "curves"
+LOGS = HERE / "logs"
 
 
 class Source(Frozen):
@@ -213,7 +213,7 @@ def _known(where: str, names: Iterable[str], table: Iterable[str]) -> None:
 
 @cache
 def _files() -> frozenset[str]:
-    return frozenset(path.name for path in CURVES.glob("*.csv"))
+    return frozenset(path.name for path in LOGS.glob("*.csv"))
 
 
 @cache

@@ -191,9 +191,9 @@ def curve(
         caption += f" Not drawn: {listed([each.name for each in official])}, as a run did not "
         caption += "finish and its steps cannot be told in epochs."
     elif official:
-        theirs, words = behind(official)
+        theirs, said = behind(official)
         series += theirs
-        caption += f" {words}"
+        caption += f" {said}"
     if crop:
         options["floor"], cut = cropped(series)
         caption += cut

@@ -203,9 +203,10 @@ def _row(
 
 def _clouds(runs: Sequence[RunRecord], result: Published) -> list[str]:
     """Whether our test split is the published one, as far as its size tells; a fold is a part."""
-    counts = {run.data.get("test") for run in runs if run.spec and run.spec.fold is None}
-    other = sorted(counts - {None, result.test_clouds})
-    return [f"{count} test clouds instead of {result.test_clouds}" for count in other]
+    counts = [run.data.get("test") for run in runs if run.spec and run.spec.fold is None]
+    other = [count for count in counts if count not in (None, result.test_clouds)]
+    told = [f"{count} test clouds instead of {result.test_clouds}" for count in other]
+    return list(dict.fromkeys(told))
 
 
 def _log(log: Log, known: Numbers) -> Told:

@@ -127,7 +127,7 @@ def _explained(experiment: Experiment) -> Explained | None:
         attempt("orbit view", lambda: pictures.viewer(data)),
         pictures.hard_share(data),
         attempt("correlation with height", lambda: pictures.height_correlation(data)),
-        pictures.strays(data),
+        attempt("points too far off", lambda: pictures.strays(data)) or 0,
         attempt("figure of the method", lambda: pictures.figure_files(data)) or {},
     )
 
