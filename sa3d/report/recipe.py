@@ -8,9 +8,8 @@ from typing import Any
 
 from sa3d.config.base import flat
 from sa3d.config.experiment import Evaluation
-from sa3d.methods.settings import MethodConfig
 from sa3d.models.settings import BackboneConfig
-from sa3d.published.numbers import Goal, Numbers
+from sa3d.published.numbers import Goal, Numbers, Pretraining
 from sa3d.report.results import Experiment
 
 ABSENT = "nothing"
@@ -41,21 +40,26 @@ def _pretraining(
     experiment: Experiment, variant: str, name: str, numbers: Numbers
 ) -> Iterator[str]:
     config, published = experiment.config, numbers.pretrainings[name]
-    method = config.variants[variant]
-    assert isinstance(method, MethodConfig), "published methods are matched by their name"
     assert config.pretrain is not None, "a method has data"
     yield from _unequal("pre-training data", config.pretrain.data.name, published.data)
     yield from _unequal("pre-training points", config.pretrain.data.points, published.points)
+    yield from _method(experiment, variant, published)
+    teacher = config.teacher_of(variant)
+    if published.teacher is not None and teacher is not None and teacher in config.methods:
+        # it reads the same data
+        for each in _method(experiment, teacher, numbers.pretrainings[published.teacher]):
+            yield f"teacher's {each}"
+
+
+def _method(experiment: Experiment, variant: str, published: Pretraining) -> Iterator[str]:
+    config = experiment.config
+    method = config.methods[variant]
     batches = [run.protocol.get("batch") for run in experiment.pretrainings(variant)]
     # the protocol of a run knows how many processes shared a batch
     batch = next(filter(None, batches), method.batch_size * method.accumulate)
     ours = flat(method.model_dump(mode="json"))
     ours |= {"masked": method.masked_of(config.model.num_tokens), "batch": batch}
     yield from _settings("pre-training ", ours, published.settings)
-    teacher = config.teacher_of(variant)
-    if published.teacher is not None and teacher is not None and teacher in config.methods:
-        for each in _pretraining(experiment, teacher, published.teacher, numbers):
-            yield f"teacher's {each}"
 
 
 def _model(where: str, ours: BackboneConfig, published: Mapping[str, Any]) -> Iterator[str]:
