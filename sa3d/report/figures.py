@@ -224,7 +224,9 @@ def behind(official: Sequence[Official]) -> tuple[list[charts.Series], str]:
         charts.Series(each.name, "muted", each.x, each.y, behind=place, loose=each.loose)
         for place, each in enumerate(official, start=1)
     ]
-    return series, f"Grey: {'; '.join(dict.fromkeys(each.words for each in official))}."
+    how = "dots" if all(each.loose for each in official) else "dashes"
+    said = "; ".join(dict.fromkeys(each.words for each in official))
+    return series, f"In grey {how}: {said}."
 
 
 def cropped(series: Iterable[charts.Series]) -> tuple[float | None, str]:

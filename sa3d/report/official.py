@@ -18,8 +18,6 @@ from sa3d.report.sections import Section, VariantRuns
 from sa3d.report.wording import listed
 from sa3d.viz import charts
 
-SIZE = (9.5, 3.4)  # inches of a chart that takes a whole line
-
 
 def of_pretraining(config: ExperimentConfig, metric: str) -> list[Official]:
     """The official curves of a metric, of the methods that the experiment pre-trains with."""
@@ -104,7 +102,7 @@ def _chart(
         title,
         f"{caption} {words}{recipes}{cut}",
         lambda palette: charts.curves(
-            series, palette, x_label=axis, percent=True, floor=floor, size=SIZE
+            series, palette, x_label=axis, percent=True, floor=floor, size=charts.WHOLE
         ),
         wide=True,
     )
@@ -128,7 +126,7 @@ def _by_epoch(
             caption = f"Ours is of the {what}, as the test split is not read each epoch; the "
             caption += f"official one is of the test split.{recipes}"
         made = curve(key, title, caption, metric, trained, percentage=True, official=official,
-                     wide=True, crop=True, size=SIZE)  # fmt: skip
+                     wide=True, crop=True, size=charts.WHOLE)  # fmt: skip
         if made is not None:
             return made
     return None

@@ -20,7 +20,9 @@ from sa3d.utils.files import write_whole
 from sa3d.viz import clouds, style
 
 TEMPLATES = Path(__file__).parent / "templates"
-AROUND = 0.35  # title and caption of a chart, in widths of it
+PAGE = 950.0  # pixels that two charts beside each other share, without what frames them
+AROUND = 160.0  # pixels of a chart's title, caption and frame
+WIDEST = 0.54  # share of the page for the wider of two columns
 
 
 @dataclass(frozen=True)
@@ -150,21 +152,43 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
         "origin": provenance.origin(experiment),
         "ran": provenance.what_ran(experiment),
         "metric_label": metric_label,
+        "blocks": blocks,
         "columns": columns,
+        "left_share": left_share,
     }
 
 
+def blocks(charts: Sequence[figures.Chart]) -> list[list[figures.Chart]]:
+    """Charts in their order: each wide one alone, narrow ones that follow each other together."""
+    found: list[list[figures.Chart]] = []
+    for item in charts:
+        if found and not item.wide and not found[-1][0].wide:
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
+
+
 def columns(charts: Sequence[figures.Chart]) -> list[list[figures.Chart]]:
-    """Charts that share lines, in two columns of about the same height; order is kept in each."""
-    narrow = [item for item in charts if not item.wide]
+    """Charts in two columns of about the same height; the order is kept in each."""
     sides: list[list[figures.Chart]] = [[], []]
     heights = [0.0, 0.0]
-    for item in sorted(narrow, key=lambda item: -item.height):
+    for item in sorted(charts, key=lambda item: -item.height):
         shorter = heights.index(min(heights))
         sides[shorter].append(item)
-        heights[shorter] += item.height + AROUND
-    sides = [sorted(side, key=narrow.index) for side in sides if side]
-    return sorted(sides, key=lambda side: narrow.index(side[0]))
+        heights[shorter] += item.height + AROUND / (PAGE / 2)
+    sides = [sorted(side, key=charts.index) for side in sides if side]
+    return sorted(sides, key=lambda side: charts.index(side[0]))
+
+
+def left_share(sides: Sequence[Sequence[figures.Chart]]) -> float:
+    """Share of the page's width at which two columns end at the same height, as far as fonts
+    allow."""
+    if len(sides) < 2:
+        return 0.5
+    left, right = (sum(item.height for item in side) for side in sides)
+    rest = AROUND * (len(sides[1]) - len(sides[0]))
+    return min(max((right * PAGE + rest) / (left + right) / PAGE, 1 - WIDEST), WIDEST)
 
 
 def _unbroken(value: Any) -> Any:

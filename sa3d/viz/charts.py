@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NARROW = 4.9  # inches: a chart that shares its line with another
+WHOLE = (9.5, 2.9)  # inches: curves that take a whole line
 FEW = 16  # up to so many classes fit such a chart
 BINS = 240  # points drawn of a long curve; each is the mean of its stretch
 DASH = 4.0  # length of a dash where lines coincide, in line widths
@@ -119,6 +120,7 @@ def _dot(
     axes.annotate(
         show(item.value), (item.value, height), (0, 6.5), textcoords="offset points",
         ha="center", va="bottom", color=palette.ink, fontsize=8.5,
+        bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 0.6},
     )  # fmt: skip
     return reached
 
@@ -194,21 +196,24 @@ def _pen(item: Series, palette: Palette) -> dict[str, Any]:
     color = getattr(palette, item.role)
     if item.behind:
         dashes = ((4.0, 1.5), (1.2, 1.2), (6.0, 1.5, 1.2, 1.5))[(item.behind - 1) % 3]
-        return {"color": color, "linewidth": 1.3, "linestyle": (0, dashes), "zorder": 1.5}
+        return {"color": color, "linewidth": 1.6, "linestyle": (0, dashes), "zorder": 1.5}
     return {"color": color, "linewidth": 0.9 if item.thin else 1.8}
 
 
 def turns(series: Sequence[Series]) -> list[tuple[int, int]]:
-    """For every line how many before it coincide with it, and with how many it does, itself too."""
-    groups: list[list[int]] = []
-    for place, item in enumerate(series):
-        own = next((group for group in groups if _coincide(item, series[group[0]])), None)
-        if own is None:
-            groups.append([place])
-        else:
-            own.append(place)
-    found = {place: (turn, len(group)) for group in groups for turn, place in enumerate(group)}
-    return [found[place] for place in range(len(series))]
+    """Of every line, which of the colours that share its course is its own, and how many do."""
+    groups: list[list[Series]] = []
+    own: list[list[Series]] = []
+    for item in series:
+        found = next((group for group in groups if _coincide(item, group[0])), None)
+        if found is None:
+            groups.append(found := [])
+        found.append(item)
+        own.append(found)
+    colors = [list(dict.fromkeys(item.role for item in group)) for group in own]
+    return [
+        (roles.index(item.role), len(roles)) for item, roles in zip(series, colors, strict=True)
+    ]
 
 
 def _coincide(one: Series, other: Series) -> bool:

@@ -14,7 +14,7 @@ from sa3d.metrics import names as keys
 from sa3d.report import write_report
 from sa3d.report.figures import Chart, Trained, by_epoch, cropped, curve
 from sa3d.report.pictures import strays
-from sa3d.report.render import columns
+from sa3d.report.render import WIDEST, blocks, columns, left_share
 from sa3d.report.results import RunRecord
 from sa3d.report.sections import variants_of
 from sa3d.viz import charts, clouds, style
@@ -28,8 +28,12 @@ def series(y, role="variant0", x=None, **options):
 
 def test_lines_that_coincide_take_turns():
     same, other = [0.0, 1.0, 0.5], [0.0, 1.0, 0.6]
-    lines = [series(same), series(other), series(same), series(same), series(same[:2])]
+    a, b, c = "variant0", "variant1", "variant2"
+    lines = [series(same, a), series(other, b), series(same, b), series(same, c),
+             series(same[:2], c)]  # fmt: skip
     assert charts.turns(lines) == [(0, 3), (0, 1), (1, 3), (2, 3), (0, 1)]
+    seeds = [series(same, a), series(same, a), series(same, b)]
+    assert charts.turns(seeds) == [(0, 2), (0, 2), (1, 2)]
     official = series(same, behind=1)
     assert charts.turns([series(same), official]) == [(0, 1), (0, 1)]
 
@@ -107,9 +111,25 @@ def test_two_columns_of_about_the_same_height():
     def chart(key, height, wide=False):
         return Chart(key, "", "", f'<svg viewBox="0 0 100 {height}">', b"", wide)
 
-    made = [chart("a", 50), chart("tall", 100), chart("b", 80), chart("w", 30, wide=True)]
-    assert [[item.key for item in side] for side in columns(made)] == [["a", "b"], ["tall"]]
-    assert columns([]) == []
+    made = [chart("v", 20, wide=True), chart("a", 50), chart("tall", 100), chart("b", 80),
+            chart("w", 30, wide=True), chart("c", 10)]  # fmt: skip
+    found = blocks(made)
+    assert [[item.key for item in block] for block in found] == [
+        ["v"], ["a", "tall", "b"], ["w"], ["c"]
+    ]  # fmt: skip
+    assert [[item.key for item in side] for side in columns(found[1])] == [["a", "b"], ["tall"]]
+    assert blocks([]) == columns([]) == []
+
+
+def test_the_taller_of_two_columns_is_made_narrower():
+    def side(*heights):
+        return [Chart("k", "", "", f'<svg viewBox="0 0 100 {height}">', b"") for height in heights]
+
+    assert left_share([side(50), side(50)]) == 0.5
+    share = left_share([side(60), side(70)])
+    assert 0.6 * share == pytest.approx(0.7 * (1 - share))
+    assert left_share([side(100, 100), side(50)]) == 1 - WIDEST
+    assert left_share([side(50)]) == 0.5
 
 
 def cloud_with(*far):
@@ -175,9 +195,8 @@ def test_the_confusion_stands_beside_the_other_charts(tmp_path):
     evaluations = [{"task": "classify", "settings": CLASSIFY}]
     results = write(tmp_path, config(evaluations=evaluations, epochs=2), steps=3, clouds=0)
     source = write_report(results, tmp_path / "out").read_text()
-    start = source.index('<div class="grid">')
-    grid = source[start : source.index("</section>", start)]
-    left, right = grid.split("</div><div>")
-    assert "Validation accuracy" in left
-    assert "Accuracy by class" in left
-    assert "Confusion" in right
+    start = source.index('<div class="grid"')
+    assert "Validation accuracy" in source[:start]  # it has a line of its own
+    left, right = source[start : source.index("</section>", start)].split("</div><div>")
+    assert "Confusion" in left
+    assert "Accuracy by class" in right
