@@ -19,13 +19,14 @@ class Splits:
     """Ascending row indices into a :class:`~sa3d.data.store.CloudSet`.
 
     ``val_source`` says how ``val`` came about: the data set's own validation split, or carved
-    out of its training split.
+    out of its training split. ``families``: some clouds share a family.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
     val_source: Literal["official", "carved"]
+    families: bool = False
 
     @property
     def val_share(self) -> float:
@@ -37,7 +38,8 @@ class Splits:
         """Where validation comes from, in words."""
         if self.val_source == "official":
             return f"the data set's own validation split, {len(self.val)} clouds"
-        return f"{self.val_share * 100:.1f} % of the training split, families kept whole"
+        whole = ", families kept whole" if self.families else ""
+        return f"{self.val_share * 100:.1f} % of the training split{whole}"
 
 
 def train_val_test(clouds: CloudSet, val_fraction: float, seed: int) -> Splits:
@@ -63,7 +65,8 @@ def train_val_test(clouds: CloudSet, val_fraction: float, seed: int) -> Splits:
             f"{clouds.path}: no validation split possible, every class has a single family "
             "in its training part; prepare more shapes"
         )
-    return Splits(train[~chosen], train[chosen], test, "carved")
+    families = len(np.unique(clouds.family[train])) < len(train)
+    return Splits(train[~chosen], train[chosen], test, "carved", families)
 
 
 def hold_out(

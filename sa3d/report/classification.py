@@ -48,6 +48,8 @@ def validation_curves(section: Section) -> list[Chart]:
         keys.VAL_ACC,
         [Trained(each.variant, each.runs, epochs) for each in section.variants],
         percentage=True,
+        wide=True,
+        size=charts.WHOLE,
     )
     return [] if drawn is None else [drawn]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from sa3d.report.results import RunRecord
 from sa3d.report.sections import Section, Variant
 from sa3d.report.tables import metric_label
-from sa3d.report.wording import number, percent
+from sa3d.report.wording import listed, number, percent
 from sa3d.viz import charts, style
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from sa3d.viz.style import Palette
 
 Numbers = NDArray[np.float64]
+STEEP = 0.04  # share of the readings of a curve that may lie below a cropped axis
+FEWEST = 8  # epochs; of fewer, means would leave nothing of a curve
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Chart:
     png: bytes
     wide: bool = False
     phone: str = ""
+
+    @property
+    def height(self) -> float:
+        """Of the drawing, in widths of it."""
+        box = re.search(r'viewBox="[\d.-]+ [\d.-]+ ([\d.]+) ([\d.]+)"', self.svg)
+        return 1.0 if box is None else float(box[2]) / float(box[1])
 
 
 def chart(
@@ -119,12 +128,18 @@ def curve(
     percentage: bool = False,
     log: bool = False,
     line: tuple[str, float] | None = None,
+    official: Sequence[Official] = (),
+    wide: bool = False,
+    crop: bool = False,
     **options: Any,
 ) -> Chart | None:
     """One metric over training, a line a run; several runs of a variant are thin lines.
 
     Args:
         metric: its name in the journals.
+        official: curves to draw ours over, which takes epochs on the axis.
+        wide: it takes a whole line of the page.
+        crop: the axis may begin above the first steep epochs.
         ends: whether the caption ends with the last values.
         percentage: whether it is a share, shown in per cent.
         options: of :func:`sa3d.viz.charts.curves`.
@@ -148,11 +163,15 @@ def curve(
     last: dict[str, list[float]] = {}
     for place, (each, run, (x, y)) in enumerate(found):
         same = [run for other, run, _ in found if other is each]
+        if epochs:
+            x = x / in_epochs[place]
+            if not options.get("steps"):
+                x, y = by_epoch(x, y)
         series.append(
             charts.Series(
                 label=each.variant.label if run is same[0] else "",
                 role=each.variant.role,
-                x=x / in_epochs[place] if epochs else x,
+                x=x,
                 y=y,
                 thin=len(same) > 1,
             )
@@ -166,12 +185,81 @@ def curve(
             for label, values in last.items()
         ]
         caption += f" At the end: {', '.join(words)}."
+    if any(of > 1 for _, of in charts.turns(series)):
+        caption += " Where lines coincide, their colours take turns."
+    if official and not epochs:
+        caption += f" Not drawn: {listed([each.name for each in official])}, as a run did not "
+        caption += "finish and its steps cannot be told in epochs."
+    elif official:
+        theirs, said = behind(official)
+        series += theirs
+        caption += f" {said}"
+    if crop:
+        options["floor"], cut = cropped(series)
+        caption += cut
     log = log and all((item.y > 0).all() for item in series)
     return chart(
         key, title, caption,
         lambda p: charts.curves(series, p, x_label="epoch" if epochs else "step", line=line,
                                 log=log, percent=percentage, **options),
+        wide=wide,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Official:
+    """An official curve: what it is called, what the caption says of it, whether it is points."""
+
+    name: str
+    words: str
+    x: Numbers
+    y: Numbers
+
+    loose: bool = False
+
+
+def behind(official: Sequence[Official]) -> tuple[list[charts.Series], str]:
+    """Official curves as they are drawn behind ours, in grey, and what the caption says of them."""
+    series = [
+        charts.Series(each.name, "muted", each.x, each.y, behind=place, loose=each.loose)
+        for place, each in enumerate(official, start=1)
+    ]
+    how = "dots" if all(each.loose for each in official) else "dashes"
+    said = "; ".join(dict.fromkeys(each.words for each in official))
+    return series, f"In grey {how}: {said}."
+
+
+def cropped(series: Iterable[charts.Series]) -> tuple[float | None, str]:
+    """Where the axis begins, and a sentence on it: the first steep epochs would press the rest
+    together. None: nothing is cut off."""
+    values = [item.y for item in series]
+    lowest = min(float(y.min()) for y in values)
+    low = min(float(np.quantile(y, STEEP)) for y in values)
+    high = max(float(y.max()) for y in values)
+    if low - lowest < 0.25 * (high - lowest):
+        return None, ""
+    low = max(low - 0.05 * (high - low), lowest)
+    return low, f" The axis begins at {percent(low)}; the first epochs lie below."
+
+
+def by_epoch(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
+    """One value an epoch, where there are more: their mean, weighted by how long each reaches back.
+
+    A trainer logs every few steps and once more at the end of an epoch, so that some values are
+    means of many steps and some of few; drawn as they come they make a zigzag.
+
+    Args:
+        x: epochs done at each value, ascending. y: the values.
+    """
+    epoch = np.clip(np.ceil(x - 1e-6) - 1, 0, None)
+    names, count = np.unique(epoch, return_counts=True)
+    if count.max() == 1 or len(names) < FEWEST:
+        return x, y
+    reach = np.diff(x, prepend=0.0)
+    sums = [np.bincount(epoch.astype(int), weights) for weights in (reach, reach * y)]
+    place = names.astype(int)
+    weight = np.maximum(sums[0][place], 1e-12)
+    return names + 0.5, np.where(sums[0][place] > 0, sums[1][place] / weight, y[-1])
 
 
 def _points(run: RunRecord, metric: str) -> tuple[Numbers, Numbers] | None:

@@ -37,6 +37,11 @@ def pictures(data: ex.Explained) -> list[Picture]:
     return found
 
 
+def strays(data: ex.Explained) -> int:
+    """Rebuilt points of the shown clouds that no picture can show: they lie too far off."""
+    return sum(clouds.strays(data, cloud) for cloud in range(min(len(data), SHOWN)))
+
+
 def hard_share(data: ex.Explained) -> str:
     """How much of the shown masks was chosen for being hard, in words."""
     hard = np.unique((data.hard & data.mask).sum(axis=1))

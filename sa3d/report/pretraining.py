@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
 
-from sa3d.config.experiment import CheckpointVariant
+from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
 from sa3d.methods.curves import Curve
 from sa3d.methods.settings import MethodConfig
 from sa3d.metrics import names as keys
 from sa3d.report.figures import Chart, Trained, curve
+from sa3d.report.official import of_pretraining
 from sa3d.report.results import Experiment, RunRecord
 from sa3d.report.sections import Variant, variants_of
 from sa3d.report.wording import listed, plural
@@ -102,7 +103,7 @@ def curves(experiment: Experiment) -> list[Chart]:
         for name, method in experiment.config.methods.items()
     ]
     drawn = [
-        experiment.attempt(each.title, partial(_drawn, each, trained))
+        experiment.attempt(each.title, partial(_drawn, each, trained, experiment.config))
         for each in (*_declared(experiment.config.methods.values()), *SHARED)
     ]
     return [item for item in drawn if item is not None]
@@ -118,7 +119,7 @@ def _declared(methods: Iterable[MethodConfig]) -> list[Curve]:
     return list(found.values())
 
 
-def _drawn(each: Curve, trained: Sequence[Trained]) -> Chart | None:
+def _drawn(each: Curve, trained: Sequence[Trained], config: ExperimentConfig) -> Chart | None:
     caption, line = each.caption, None
     if each.reference is not None:
         caption += f" {each.reference.words}"
@@ -135,6 +136,7 @@ def _drawn(each: Curve, trained: Sequence[Trained]) -> Chart | None:
     return curve(
         f"pretrain-{each.key}", each.title, caption, each.metric, trained,
         ends=each.ends, log=each.log, line=line, steps=each.steps,
+        official=of_pretraining(config, each.metric),
     )  # fmt: skip
 
 

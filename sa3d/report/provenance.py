@@ -62,6 +62,11 @@ def facts(experiment: Experiment, sections: Sequence[Section]) -> list[tuple[str
         ("data sets", ", ".join(experiment.config.datasets) or "none"),
         ("runs finished", f"{done} of {len(runs)}" if done < len(runs) else str(done)),
     ]
+    models = [run for run in experiment.runs.values() if run.kind == "register"]
+    if models:
+        done = sum(run.finished for run in models)
+        text = f"{done} of {len(models)}" if done < len(models) else str(done)
+        found.append(("models registered besides", text))
     compute = experiment.raw.get("compute_seconds")
     if isinstance(compute, (int, float)):
         found.append(("computing time", duration(float(compute))))

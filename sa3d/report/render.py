@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sa3d import registry
-from sa3d.report import figures, pictures, pretraining, provenance, tables
+from sa3d.report import figures, official, pictures, pretraining, provenance, published, tables
 from sa3d.report.headline import headline
 from sa3d.report.results import Experiment, read_experiment
 from sa3d.report.sections import Section, sections_of, variants_of
@@ -20,6 +20,9 @@ from sa3d.utils.files import write_whole
 from sa3d.viz import clouds, style
 
 TEMPLATES = Path(__file__).parent / "templates"
+PAGE = 950.0  # pixels that two charts beside each other share, without what frames them
+AROUND = 160.0  # pixels of a chart's title, caption and frame
+WIDEST = 0.54  # share of the page for the wider of two columns
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Explained:
     viewer: str | None = None
     hard_share: str = ""
     height_correlation: float | None = None
+    strays: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -94,6 +98,8 @@ def _shown(experiment: Experiment, section: Section) -> Shown:
     for where in section.task.figures:
         made = experiment.attempt(f"{what}: {where}", partial(_drawn, where, section))
         drawn += made or []
+    beside = partial(official.charts_of, experiment, section)
+    drawn += experiment.attempt(f"{what}: official curves", beside) or []
     return Shown(
         section,
         tables.rows_of(section),
@@ -123,6 +129,7 @@ def _explained(experiment: Experiment) -> Explained | None:
         attempt("orbit view", lambda: pictures.viewer(data)),
         pictures.hard_share(data),
         attempt("correlation with height", lambda: pictures.height_correlation(data)),
+        attempt("points too far off", lambda: pictures.strays(data)) or 0,
         attempt("figure of the method", lambda: pictures.figure_files(data)) or {},
     )
 
@@ -135,6 +142,9 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
         "facts": provenance.facts(experiment, sections),
         "variants": variants,
         "summary": tables.summary(sections, variants),
+        "published": experiment.attempt(
+            "published numbers", partial(published.published, experiment, sections)
+        ),
         "told": pretraining.told(experiment),
         "pretrained": bool(experiment.config.methods),
         "data_sets": provenance.data_sets(experiment),
@@ -142,7 +152,43 @@ def _context(experiment: Experiment, sections: Sequence[Section]) -> dict[str, A
         "origin": provenance.origin(experiment),
         "ran": provenance.what_ran(experiment),
         "metric_label": metric_label,
+        "blocks": blocks,
+        "columns": columns,
+        "left_share": left_share,
     }
+
+
+def blocks(charts: Sequence[figures.Chart]) -> list[list[figures.Chart]]:
+    """Charts in their order: each wide one alone, narrow ones that follow each other together."""
+    found: list[list[figures.Chart]] = []
+    for item in charts:
+        if found and not item.wide and not found[-1][0].wide:
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
+
+
+def columns(charts: Sequence[figures.Chart]) -> list[list[figures.Chart]]:
+    """Charts in two columns of about the same height; the order is kept in each."""
+    sides: list[list[figures.Chart]] = [[], []]
+    heights = [0.0, 0.0]
+    for item in sorted(charts, key=lambda item: -item.height):
+        shorter = heights.index(min(heights))
+        sides[shorter].append(item)
+        heights[shorter] += item.height + AROUND / (PAGE / 2)
+    sides = [sorted(side, key=charts.index) for side in sides if side]
+    return sorted(sides, key=lambda side: charts.index(side[0]))
+
+
+def left_share(sides: Sequence[Sequence[figures.Chart]]) -> float:
+    """Share of the page's width at which two columns end at the same height, as far as fonts
+    allow."""
+    if len(sides) < 2:
+        return 0.5
+    left, right = (sum(item.height for item in side) for side in sides)
+    rest = AROUND * (len(sides[1]) - len(sides[0]))
+    return min(max((right * PAGE + rest) / (left + right) / PAGE, 1 - WIDEST), WIDEST)
 
 
 def _unbroken(value: Any) -> Any:

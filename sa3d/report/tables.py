@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sa3d.metrics.intervals import Interval
-from sa3d.report.comparison import place, repetition
+from sa3d.metrics.intervals import Estimate, Interval
+from sa3d.report.comparison import place, repetition, start_of
 from sa3d.report.results import Experiment, RunRecord
-from sa3d.report.sections import Section, Variant, VariantRuns
+from sa3d.report.sections import LEVEL, Section, Variant, VariantRuns
 from sa3d.report.wording import counted, number, plural, span, with_spread
 from sa3d.tasks.base import Metric, Task
 
@@ -56,7 +56,7 @@ def _row(section: Section, each: VariantRuns) -> Row:
     return Row(
         variant=each.variant,
         value="" if found is None else with_spread(found, metric),
-        repeated=repetition(numbered) if numbered else "",
+        repeated=_repeated(numbered, found, metric) if numbered else "",
         interval="" if found is None or found.interval is None else span(found.interval, metric),
         how="" if found is None else found.how,
         compared="" if compared is None else compared.words,
@@ -67,6 +67,21 @@ def _row(section: Section, each: VariantRuns) -> Row:
         extras=tuple(_extras(section.task.extras, numbered)),
         missing=_missing(each, metric),
     )
+
+
+def _repeated(runs: Sequence[RunRecord], found: Estimate | None, metric: Metric) -> str:
+    """How often; and where all runs have the same number, what was repeated at all."""
+    text = repetition(runs)
+    if found is None or not _alike(found, metric):
+        return text
+    if len({start_of(run) for run in runs}) == 1:
+        return f"{text}: another seed of the evaluation alone changes less than is shown"
+    return f"{text}, which differ by less than is shown"
+
+
+def _alike(found: Estimate, metric: Metric) -> bool:
+    """Whether the standard deviation over runs is printed as 0."""
+    return found.sd is not None and (found.sd == 0 or (metric.share and found.sd < LEVEL))
 
 
 def _choice(task: Task, runs: Sequence[RunRecord]) -> str:
@@ -154,6 +169,8 @@ def _cell(section: Section, variant: Variant) -> Cell:
         # the comparison speaks of the reference, the cell of the other variant
         turned = {"better": "clearly worse", "worse": "clearly better", "unclear": "not clear"}
         note = turned[compared.verdict]
+    if _alike(each.estimate, section.metric):
+        note += f"; {each.estimate.runs} runs, all alike"
     without = len(each.runs) - each.estimate.runs
     if without:
         note += f"; {plural(without, 'run')} missing"

@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NARROW = 4.9  # inches: a chart that shares its line with another
+WHOLE = (9.5, 2.9)  # inches: curves that take a whole line
 FEW = 16  # up to so many classes fit such a chart
 BINS = 240  # points drawn of a long curve; each is the mean of its stretch
+DASH = 4.0  # length of a dash where lines coincide, in line widths
 
 
 @dataclass(frozen=True)
 class Series:
     """One line: ``role`` names its colour in the palette.
 
-    A ``thin`` line is one of several of the same variant; a line without ``label`` gets none.
+    A ``thin`` line is one of several of the same variant; a line without ``label`` gets none. The
+    n-th line that is not ours is ``behind`` by n: drawn under ours, each in dashes of its own.
+    ``loose`` points are not joined.
     """
 
     label: str
@@ -32,6 +36,8 @@ class Series:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     thin: bool = False
+    behind: int = 0
+    loose: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def _dot(
     axes.annotate(
         show(item.value), (item.value, height), (0, 6.5), textcoords="offset points",
         ha="center", va="bottom", color=palette.ink, fontsize=8.5,
+        bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 0.6},
     )  # fmt: skip
     return reached
 
@@ -127,23 +134,40 @@ def curves(
     log: bool = False,
     steps: bool = False,
     line: tuple[str, float] | None = None,
+    floor: float | None = None,
+    size: tuple[float, float] = (NARROW, 2.75),
 ) -> Figure:
-    """Lines over training, each labelled at its end; long ones as means of stretches."""
-    fig = figure(NARROW, 2.75)
+    """Lines over training, each labelled at its end; long ones as means of stretches.
+
+    Lines that coincide are drawn as one line whose dashes take turns in their colours.
+
+    Args:
+        floor: where the vertical axis begins; lines may reach below it.
+    """
+    fig = figure(*size)
     axes = fig.subplots()
     bare(axes, palette)
     ends: list[tuple[float, Series]] = []
-    for item in series:
-        pen = {"color": getattr(palette, item.role), "linewidth": 0.9 if item.thin else 1.8}
-        if steps:
+    for item, (turn, of) in zip(series, turns(series), strict=True):
+        pen: dict[str, Any] = _pen(item, palette)
+        if of > 1:
+            pen |= {"linestyle": (-turn * DASH, (DASH, (of - 1) * DASH)), "dash_capstyle": "butt"}
+        end = float(item.y[-1])
+        if item.loose or len(item.x) == 1:
+            large = 7.0 if len(item.x) == 1 else 2.2
+            axes.plot(item.x, item.y, "o", color=pen["color"], markersize=large, clip_on=False,
+                      zorder=1.5 if item.behind else 3.0)  # fmt: skip
+            end = float(item.y.mean())
+        elif steps:
             axes.step(item.x, item.y, where="pre", **pen)
         else:
             x, middle, low, high = binned(item.x, item.y)
-            if len(x) < len(item.x) and not item.thin:
+            if len(x) < len(item.x) and not item.thin and not item.behind:
                 axes.fill_between(x, low, high, color=pen["color"], alpha=0.16, linewidth=0)
             axes.plot(x, middle, **pen)
+            end = float(middle[-1])
         if item.label:
-            ends.append((float(item.y[-1]), item))
+            ends.append((end, item))
     if line is not None:
         axes.axhline(line[1], color=palette.muted, linewidth=1.0, linestyle=(0, (3, 3)))
         axes.annotate(line[0], (0.0, line[1]), (3, 3), xycoords=axes.get_yaxis_transform(),
@@ -160,10 +184,43 @@ def curves(
     axes.set_xlabel(x_label, color=palette.muted, fontsize=8.5)
     axes.margins(x=0.0)
     axes.set_xlim(0.0, max(float(item.x[-1]) for item in series))
+    if floor is not None:
+        axes.set_ylim(bottom=floor)
     axes.locator_params(axis="x", integer=True, nbins=8)
     if len(ends) > 1:
         _end_labels(axes, ends, palette)
     return fig
+
+
+def _pen(item: Series, palette: Palette) -> dict[str, Any]:
+    color = getattr(palette, item.role)
+    if item.behind:
+        dashes = ((4.0, 1.5), (1.2, 1.2), (6.0, 1.5, 1.2, 1.5))[(item.behind - 1) % 3]
+        return {"color": color, "linewidth": 1.6, "linestyle": (0, dashes), "zorder": 1.5}
+    return {"color": color, "linewidth": 0.9 if item.thin else 1.8}
+
+
+def turns(series: Sequence[Series]) -> list[tuple[int, int]]:
+    """Of every line, which of the colours that share its course is its own, and how many do."""
+    groups: list[list[Series]] = []
+    own: list[list[Series]] = []
+    for item in series:
+        found = next((group for group in groups if _coincide(item, group[0])), None)
+        if found is None:
+            groups.append(found := [])
+        found.append(item)
+        own.append(found)
+    colors = [list(dict.fromkeys(item.role for item in group)) for group in own]
+    return [
+        (roles.index(item.role), len(roles)) for item, roles in zip(series, colors, strict=True)
+    ]
+
+
+def _coincide(one: Series, other: Series) -> bool:
+    if len(one.x) == 1 or len(one.x) != len(other.x) or one.behind or other.behind:
+        return False
+    reach = float(np.ptp(other.y)) or 1.0
+    return bool(np.allclose(one.x, other.x) and np.allclose(one.y, other.y, atol=1e-3 * reach))
 
 
 def _end_labels(axes: Any, ends: list[tuple[float, Series]], palette: Palette) -> None:
@@ -172,12 +229,27 @@ def _end_labels(axes: Any, ends: list[tuple[float, Series]], palette: Palette) -
     to_share = axes.transScale + axes.transLimits
     spots = [(float(to_share.transform((1.0, value))[1]), item) for value, item in ends]
     spots.sort(key=lambda pair: pair[0])
-    placed = -1.0
-    for share, item in spots:
-        placed = max(min(max(share, 0.0), 1.0), placed + 0.095)
-        axes.annotate(item.label, (1.0, placed), (5, 0), xycoords="axes fraction",
+    gap = 0.26 / axes.figure.get_figheight()
+    heights = spread([share for share, _ in spots], gap)
+    for height, (_, item) in zip(heights, spots, strict=True):
+        axes.annotate(item.label, (1.0, height), (7, 0), xycoords="axes fraction",
                       textcoords="offset points", va="center", fontsize=8.5,
                       color=getattr(palette, item.role))  # fmt: skip
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending ``heights``, moved within [0, 1] as little as makes all ``gap`` apart.
+
+    Where there is no room for all, they reach below 0.
+    """
+    found: list[float] = []
+    for height in heights:
+        found.append(max(min(height, 1.0), 0.0, found[-1] + gap if found else 0.0))
+    ceiling = 1.0
+    for place in reversed(range(len(found))):
+        found[place] = min(found[place], ceiling)
+        ceiling = found[place] - gap
+    return found
 
 
 def binned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -25,6 +25,8 @@ DISTANCE = 4.2  # of the camera, in cloud radii
 COMPLEXITY, MASKED, REBUILT = "predicted complexity", "what was masked", "what was rebuilt"
 REACH = 1.06  # half the height of the view, in cloud radii; more where rebuilt points lie beyond
 FARTHEST = 1.6
+ASPECT = 1.2  # the least width of a panel, in heights of it
+EDGE = 0.98  # of the view's half height: what lies farther out is not drawn
 
 
 def view(points: NDArray[Any]) -> NDArray[np.float64]:
@@ -86,9 +88,7 @@ def panels(data: ex.Explained, cloud: int, palette: Palette) -> list[Panel]:
     built = view((rebuilt - middle) / radius)
     mixed = np.concatenate([whole[seen], built])
     tints = np.concatenate([state_colors[state[seen]], state_colors[rebuilt_state]])
-    # all but strays fit: a panel that cuts points off looks like an error
-    beyond = 1.04 * float(np.quantile(np.abs(mixed[:, 1]), 0.998))
-    reach = min(max(REACH, beyond), FARTHEST)
+    reach = min(max(REACH, 1.04 * float(_height_of(mixed).max())), FARTHEST)
     found = [
         Panel(MASKED, whole, state_colors[state], 0.55, reach),
         Panel(REBUILT, mixed, tints, 0.55, reach),
@@ -98,6 +98,18 @@ def panels(data: ex.Explained, cloud: int, palette: Palette) -> list[Panel]:
         # little fog: here the tint itself is the message
         found.insert(0, Panel(COMPLEXITY, whole, tint, 0.25, reach))
     return found
+
+
+def _height_of(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half the height (P,) of the smallest view that shows each projected point."""
+    return np.maximum(np.abs(points[:, 1]), np.abs(points[:, 0]) / ASPECT)
+
+
+def strays(data: ex.Explained, cloud: int) -> int:
+    """Rebuilt points too far off to be shown with the cloud; no panel draws them."""
+    middle, radius = frame(data.points[cloud])
+    rebuilt, _ = ex.rebuilt_points(data, cloud)
+    return int((_height_of(view((rebuilt - middle) / radius)) > EDGE * FARTHEST).sum())
 
 
 def frame(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -117,7 +129,9 @@ def draw(
     """A panel into ``axes``; a cloud of ``reference`` points sets the dot size."""
     from matplotlib.colors import to_rgb
 
-    order = np.argsort(panel.points[:, 2], kind="stable")
+    # a dot at the border would be cut in two
+    shown = np.flatnonzero(_height_of(panel.points) <= EDGE * panel.reach)
+    order = shown[np.argsort(panel.points[shown, 2], kind="stable")]
     points, colors = panel.points[order], panel.colors[order]
     nearness = np.clip((points[:, 2] + 1.0) / 2.0, 0.0, 1.0)[:, None]
     paper = np.array(to_rgb(palette.paper))

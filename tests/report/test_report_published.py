@@ -1,0 +1,243 @@
+"""Published numbers beside ours: which runs get them, what differs, and the verdict."""
+
+from __future__ import annotations
+
+import invented
+import numpy as np
+import pytest
+from invented_published import BG, FINE, PB, SVM, VOTES, config, write
+from page import Page
+
+from sa3d.report import write_report
+from sa3d.report.official import of_pretraining
+from sa3d.report.published import published
+from sa3d.report.results import Experiment, RunRecord
+from sa3d.report.sections import sections_of
+from sa3d.runs.config import runs_of
+
+CLOUDS = {"modelnet40": 2468, "scanobjectnn-pb-t50-rs": 2882, "scanobjectnn-obj-bg": 581}
+EXACT = ("sa3df",)
+
+
+def rows(settings, metrics, clouds=None, status="finished"):
+    """The table's rows where every evaluation came to ``metrics``, by variant and quantity."""
+    runs = {}
+    for run in runs_of(settings):
+        kind = "pretrain" if run.spec.task == "pretrain" else "evaluate"
+        data = {"test": clouds or CLOUDS.get(run.data.name)}
+        runs[run.spec.name] = RunRecord(run.spec.name, kind, run.spec, status, metrics=metrics,
+                                        result={"data": data})  # fmt: skip
+    experiment = Experiment(settings, runs, {})
+    found = published(experiment, sections_of(experiment))
+    return {} if found is None else {(r.variant.name, r.quantity): r for r in found.rows}
+
+
+def only(settings, metrics, **options):
+    return rows(settings, metrics, **options)["sa3df", "accuracy"]
+
+
+def pb(**metrics):
+    return {"test/acc": 0.5, "test/acc_val_selected": 0.5} | {
+        key.replace("_", "/", 1): value for key, value in metrics.items()
+    }
+
+
+def test_ours_stands_beside_what_was_published():
+    settings = config((PB,), seeds=(0, 1))
+    row = only(settings, pb(test_acc_last=0.851, test_acc_val_selected=0.8473))
+    assert [(each.name, each.text) for each in row.ours] == [
+        ("last, 2 runs", "85.10 ± 0.00"), ("val-selected, 2 runs", "84.73 ± 0.00"),
+    ]  # fmt: skip
+    assert [(each.name, each.text, each.selected) for each in row.values] == [
+        ("README of 2023", "85.35", True), ("README of 2025", "88.89", True),
+    ]  # fmt: skip
+    assert [(each.name, each.text) for each in row.logs] == [
+        ("official log", "last 84.94; last 20 84.77 ± 0.11"),
+        ("official log of 2024", "last 88.17; last 20 88.32 ± 0.11"),
+    ]  # fmt: skip
+    assert row.target == "official log, mean of the last 20 epochs"
+    assert (row.difference, row.verdict, row.why) == ("+0.33", "within", "")
+    assert row.band.startswith("83.32 to 86.23 (s.d.: last epochs 0.11, test clouds 0.67")
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict", "difference"),
+    [(0.8624, "above", "+1.47"), (0.8331, "below", "−1.46"), (0.8333, "within", "−1.44")],
+)
+def test_verdicts(last, verdict, difference):
+    row = only(config((PB,)), pb(test_acc_last=last))
+    assert (row.verdict, row.difference) == (verdict, difference)
+
+
+def test_the_nearest_of_several_published_recipes_is_the_target():
+    row = only(config((PB | {"settings": FINE | {"lr": 0.00015625}},)), pb(test_acc_last=0.88))
+    assert row.target == "official log of 2024, mean of the last 20 epochs"
+    assert (row.verdict, row.why) == ("within", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "evaluation", "said"),
+    [
+        ({"data": "kicad"}, {}, "pre-training data kicad instead of shapenet55"),
+        ({"method": {"epochs": 12}}, {}, "pre-training epochs 12 instead of 400; teacher's "
+         "pre-training epochs 12 instead of 300"),
+        ({"random_masks": {"epochs": 30}}, {}, "teacher's pre-training epochs 30 instead of 300"),
+        ({"sa3df": {"batch_size": 64}}, {}, "pre-training batch 64 instead of 256"),
+        ({"sa3df": {"mask_ratio": 0.7}}, {}, "pre-training masked 45 instead of 39"),
+        ({"model": {"backbone": "point-mae", "dim": 96}}, {},
+         "pre-training model dim 96 instead of 384"),
+        ({"model": {"backbone": "point-mae", "groups": 32}}, {},
+         "pre-training masked 20 instead of 39; teacher's pre-training masked 19 instead of 38; "
+         "pre-training model groups 32 instead of 64"),
+        ({}, {"model": {}}, "model groups 64 instead of 128"),
+        ({}, {"points": 1024}, "points 1024 instead of 2048"),
+        ({}, {"settings": FINE | {"epochs": 100}}, "epochs 100 instead of 500"),
+        ({}, {"settings": FINE | {"layer_decay": 1.0}}, "layer_decay 1 instead of 0.75"),
+    ],
+)  # fmt: skip
+def test_another_recipe_gets_no_verdict_and_says_what_differs(changes, evaluation, said):
+    settings = config((PB | evaluation,), **changes)
+    row = only(settings, pb(test_acc_last=0.85))
+    assert row.verdict == "none"
+    assert row.why == f"Not the published recipe: {said}."
+    assert row.difference == "+0.23"
+
+
+def test_two_batches_summed_are_one_of_twice_the_size():
+    settings = config((PB,), sa3df={"batch_size": 128, "accumulate": 2})
+    assert only(settings, pb(test_acc_last=0.85)).why == ""
+
+
+def test_many_differences_are_counted():
+    model = {"backbone": "point-mae", "dim": 96, "depth": 4, "heads": 4, "decoder_depth": 2}
+    settings = config((PB,), model=model, data="kicad", method={"epochs": 15})
+    why = only(settings, pb(test_acc_last=0.85)).why
+    assert why.count(" instead of ") == 6
+    assert "further difference" in why
+
+
+def test_other_test_clouds_give_no_verdict():
+    row = only(config((PB,)), pb(test_acc_last=0.85), clouds=288)
+    assert row.why == "Not the published recipe: 288 test clouds instead of 2882."
+
+
+def test_without_the_number_that_is_compared_there_is_no_verdict():
+    row = only(config((PB,)), pb())
+    assert (row.verdict, row.difference, row.why) == ("none", "", "No run has test/acc_last.")
+
+
+def test_runs_that_failed_and_impossible_numbers_give_no_row():
+    assert rows(config((PB,)), pb(test_acc_last=0.85), status="failed") == {}
+    assert rows(config((SVM,)), {"test/acc_official_c": 91.7}) == {}
+
+
+def test_what_is_compared_depends_on_the_task():
+    found = rows(config((SVM,)), {"test/acc": 0.95, "test/acc_official_c": 0.92})
+    svm = found["sa3df", "accuracy of a linear SVM"]
+    assert (svm.difference, svm.verdict) == ("+0.15", "within")  # to 91.848
+    votes = {"test/acc_last": 0.93, "test/vote_mean": 0.94, "test/vote_max": 0.95}
+    found = {key[1]: row for key, row in rows(config((VOTES,)), votes).items()
+             if key[0] == "sa3df"}  # fmt: skip
+    assert [(q, row.difference, row.target) for q, row in found.items()] == [
+        ("accuracy", "−0.55", "README of 2023"),
+        ("accuracy by votes, mean", "+0.16", "official log of votes, mean of 299 votes"),
+        ("accuracy by votes, best vote", "+0.84", "README of 2023"),
+    ]
+
+
+def test_votes_that_were_not_asked_for_have_no_row():
+    found = rows(config((VOTES,)), {"test/acc_last": 0.93})
+    assert {quantity for _, quantity in found} == {"accuracy"}
+
+
+def test_a_variant_that_nothing_was_published_of_has_no_row():
+    assert {name for name, _ in rows(config((PB,)), pb(test_acc_last=0.85))} == {
+        "sa3df", "random-masks"
+    }  # fmt: skip
+
+
+def test_an_experiment_on_other_data_has_no_table(tmp_path):
+    evaluations = [{"task": "svm", "data": "kicad"}]
+    settings = invented.config(evaluations=evaluations, epochs=2)
+    write_report(invented.write(tmp_path, settings, steps=3, clouds=0), tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "Published numbers beside ours" not in text
+        assert "official log" not in text
+    assert not list((tmp_path / "out" / "figures").glob("*official*"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    base = tmp_path_factory.mktemp("published")
+    evaluations = (SVM, PB | {"settings": FINE | {"test_every_epoch": True}}, BG, VOTES)
+    settings = config(evaluations)
+    results = write(base / "in", settings, test_vote_mean=0.9361, test_vote_max=0.94)
+    write_report(results, base / "out")
+    return base / "out"
+
+
+def test_the_page_has_the_table_and_the_markdown_the_same(whole):
+    page = Page(whole / "report.html")
+    markdown = (whole / "report.md").read_text()
+    assert "published" in page.ids
+    assert "#published" in page.links
+    assert "[published numbers](#published-numbers-beside-ours)" in markdown
+    for text in (
+        "last 84.94; last 20 84.77 ± 0.11",
+        "best 85.36 (epoch 317), chosen on test",
+        "90.60 to 93.10 (s.d.: last epochs 0.14, test clouds 0.55, evaluation code 0.26)",
+        "Not the published recipe: epochs 500 instead of 300; lr 0.000125 instead of 0.0005; "
+        "layer_decay 0.75 instead of 1.",
+        "GM3D (GeoMask3D), README.md of 2023-11-25",
+        "within the band",
+        "below the band",
+    ):
+        assert text in page.words, text
+        assert text in markdown, text
+    assert "85.35 †" in page.words
+    assert "85.35†" in markdown
+
+
+def test_ours_is_drawn_over_the_official_curves(whole):
+    figures = {path.stem for path in (whole / "figures").glob("*official*")}
+    assert figures == {
+        "svm-modelnet40-official-svm",
+        "classify-scanobjectnn-pb-t50-rs-official-accuracy",
+        "classify-scanobjectnn-obj-bg-official-accuracy",
+        "classify-modelnet40-official-vote-mean",
+    }
+    words = Page(whole / "report.html").words
+    assert "Ours: test split, by epoch." in words
+    assert "Ours is of the validation split, as the test split is not read each epoch" in words
+    assert "Point-MAE+SA3DF PB-T50-RS (seed README, 2023)" in words
+    assert "Not trained by the published recipe: MAE" not in words  # it has no log of its own
+    source = (whole / "report.html").read_text()
+    charts = source[source.index('id="pre-training"') :]
+    assert charts.count("official log</text>") == 5
+
+
+def test_official_curves_of_pretraining_are_of_the_same_method_and_data():
+    settings = config((SVM,))
+    (found,) = of_pretraining(settings, "train/gc_loss")
+    assert (found.name, len(found.x)) == ("official log", 400)
+    assert found.words == (
+        "official log (GM3D, training log, repository AliBahri94/GM3D), 400 epochs"
+    )
+    assert np.isclose(found.y[0], 0.589575)
+    assert of_pretraining(settings, "curriculum/hard_patches") == []
+    assert of_pretraining(config((SVM,), data="kicad"), "train/gc_loss") == []
+
+
+def test_a_run_that_did_not_finish_is_not_drawn_over_official_epochs(tmp_path):
+    settings = config((SVM,), method={"epochs": 12, "lr": 0.001})
+    results = invented.write(tmp_path, settings, steps=3, clouds=0,
+                             failed=["pretrain-shapenet55-sa3df-s0"])  # fmt: skip
+    words = Page(write_report(results, tmp_path / "out")).words
+    assert "Not drawn: official log, as a run did not finish" in words
+
+
+def test_every_figure_is_in_the_markdown(whole):
+    markdown = (whole / "report.md").read_text()
+    for path in (whole / "figures").glob("*.png"):
+        assert f"](figures/{path.name})" in markdown, path.name
