@@ -148,10 +148,9 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
         *("??", "dvc.lock", "??", "metrics/demo.json", "??", "metrics/kicad-m2ae.json"),
         *("??", "metrics/kicad.json"),
     ]
-    assert table(dvc(project, "metrics show")) == [
-        ["Path", "svm-shapes.acc"],
-        ["metrics/demo.json", "0.6"],
-    ]
+    head, *rows = table(dvc(project, "metrics show"))
+    assert head == ["Path", "svm-shapes.acc"]
+    assert ["metrics/demo.json", "0.6"] in rows
     commit(project)
     assert "Running stage" not in dvc(project, "repro experiment@demo")
 
