@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from pathlib import Path
@@ -61,19 +62,25 @@ def raw_check(source: Frozen) -> RawCheck:
 
 
 def inventory(place: Path | None) -> Inventory:
-    """The files at ``place``, but for hidden ones and the ``README.md`` of the folder itself."""
+    """The files at ``place``, but for hidden ones and the ``README.md`` of the folder itself.
+
+    A link to a folder counts as one file: it may lead anywhere, also to a folder above itself.
+    """
     if place is None:
         return Inventory(0, 0)
     if place.is_file():
         return Inventory(1, place.stat().st_size)
     files = size = 0
     for folder, folders, names in os.walk(place):
+        here = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".")]
+        files += sum((here / name).is_symlink() for name in folders)
         for name in names:
-            if name.startswith(".") or (name == README and Path(folder) == place):
+            if name.startswith(".") or (name == README and here == place):
                 continue
             files += 1
-            size += (Path(folder) / name).stat().st_size
+            with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere, or just gone
+                size += (here / name).stat().st_size
     return Inventory(files, size)
 
 

@@ -16,7 +16,7 @@ from sa3d.config.base import Frozen
 from sa3d.data.check import check, listed
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.prepare import prepare, prepare_or_absent, stale
-from sa3d.data.presence import is_absent
+from sa3d.data.presence import inventory, is_absent
 from sa3d.data.raw import About, RawCheck, raw_root
 from sa3d.data.store import Episode, open_clouds
 from sa3d.data.writing import write_clouds
@@ -233,6 +233,18 @@ def test_half_of_the_raw_data_is_an_error(raw: Path, names: tuple[str, ...]) -> 
     assert not OUT.exists()
     assert states() == ("incomplete", "absent")
     assert check("set", SOURCE, OUT).flawed
+
+
+def test_an_inventory_counts_what_is_the_data_sets_own(raw: Path, tmp_path: Path) -> None:
+    assert inventory(raw) == (0, 0)  # the README and a hidden file alone
+    assert inventory(raw / "nowhere") == inventory(None) == (0, 0)
+    (raw / "deep" / ".cache").mkdir(parents=True)
+    (raw / "deep" / "README.md").write_text("1234")
+    (raw / "deep" / ".cache" / "x").write_text("12345678")
+    (raw / "deep" / "lost").symlink_to(tmp_path / "nowhere")
+    (raw / "up").symlink_to(tmp_path)
+    assert inventory(raw) == (3, 4)
+    assert inventory(raw / "deep" / "README.md") == (1, 4)
 
 
 def test_in_a_folder_of_several_sets_one_can_be_absent(raw: Path) -> None:
