@@ -8,19 +8,27 @@ import pytest
 from invented_published import BG, FINE, PB, SVM, VOTES, config, write
 from page import Page
 
+from sa3d import registry
 from sa3d.report import write_report
 from sa3d.report.official import of_pretraining
 from sa3d.report.published import published
 from sa3d.report.results import Experiment, RunRecord
 from sa3d.report.sections import sections_of
 from sa3d.runs.config import runs_of
+from sa3d.tasks.base import Folds, Metric, Task, TaskConfig
 
 CLOUDS = {"modelnet40": 2468, "scanobjectnn-pb-t50-rs": 2882, "scanobjectnn-obj-bg": 581}
 EXACT = ("sa3df",)
 
 
-def rows(settings, metrics, clouds=None, status="finished"):
-    """The table's rows where every evaluation came to ``metrics``, by variant and quantity."""
+def rows(settings, metrics, **options):
+    """The table's rows by variant and quantity."""
+    found = table(settings, metrics, **options)
+    return {} if found is None else {(r.variant.name, r.quantity): r for r in found.rows}
+
+
+def table(settings, metrics, clouds=None, status="finished"):
+    """The table where every evaluation came to ``metrics``."""
     runs = {}
     for run in runs_of(settings):
         kind = "pretrain" if run.spec.task == "pretrain" else "evaluate"
@@ -28,8 +36,7 @@ def rows(settings, metrics, clouds=None, status="finished"):
         runs[run.spec.name] = RunRecord(run.spec.name, kind, run.spec, status, metrics=metrics,
                                         result={"data": data})  # fmt: skip
     experiment = Experiment(settings, runs, {})
-    found = published(experiment, sections_of(experiment))
-    return {} if found is None else {(r.variant.name, r.quantity): r for r in found.rows}
+    return published(experiment, sections_of(experiment))
 
 
 def only(settings, metrics, **options):
@@ -143,6 +150,62 @@ def test_what_is_compared_depends_on_the_task():
         ("accuracy by votes, mean", "+0.16", "official log of votes, mean of 299 votes"),
         ("accuracy by votes, best vote", "+0.84", "README of 2023"),
     ]
+
+
+class EpisodesConfig(TaskConfig):
+    """As much of a few-shot task's settings as published results name."""
+
+    way: int
+    shot: int
+    epochs: int
+    lr: float
+
+
+class PartsConfig(TaskConfig):
+    """The same of a part segmentation's."""
+
+    epochs: int
+    lr: float
+
+
+FEW_SHOT = Task("-", "Few-shot", "-", EpisodesConfig, Metric("test/acc", "accuracy"),
+                folds=Folds(lambda settings: 10, independent=False))  # fmt: skip
+PARTS = Task("-", "Parts", "-", PartsConfig, Metric("test/miou_instance", "mIoU"))
+
+
+def test_few_shot_results_are_found_by_ways_and_shots(monkeypatch):
+    monkeypatch.setitem(registry.TASKS, "fewshot", f"{__name__}:FEW_SHOT")
+    evaluations = [
+        {"task": "fewshot", "data": "modelnet-fewshot", "points": 1024, "label": f"{way}w{shot}s",
+         "settings": {"way": way, "shot": shot, "epochs": 150, "lr": 0.001}}
+        for way, shot in ((5, 10), (10, 20))
+    ]  # fmt: skip
+    settings = config(evaluations, variants=("sa3df", "random-masks"))
+    found = {
+        (row.variant.name, row.evaluation): row
+        for row in table(settings, {"test/acc": 0.945}, clouds=100).rows
+    }
+    row = found["sa3df", "fewshot-5w10s-modelnet-fewshot"]
+    assert (row.ours[0].name, row.values[0].text) == ("reported, 10 runs", "97.00")
+    assert (row.difference, row.verdict) == ("−2.50", "within")  # selection may have gained 1.69
+    row = found["sa3df", "fewshot-10w20s-modelnet-fewshot"]
+    assert (row.difference, row.verdict) == ("−0.70", "within")
+    row = found["random-masks", "fewshot-10w20s-modelnet-fewshot"]
+    assert row.values[0].text == "95.00 ± 3"
+    assert row.why == "Not the published recipe: lr 0.001 instead of 0.0005."
+
+
+def test_both_miou_of_parts(monkeypatch):
+    monkeypatch.setitem(registry.TASKS, "segment", f"{__name__}:PARTS")
+    parts = {"task": "segment", "data": "shapenetpart", "points": 2048, "model": {"groups": 128},
+             "settings": {"epochs": 300, "lr": 0.0002}}  # fmt: skip
+    metrics = {"test/miou_instance": 0.8665, "test/miou_category": 0.8433}
+    found = rows(config((parts,)), metrics, clouds=2874)
+    one, two = found["sa3df", "mIoU over shapes"], found["sa3df", "mIoU over categories"]
+    assert (one.difference, one.verdict) == ("+0.78", "above")
+    assert (two.difference, two.verdict) == ("+0.08", "within")
+    assert found["random-masks", "mIoU over shapes"].verdict == "above"
+    assert found["random-masks", "mIoU over categories"].values[0].name == "re-measured"
 
 
 def test_votes_that_were_not_asked_for_have_no_row():
