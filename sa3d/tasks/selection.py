@@ -134,4 +134,4 @@ class Selection:
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of rows whose largest logit is at their label."""
-    return float((logits.argmax(dim=1) == labels).float().mean())
+    return float((logits.argmax(dim=1) == labels).double().mean())

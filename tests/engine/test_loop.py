@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import choose_device
 from sa3d.engine.loop import Trainer
 from sa3d.engine.schedule import learning_rate, learning_rate_of_epoch
+from sa3d.engine.signals import Stopped
 from sa3d.engine.types import Progress
 from sa3d.errors import CheckpointError, TrainingError, UserError
 from sa3d.tracking.journal import read_journal
@@ -249,6 +252,34 @@ def test_resume_is_bit_exact(tmp_path: Path, minutes: float) -> None:
     assert journals[1][-1] == journals[0][-1]
     steps = [step for step, _ in journals[1]]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("minutes", [0.0, 60.0])
+def test_ends_of_epochs_need_not_be_saved(tmp_path: Path, minutes: float) -> None:
+    saved = Checkpoint(tmp_path / "last.pt", "toy", minutes, epochs=False)
+    result = trainer(tmp_path, ToyMethod(), checkpoint=saved).fit()
+    state = saved.load(torch.device("cpu"))
+    if minutes:
+        assert state is None
+    else:  # it is time all the time
+        assert state is not None
+        assert state["position"]["step"] == result.steps
+
+
+def test_a_stop_is_saved_where_ends_of_epochs_are_not(tmp_path: Path) -> None:
+    def make(method: ToyMethod, epoch_end: Any = None) -> Trainer:
+        saved = Checkpoint(tmp_path / "last.pt", "toy", 60.0, epochs=False)
+        return trainer(tmp_path, method, checkpoint=saved, epoch_end=epoch_end)
+
+    def stop(epoch: int, step: int) -> None:
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        make(ToyMethod(), stop).fit()
+    resumed = make(ToyMethod()).fit().resumed_at
+    assert resumed is not None
+    assert (resumed.epoch, resumed.batch) == (2, 0)
 
 
 def test_fit_after_the_end_trains_nothing(tmp_path: Path) -> None:

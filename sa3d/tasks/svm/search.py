@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -209,10 +209,10 @@ class _Fold:
         found = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted instead
-            run = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
-            for each in run(delayed(self._score)(c) for c in cs):
-                found.append(each)
-                done()
+            with ThreadPoolExecutor(jobs) as pool:  # libsvm computes without Python's lock
+                for each in pool.map(self._score, cs):
+                    found.append(each)
+                    done()
         return found
 
     def _score(self, c: float) -> tuple[float, bool]:
