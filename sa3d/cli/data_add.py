@@ -71,7 +71,7 @@ def add(
         raise
     if not quiet:
         print("\n".join([*table(survey), *survey.warnings(), *_unreadable(survey)]))
-        print("\n".join(["", *_next(name, like, survey), *notes]))
+        print("\n".join(["", *_next(name, like, survey, notes)]))
 
 
 def _entry(folder: Path, params: Path, overrides: list[str]) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _unreadable(survey: Survey) -> list[str]:
     return [*lines, f"and {more} more"] if more else lines
 
 
-def _next(name: str, like: str | None, survey: Survey) -> list[str]:
+def _next(name: str, like: str | None, survey: Survey, notes: list[str]) -> list[str]:
     """What a person does next."""
     lines = [
         f"Data set '{name}' is prepared, and is in params.yaml and dvc.yaml.",
@@ -202,6 +202,8 @@ def _next(name: str, like: str | None, survey: Survey) -> list[str]:
     ]
     if like is not None:
         lines.append(f"  dvc repro experiment@{name}          a report: reports/{name}/report.html")
+        if notes:
+            lines += [f"Experiment '{name}' is as '{like}', but for:", *(f"  {n}" for n in notes)]
         return lines
     lines += [
         "Use it in an experiment of params.yaml, as the data of pre-training or of an evaluation:",

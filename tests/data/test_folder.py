@@ -125,6 +125,20 @@ def test_each_file_draws_from_a_generator_of_its_own(mixed: Path, tmp_path: Path
     for row, name in enumerate(part.ids):
         np.testing.assert_array_equal(part.cloud(row), whole.cloud(whole.ids.index(name)))
     assert not np.array_equal(part.cloud(0), other.cloud(0))
+    root = fill(tmp_path / "raw", "box/a.obj")
+    write(root / "box/b.obj", 0)  # the same box
+    twins = made(root, tmp_path / "d", merge_copies=False)
+    assert not np.array_equal(twins.cloud(0), twins.cloud(1))
+
+
+def test_the_source_hash_tells_files_and_settings_but_not_places(tmp_path: Path) -> None:
+    root = fill(tmp_path / "raw", "box/a.xyz", "box/b.xyz")
+    first = made(root, tmp_path / "a").source_hash
+    moved = root.rename(tmp_path / "moved")
+    assert made(moved, tmp_path / "b").source_hash == first
+    assert made(moved, tmp_path / "c", seed=1).source_hash != first
+    write(moved / "box/b.xyz", 9)
+    assert made(moved, tmp_path / "d").source_hash != first
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from sa3d import registry
 from sa3d.config.base import Fraction, Frozen, Seed
+from sa3d.data.families import How
 from sa3d.data.raw import About
 
 Format = Annotated[str, AfterValidator(registry.known(registry.READERS, "format"))]
@@ -46,7 +47,7 @@ class FolderSource(Frozen):
     parts: bool = Field(
         True, description="per-point labels are part labels, where every file has them"
     )
-    families: Literal["auto", "names", "files"] = Field(
+    families: How = Field(
         "auto",
         description="what stays on one side of a split that is made: files whose names differ in "
         "numbers alone; single files; or the first where names show families",
