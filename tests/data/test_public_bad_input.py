@@ -142,7 +142,7 @@ BED = "bed/bed_0001.txt"
 ROW = "0.1,0.2,0.3,0,1,0"
 CAR = f"02958343/{0:032x}.txt"
 TRAIN_LIST = "train_test_split/shuffled_train_file_list.json"
-H5 = "ply_data_train1.h5"
+H5 = "ply_data_train0.h5"
 OBJ = "main_split/test_objectdataset.h5"
 DAT = "modelnet10_train_8192pts_fps.dat"
 PKL = "5way_10shot/3.pkl"
@@ -176,7 +176,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("shapenet55", array(PC, np.array([Harm()]), allow_pickle=True), "Object arrays cannot be"),
     ("shapenet55", in_lines("ShapeNet-55/train.txt", 0, "abc.npy"), "55 categories"),
     ("shapenet55", in_lines("ShapeNet-55/train.txt", 0, f"{SYNSET}-../x.npy"), "official list"),
-    ("hdf5", cut(H5), "ply_data_train1.h5 is truncated"),
+    ("hdf5", cut(H5), "ply_data_train0.h5 is truncated"),
     ("hdf5", written(H5, b"no"), "damaged or foreign"),
     ("hdf5", hdf5(H5, "label", 40, 3), "cloud 3 has label 40, expected 0 to 39"),
     ("hdf5", hdf5(H5, "data", np.nan, (2, 5, 1)), "cloud 2: row 6 is not finite"),
@@ -241,7 +241,7 @@ def test_the_check_of_nothing_says_what_belongs_where(kind: str, tmp_path: Path)
     assert not found.fine
     [line] = found.missing
     assert str(tmp_path / "none") in line
-    with pytest.raises(DataError, match=r"docs/data_sets\.md shows the layout"):
+    with pytest.raises(DataError, match=r"docs/data_sets\.md shows"):
         prepare(kind, source, tmp_path / "x.h5", quiet=True)
 
 

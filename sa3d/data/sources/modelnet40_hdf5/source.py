@@ -63,9 +63,9 @@ def look(source: ModelNet40Hdf5Source) -> Survey:
     """The seven files.
 
     Raises:
-        DataError: there is no first one.
+        DataError: there is none of them.
     """
-    place = find_folder(source.root, "modelnet40_ply_hdf5_2048", "ply_data_train0.h5")
     names = {f"ply_data_{split}{n}.h5": split for split in FILES for n in range(FILES[split])}
+    place = find_folder(source.root, "modelnet40_ply_hdf5_2048", *names)
     files = [RawFile(place / name, name, SPLITS[split]) for name, split in names.items()]
     return survey_of(place, files, OFFICIAL)

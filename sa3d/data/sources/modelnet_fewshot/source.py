@@ -102,11 +102,8 @@ def look(source: ModelNetFewshotSource) -> Survey:
         DataError: there is no folder of them, or two of the same episodes.
     """
     names = [(way, shot) for way in WAYS for shot in SHOTS]
-    marker = next(
-        (name for way, shot in names for name in _spellings(way, shot) if _there(source, name)),
-        "5way_10shot",
-    )
-    place = find_folder(source.root, "ModelNetFewshot", marker)
+    markers = [spelling for way, shot in names for spelling in _spellings(way, shot)]
+    place = find_folder(source.root, "ModelNetFewshot", *markers)
     files = []
     for way, shot in names:
         found = [name for name in _spellings(way, shot) if stamp_of(place / name) is not None]
@@ -123,11 +120,6 @@ def look(source: ModelNetFewshotSource) -> Survey:
 
 def _spellings(way: int, shot: int) -> tuple[str, str]:
     return f"{way}way_{shot}shot", f"{way}way{shot}shot"
-
-
-def _there(source: ModelNetFewshotSource, name: str) -> bool:
-    place = raw_root(source.root)
-    return any(stamp_of(each / name) is not None for each in (place, place / "ModelNetFewshot"))
 
 
 def _keeper(spool: Spool) -> Keep:

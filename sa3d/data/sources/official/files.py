@@ -13,26 +13,30 @@ from sa3d.data.spool import Stamp
 from sa3d.errors import DataError
 
 
-def find_folder(root: str, name: str, marker: str) -> Path:
+def find_folder(root: str, name: str, *markers: str) -> Path:
     """The folder of a data set: ``root``, or the folder ``name`` in it, as archives unpack.
 
     Args:
         root: as in the settings.
         name: official name of the folder.
-        marker: a file or folder that is in it.
+        markers: files or folders, one of which is in it.
 
     Raises:
-        DataError: neither holds ``marker``, or both do.
+        DataError: neither holds any of ``markers``, or both do.
     """
     place = raw_root(root)
-    found = [each for each in (place, place / name) if stamp_of(each / marker) is not None]
+    found = [
+        folder
+        for folder in (place, place / name)
+        if any(stamp_of(folder / marker) is not None for marker in markers)
+    ]
     if not found:
         raise DataError(
-            f"no {marker} in {place} (nor in {place / name}): put the files of {name} there; "
-            "docs/data_sets.md shows the layout"
+            f"no {markers[0]} in {place} (nor in a folder {name} there); docs/data_sets.md shows "
+            "the layout that belongs there"
         )
     if len(found) == 2:
-        raise DataError(f"{found[0]} and {found[1]} both hold {marker}; keep one of them")
+        raise DataError(f"{found[0]} and {found[1]} both hold {markers[0]}; keep one of them")
     return found[0]
 
 
