@@ -134,7 +134,7 @@ def pictures(section: Section) -> list[Chart]:
     shown, left_out = found[:SHOWN], [variant.label for variant, _ in found[SHOWN:]]
     caption = (
         "The first test cloud of a few categories. Points have the colour of their part; "
-        "a ring marks a point whose part is wrong."
+        "a dark dot (in the dark theme a light one) marks a point whose part is wrong."
     )
     if left_out:
         caption += f" Not shown: {', '.join(left_out)}."

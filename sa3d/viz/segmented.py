@@ -132,24 +132,24 @@ def color_of(data: Segmented, cloud: int, part: int) -> str:
 
 @dataclass(frozen=True)
 class View:
-    """One view of a cloud: ``parts`` (N,) colours it, ``wrong`` (N,) points get a ring."""
+    """One view of a cloud: ``parts`` (N,) colours it, ``wrong`` (N,) points get a dot."""
 
     parts: NDArray[np.int64]
     wrong: NDArray[np.bool_]
 
 
 def truth_view(data: Segmented, cloud: int) -> View:
-    """The true parts, without rings."""
+    """The true parts, without dots."""
     return View(data.truth[cloud], np.zeros(data.truth.shape[1], dtype=np.bool_))
 
 
 def predicted_view(data: Segmented, cloud: int) -> View:
-    """The predicted parts, wrong points with a ring."""
+    """The predicted parts, wrong points with a dot."""
     return View(data.predicted[cloud], data.wrong(cloud))
 
 
 def draw_view(axes: Any, data: Segmented, cloud: int, shown: View, palette: Palette) -> None:
-    """A view into ``axes``. Rings are drawn over all points: none is hidden behind the shape."""
+    """A view into ``axes``. Dots are drawn over all points: none is hidden behind the shape."""
     from matplotlib.colors import to_rgb
 
     middle, radius = frame(data.points[cloud])
@@ -159,8 +159,8 @@ def draw_view(axes: Any, data: Segmented, cloud: int, shown: View, palette: Pale
     draw(axes, Panel("", points, colors, FOG, REACH), palette, reference=len(points))
     sizes = axes.collections[-1].get_sizes()
     marked = points[shown.wrong]
-    axes.scatter(marked[:, 0], marked[:, 1], s=2.2 * float(np.mean(sizes)), facecolors="none",
-                 edgecolors=palette.ink, linewidths=0.7)  # fmt: skip
+    axes.scatter(marked[:, 0], marked[:, 1], s=0.13 * float(np.mean(sizes)), marker="o",
+                 color=palette.ink, linewidths=0)  # fmt: skip
 
 
 def view_image(
