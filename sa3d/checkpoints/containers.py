@@ -81,10 +81,15 @@ def read_published(path: Path, *, ema: bool = False, trust: Sequence[str] = ()) 
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path} holds a {type(tree).__name__}, not a mapping of weights")
     container, weights = _weights_of(path, tree, ema)
-    strange = [name for name, value in weights.items() if not isinstance(value, Tensor)]
-    if strange or not weights or not all(isinstance(name, str) for name in weights):
-        said = f"'{strange[0]}' is a {type(weights[strange[0]]).__name__}" if strange else "none"
-        raise CheckpointError(f"{path}: {container or 'the file'} should hold tensors: {said}")
+    strange = [
+        f"'{name}' is a {type(value).__name__}"
+        for name, value in weights.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
+    if strange or not weights:
+        what = container or "the file"
+        said = strange[0] if strange else "it is empty"
+        raise CheckpointError(f"{path}: {what} should hold tensors by name, but {said}")
     prefixed = all(name.startswith(_PREFIX) for name in weights)
     state = {name[len(_PREFIX) :] if prefixed else name: t for name, t in weights.items()}
     epoch = tree.get("epoch") if container else None

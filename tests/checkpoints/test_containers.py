@@ -60,8 +60,12 @@ def test_a_prefix_on_some_names_only_is_part_of_them(tmp_path: Path) -> None:
         ({}, "it has: nothing"),
         ([1, 2], "holds a list, not a mapping"),
         (torch.ones(2), "holds a Tensor, not"),
-        ({"state_dict": {"a": torch.ones(1), "b": 3}}, "should hold tensors: 'b' is a int"),
-        ({"state_dict": {}}, "should hold tensors: none"),
+        (
+            {"state_dict": {"a": torch.ones(1), "b": 3}},
+            "should hold tensors by name, but 'b' is a int",
+        ),
+        ({"state_dict": {}}, "state_dict should hold tensors by name, but it is empty"),
+        ({"state_dict": {0: torch.ones(1)}}, "but '0' is a Tensor"),
     ],
 )
 def test_files_without_weights_are_refused(tmp_path: Path, tree: Any, said: str) -> None:
