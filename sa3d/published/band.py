@@ -54,6 +54,7 @@ def band(numbers: Numbers, result: Published, goal: Goal) -> Band:
     """The band around the target of a goal."""
     source, quantity = numbers.sources[goal.target], numbers.quantities[result.quantity]
     log, parts = result.log(goal.target), {}
+    selected = source.selected_on_test
     if log is not None:
         found = summary(log)
         target, what = found.mean, "votes" if log.x == "vote" else "epochs"
@@ -65,13 +66,13 @@ def band(numbers: Numbers, result: Published, goal: Goal) -> Band:
     else:
         value = result.value(goal.target)
         assert value is not None, "the target of a goal is one of the result's sources"
-        target, named = value.share, source.name
+        target, named, selected = value.share, source.name, numbers.selected(value)
     if quantity.binomial:
         parts["test clouds"] = math.sqrt(target * (1 - target) / result.test_clouds)
     parts["evaluation code"] = evaluation_spread(numbers, quantity.family)
     half = WIDTH * math.hypot(*parts.values())
     # votes: nothing is selected among them, but the checkpoint was
-    gain = selection_gain(numbers, result) if source.selected_on_test else 0.0
+    gain = selection_gain(numbers, result) if selected else 0.0
     return Band(target, named, target - gain - half, target + half, parts, gain)
 
 

@@ -87,6 +87,7 @@ class Value(Frozen):
     source: str
     value: float = Field(gt=0.0, lt=100.0, description="in per cent")
     sd: float | None = Field(None, gt=0.0, description="over folds, in points")
+    selected_on_test: bool | None = Field(None, description="null: as all numbers of its source")
     note: str = ""
 
     @property
@@ -190,6 +191,11 @@ class Numbers(Frozen):
         for name, quantity in self.quantities.items():
             _known(name, [quantity.compared], quantity.ours)
         return self
+
+    def selected(self, value: Value) -> bool:
+        """Whether a number was selected on test."""
+        own = value.selected_on_test
+        return self.sources[value.source].selected_on_test if own is None else own
 
     def of(self, run: Facts) -> list[Published]:
         """The results that concern a run, one a quantity: that with the narrowest conditions."""

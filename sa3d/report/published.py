@@ -187,7 +187,7 @@ def _row(
             Told(
                 known.sources[value.source].name,
                 _percent(value.share) + ("" if value.sd is None else f" ± {value.sd:g}"),
-                known.sources[value.source].selected_on_test,
+                known.selected(value),
                 value.note,
             )
             for value in result.values
