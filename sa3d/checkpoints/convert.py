@@ -23,6 +23,7 @@ from sa3d.checkpoints.load import model_of
 from sa3d.checkpoints.renaming import (
     Comparison,
     Leniency,
+    Side,
     compare,
     layouts,
     recognise,
@@ -165,7 +166,7 @@ def _named(
     path: Path,
     wanted: str | None,
     state: Mapping[str, Tensor],
-    side: Any,
+    side: Side,
     candidates: Mapping[str, tuple[str, Layout]] | None = None,
 ) -> str:
     """The layout that is meant, or the one that fits."""
