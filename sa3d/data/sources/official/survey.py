@@ -99,7 +99,9 @@ class Survey:
         lacking = len(self.missing)
         missing = (f"{lacking} files in {self.place}: {self.shown()}",) if lacking else ()
         notes = (*self.notes, *difference(looked.counts, self.official))
-        return RawCheck(self.place, facts, missing, tuple(looked.problems), notes)
+        return RawCheck(
+            self.place, facts, missing, tuple(looked.problems), notes, found=len(self.files)
+        )
 
     def _first(self) -> list[str]:
         return [each.key for each in self.missing[:_NAMED]]
