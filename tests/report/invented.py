@@ -318,10 +318,9 @@ class Writer:
         right = float((labels == predicted).mean())
         metrics = {keys.TEST_ACC: right, keys.MEAN_CLASS_ACC: right - 0.004}
         # families of near-identical clouds: right with right, wrong with wrong
-        order = np.argsort(labels != predicted, kind="stable") if run.data.name == "kicad" else None
         family = np.arange(TEST)
-        if order is not None:
-            family[order] = np.arange(TEST) // 12
+        if run.data.name == "kicad":
+            family[np.argsort(labels != predicted, kind="stable")] = np.arange(TEST) // 12
         np.savez(folder / "outcomes.npz", score=labels == predicted, index=np.arange(TEST),
                  family=family, labels=labels, predicted=predicted)  # fmt: skip
         if run.spec.task == "svm":
@@ -331,13 +330,9 @@ class Writer:
         else:
             metrics |= {keys.TEST_LAST: right - 0.007, keys.TEST_VAL_SELECTED: right}
             share = 0.098 + 0.004 * run.spec.seed
-            protocol = {
-                "selected_epoch": 17,
-                "epochs": 20,
-                "test_reads": 1,
-                "val_share": share,
-                "validation": f"{share * 100:.1f} % of the training split, families kept whole",
-            }
+            protocol = {"selected_epoch": 17, "epochs": 20, "test_reads": 1, "val_share": share,
+                        "validation": f"{share * 100:.1f} % of the training split, families kept "
+                                      "whole"}  # fmt: skip
             logged = [keys.VAL_ACC]
             if run.settings.model_dump()["test_every_epoch"]:
                 metrics[keys.TEST_BEST] = right + 0.01
