@@ -150,16 +150,18 @@ def _too_few(
     of_test: NDArray[np.int64],
 ) -> str:
     """Which classes are too small, and what would do."""
+    if way > clouds.num_classes:
+        return f"way={way}, but {clouds.path} has {clouds.num_classes} classes; set a smaller way"
     lacking = np.flatnonzero((of_train < shot) | (of_test < queries))
     names = [f"{clouds.class_names[c]} has {of_train[c]} and {of_test[c]}" for c in lacking]
     more = len(names) - _MOST_NAMED
     listed = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-    tests = np.sort(of_test[of_train >= shot])[::-1]
-    possible = int(tests[way - 1]) if len(tests) >= way else 0
+    tests = np.sort(of_test[of_train >= shot])[::-1]  # of the classes with enough to train on
+    what, possible = ("test", int(tests[way - 1])) if len(tests) >= way else ("training", 0)
     remedy = f"set queries={possible} or less" if possible else "set a smaller way or shot"
     return (
-        f"{clouds.path} has fewer training or test clouds than the episode needs: {way} classes of "
-        f"{shot} training and {queries} test clouds, but {clouds.num_classes - len(lacking)} of "
+        f"{clouds.path} has fewer {what} clouds than the episode needs: {way} classes of {shot} "
+        f"training and {queries} test clouds, but {clouds.num_classes - len(lacking)} of "
         f"{clouds.num_classes} classes have them ({listed}); {remedy}"
     )
 

@@ -174,7 +174,7 @@ def test_too_few_test_clouds_end_the_run_before_training(
     tiny: Path, tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
     run = run_of(tiny_config, "fewshot", "scratch", queries=20)
-    with pytest.raises(DataError, match=r"fewer training or test .* set queries=2 or less$") as no:
+    with pytest.raises(DataError, match=r"fewer test clouds .* set queries=2 or less$") as no:
         do(run, context(tiny, tmp_path))
     assert "\n" not in str(no.value)
     assert not list(tmp_path.glob("*.json"))
