@@ -18,6 +18,7 @@ from sa3d.report.wording import percent
 from sa3d.viz import charts, segmented, style
 
 SHOWN = 4  # variants beside the truth; more would be too small to see
+LEVEL = "\u00a0"  # the line under the truth, so that all views of a row stand at one height
 EXAMPLES = "examples"  # the artifact of a run that holds the clouds of the picture
 
 
@@ -172,7 +173,7 @@ def _page(columns: Sequence[tuple[str, segmented.Segmented]], clouds: Sequence[i
     )
     lines = [Markup('<div class="cloud head"><span class="name"></span>{}</div>').format(titles)]
     for cloud in clouds:
-        cells = [_cell(first, cloud, "truth", segmented.truth_view(first, cloud), "")]
+        cells = [_cell(first, cloud, "truth", segmented.truth_view(first, cloud), LEVEL)]
         for label, data in columns:
             share = percent(float(data.wrong(cloud).mean()))
             view = segmented.predicted_view(data, cloud)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,19 +54,17 @@ experiments:
       - task: segment
         settings: {epochs: 2, batch_size: 16, lr: 2.0e-3, clip: 10.0}
 """
+PLAIN = next(line for line in PARAMS.splitlines(keepends=True) if "model:" in line)
 SCALES = """\
     model: {backbone: point-m2ae, groups: [24, 12, 8], group_sizes: [8, 4, 3], dims: [8, 12, 16],
             depths: [1, 1, 1], heads: 2, embed_width: 8}
 """
 
 
-def experiment(tiny: Path, folder: Path, **lines: str) -> ExperimentConfig:
-    """The experiment; ``model`` replaces that line of it."""
-    text = (tiny / "params.yaml").read_text().split("experiments:")[0] + PARAMS
-    if "model" in lines:
-        old = next(line for line in PARAMS.splitlines(keepends=True) if "model:" in line)
-        text = text.replace(old, lines["model"])
-    (folder / "params.yaml").write_text(text)
+def experiment(tiny: Path, folder: Path, model: str = PLAIN) -> ExperimentConfig:
+    """The experiment; ``model`` takes the place of that line."""
+    datasets = (tiny / "params.yaml").read_text().split("experiments:")[0]
+    (folder / "params.yaml").write_text(datasets + PARAMS.replace(PLAIN, model))
     return load_experiment("parts", folder / "params.yaml")
 
 
@@ -284,6 +286,26 @@ def test_the_hierarchical_backbone(
     interrupted(monkeypatch, whole.protocol["steps"] - 1, lambda: do(run, cut))
     do(run, context(tiny, tmp_path / "cut", **start))
     assert model_digest(tmp_path / "cut") == model_digest(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [PLAIN, SCALES], ids=["plain", "scales"])
+def test_two_processes_make_one_run(tiny: Path, tmp_path: Path, model: str) -> None:
+    """A parameter without a gradient would stop the second step."""
+    experiment(tiny, tmp_path, model=model)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "0", "--standalone", "-m", "sa3d", "segment", "-e", "parts"]
+    command += ["--variant", "scratch", "--device", "cpu", "--out", str(tmp_path / "run")]
+    command += ["--params", str(tmp_path / "params.yaml")]
+    command += ["--set", "evaluate.segment.settings.batch_size=8"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["data"]["train"] == 80
+    assert result["protocol"]["steps"] == 2 * (80 // 16)
+    score = np.load(tmp_path / "run" / "outcomes.npz")["score"]
+    assert score.mean() == pytest.approx(result["metrics"][keys.TEST_MIOU])
 
 
 # --- reading -------------------------------------------------------------------------------
