@@ -164,7 +164,7 @@ def test_files_and_a_line_make_a_backbone(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_explain(method / "explain.npz").rebuilt.shape[2:] == (8, 3)
     for task in registry.downstream():
         sa3d_(task, *words)
-        (path,) = work().glob(f"{task}-tiny-sa3df-*/result.json")
+        (path,) = work().glob(f"{task}-*tiny-sa3df-*/result.json")
         value = json.loads(path.read_text())["metrics"][registry.task(task).metric.name]
         score = np.load(path.parent / "outcomes.npz")["score"]
         assert (len(score), score.mean()) == (32, value)
