@@ -168,7 +168,8 @@ def test_files_and_a_line_make_a_backbone(tmp_path: Path, monkeypatch: pytest.Mo
         result = json.loads(path.read_text())
         score = np.load(path.parent / "outcomes.npz")["score"]
         assert len(score) == result["data"]["test"]
-        assert score.mean() == result["metrics"][registry.task(task).metric.name]
+        value = result["metrics"][registry.task(task).metric.name]
+        assert score.mean() == value
         if task == "svm":  # two epochs of fine-tuning are too few for a claim
             assert value > 2 / 16  # twice chance; measured: 0.22
 
