@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from task_runs import context, do, run_of, tiny_clouds, with_model
 
 from sa3d.config.experiment import ExperimentConfig
@@ -152,6 +155,42 @@ def test_a_damaged_file_is_computed_again_and_said(
     assert f"{file.name} is damaged (" in said
     assert said.count("\n") == 1
     assert np.array_equal(features(backbone, clouds, rows, run, where, "features"), whole)
+    assert computed.since() == 0
+
+
+def test_a_second_process_waits_and_reads(
+    trained: dict[str, Path],
+    tiny: Path,
+    tiny_config: ExperimentConfig,
+    tmp_path: Path,
+    computed: Computed,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = run_of(tiny_config, "svm")
+    where = context(tiny, tmp_path, start=trained["sa3df"])
+
+    def ask() -> np.ndarray:
+        backbone = frozen_encoder(run, where)
+        return features(backbone, tiny_clouds(tiny), np.arange(6), run, where, "features")
+
+    expected = ask()
+    (file,) = files()
+    data = file.read_bytes()
+    file.unlink()
+    computed.since()
+    # the first process: it has the lock, and writes the file before it lets go
+    holder = FileLock(file.with_suffix(".lock"))
+    holder.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(ask)
+        said = ""
+        while "another process is computing the same features; waiting" not in said:
+            assert not second.done()
+            said += capsys.readouterr().err
+            time.sleep(0.01)
+        file.write_bytes(data)
+        holder.release()
+        assert np.array_equal(second.result(60), expected)
     assert computed.since() == 0
 
 

@@ -16,11 +16,12 @@ import io
 import json
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import nn
 
@@ -62,14 +63,30 @@ def features(
         TrainingError: features that are not finite.
     """
     path = paths.work() / FOLDER / f"{_key(backbone, clouds, rows, config, context)}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # soft locks, which filelock would use where there is no flock, stay behind after a kill
-    with FileLock(path.with_suffix(".lock"), fallback_to_soft=False):
+    with _alone(path, what):
         found = _read(path, len(rows))
         if found is None:
             found = _computed(backbone, clouds, rows, config, context, what)
             _write(path, found)
     return found
+
+
+@contextlib.contextmanager
+def _alone(path: Path, what: str) -> Iterator[None]:
+    """One process at a time for a file; the others say that they wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # soft locks, which filelock would use where there is no flock, stay behind after a kill
+    lock = FileLock(path.with_suffix(".lock"), fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        text = f"another process is computing the same {what}; waiting for it"
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _computed(
