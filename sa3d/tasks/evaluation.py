@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sa3d.checkpoints.export import load_pretrained
 from sa3d.data.loader import Batches
-from sa3d.data.store import TEST, CloudSet
+from sa3d.data.store import CloudSet
 from sa3d.models import build_backbone
 from sa3d.models.backbone import Backbone
 from sa3d.models.loading import load_prefixed
@@ -21,7 +21,6 @@ from sa3d.utils.progress import ProgressBar
 
 Ints = NDArray[np.int64]
 SAMPLING = "farthest-point sampling from the first stored point"
-EXAMPLES = 6  # test clouds of which a run leaves a picture
 
 
 def frozen_encoder(config: RunConfig, context: RunContext) -> Backbone:
@@ -68,12 +67,3 @@ def shown(
         for batch in batches.epoch(0):
             yield batch.points.to(device), batch.labels.to(device)
             bar.update()
-
-
-def example_rows(clouds: CloudSet) -> Ints:
-    """The first test row of each of up to six classes, evenly spread, ascending by class."""
-    test = clouds.indices(TEST)
-    classes = np.unique(clouds.labels[test])
-    spread = np.unique(np.linspace(0, len(classes) - 1, EXAMPLES).round().astype(int))
-    first = [test[clouds.labels[test] == label][0] for label in classes[spread]]
-    return np.array(first, dtype=np.int64)

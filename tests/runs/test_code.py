@@ -49,6 +49,7 @@ NEUTRAL = {
     "sa3d.runs.spec",
     "sa3d.tasks.base",
     "sa3d.tasks.classify.task",
+    "sa3d.tasks.segment.task",
     "sa3d.tasks.pretrain.task",
     "sa3d.tasks.svm.task",
     "sa3d.tracking",

@@ -13,7 +13,7 @@ from sa3d.masking.base import largest
 from sa3d.methods.base import Method
 from sa3d.methods.explain import explain
 from sa3d.runs.config import RunConfig
-from sa3d.tasks.evaluation import example_rows
+from sa3d.tasks.examples import example_rows
 from sa3d.viz.explain import Explained, save_explain
 
 

@@ -16,7 +16,8 @@ from sa3d.errors import DataError
 from sa3d.metrics.segmentation import PartMeter, PartScores, allowed_parts, restricted_argmax
 from sa3d.models.downstream import Segmenter
 from sa3d.runs.config import RunConfig
-from sa3d.tasks.evaluation import Ints, example_rows, fixed_batches
+from sa3d.tasks.evaluation import Ints, fixed_batches
+from sa3d.tasks.examples import example_rows
 from sa3d.tasks.selection import Measured
 from sa3d.viz.segmented import Segmented
 
