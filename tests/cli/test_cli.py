@@ -31,6 +31,7 @@ SURFACE = {
     "pretrain": RUN | {"--teacher"},
     "svm": TASK,
     "classify": TASK,
+    "segment": TASK,
     "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
     "data check": {"NAME", "--params", "--set"},
     "report": {"RESULTS", "--out", "--quiet", "-q"},
@@ -70,7 +71,7 @@ def test_help_is_light() -> None:
         "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in ("pretrain", "svm", "classify", "data", "doctor"):
+    for name in ("pretrain", "svm", "classify", "segment", "data", "doctor"):
         assert f"  {name} " in done.stdout
     assert done.stderr.strip() == "[]"
 
