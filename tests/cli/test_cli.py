@@ -34,6 +34,7 @@ SURFACE = {
     "pretrain": RUN | {"--teacher"},
     "svm": TASK,
     "classify": TASK,
+<<<<<<< HEAD
     "data prepare": {
         "NAME",
         "--allow-missing",
@@ -53,6 +54,11 @@ SURFACE = {
         *("CHECKPOINT", "--allow-missing", "--data", "--ema", "--layout", "--out", "--quiet", "-q"),
         *("--set", "--strict", "--to", "--trust"),
     },
+=======
+    "segment": TASK,
+    "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
+    "data check": {"NAME", "--params", "--set"},
+>>>>>>> h-segment
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},
@@ -90,7 +96,7 @@ def test_help_is_light() -> None:
         "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in ("pretrain", "svm", "classify", "data", "doctor"):
+    for name in ("pretrain", "svm", "classify", "segment", "data", "doctor"):
         assert f"  {name} " in done.stdout
     assert done.stderr.strip() == "[]"
 
