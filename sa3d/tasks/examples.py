@@ -1,26 +1,13 @@
-<<<<<<< HEAD
 """The few test clouds of which runs leave a picture."""
 
 from __future__ import annotations
 
-=======
-"""The test clouds of which a run leaves a picture."""
-
-from __future__ import annotations
-
-from typing import Final
-
->>>>>>> h-segment
 import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.store import TEST, CloudSet
 
-<<<<<<< HEAD
 EXAMPLES = 6
-=======
-EXAMPLES: Final = 6
->>>>>>> h-segment
 
 
 def example_rows(clouds: CloudSet) -> NDArray[np.int64]:

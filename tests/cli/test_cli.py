@@ -34,7 +34,6 @@ SURFACE = {
     "pretrain": RUN | {"--teacher"},
     "svm": TASK,
     "classify": TASK,
-<<<<<<< HEAD
     "data prepare": {
         "NAME",
         "--allow-missing",
@@ -54,11 +53,7 @@ SURFACE = {
         *("CHECKPOINT", "--allow-missing", "--data", "--ema", "--layout", "--out", "--quiet", "-q"),
         *("--set", "--strict", "--to", "--trust"),
     },
-=======
     "segment": TASK,
-    "data prepare": {"NAME", "--out", "--params", "--quiet", "-q", "--set"},
-    "data check": {"NAME", "--params", "--set"},
->>>>>>> h-segment
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},

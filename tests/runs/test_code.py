@@ -49,11 +49,8 @@ NEUTRAL = {
     "sa3d.runs.spec",
     "sa3d.tasks.base",
     "sa3d.tasks.classify.task",
-<<<<<<< HEAD
     "sa3d.tasks.fewshot.task",
-=======
     "sa3d.tasks.segment.task",
->>>>>>> h-segment
     "sa3d.tasks.pretrain.task",
     "sa3d.tasks.svm.task",
     "sa3d.tracking",
