@@ -132,6 +132,27 @@ def listed(name: str, extra: str) -> Damage:
     return damage
 
 
+def folder(name: str) -> Damage:
+    """A folder in the place of a file."""
+
+    def damage(root: Path) -> None:
+        (root / name).unlink()
+        (root / name).mkdir()
+
+    return damage
+
+
+def group(name: str, key: str) -> Damage:
+    """A group in the place of an array."""
+
+    def damage(root: Path) -> None:
+        with h5py.File(root / name, "r+") as file:
+            del file[key]
+            file.create_group(key)
+
+    return damage
+
+
 class Harm:
     def __reduce__(self) -> Any:
         return os.system, ("touch harm",)
@@ -147,6 +168,8 @@ OBJ = "main_split/test_objectdataset.h5"
 DAT = "modelnet10_train_8192pts_fps.dat"
 PKL = "5way_10shot/3.pkl"
 NANS = np.full((9, 3), np.nan, dtype=np.float32)
+ONE = [np.random.default_rng(0).normal(size=(9, 6))]
+NO_LITERAL = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': ((".ljust(117) + b"\n"
 CASES: list[tuple[str, Damage, str]] = [
     ("modelnet40", in_lines(BED, 4, "0.1,0.2,0.3"), "0001.txt: row 5 has 3 numbers, expected 6"),
     ("modelnet40", in_lines(BED, 4, "0.1 0.2 0.3 0 0 1"), "row 5 has 1 numbers, expected 6"),
@@ -176,6 +199,10 @@ CASES: list[tuple[str, Damage, str]] = [
     ("shapenet55", array(PC, np.array([Harm()]), allow_pickle=True), "Object arrays cannot be"),
     ("shapenet55", in_lines("ShapeNet-55/train.txt", 0, "abc.npy"), "55 categories"),
     ("shapenet55", in_lines("ShapeNet-55/train.txt", 0, f"{SYNSET}-../x.npy"), "official list"),
+    ("shapenet55", written(PC, NO_LITERAL), "npy is truncated or no NumPy array"),
+    ("hdf5", folder(H5), "train0.h5 cannot be read: Is a directory"),
+    ("hdf5", group(H5, "label"), "damaged or foreign"),
+    ("hdf5", group(H5, "data"), "damaged or foreign"),
     ("hdf5", cut(H5), "ply_data_train0.h5 is truncated"),
     ("hdf5", written(H5, b"no"), "damaged or foreign"),
     ("hdf5", hdf5(H5, "label", 40, 3), "cloud 3 has label 40, expected 0 to 39"),
@@ -185,6 +212,9 @@ CASES: list[tuple[str, Damage, str]] = [
     ("hdf5", hdf5(H5, "label", np.zeros(7, dtype=int)), "7 labels"),
     ("scan", hdf5(OBJ, "label", -1, 0), "cloud 0 has label -1, expected 0 to 14"),
     ("scan", hdf5(OBJ, "label", np.zeros(30)), "labels of type float64, expected integers"),
+    ("dat", folder(DAT), "dat cannot be read: Is a directory"),
+    ("dat", pickled(DAT, [ONE, [10**6000]]), "cloud 0 has a label of type int, expected one"),
+    ("dat", pickled(DAT, [ONE, [[1, [2]]]]), "cloud 0 has a label of type list, expected one"),
     ("dat", cut(DAT, 0.9), "dat is truncated or no pickle"),
     ("dat", pickled(DAT, Harm()), "nothing of it was run"),
     ("dat", pickled(DAT, [[Harm()], [1]]), "nothing of it was run"),
@@ -193,6 +223,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("dat", pickled(DAT, [[np.ones((9, 3))], [np.array([1])]]), r"\(points, 6\)"),
     ("dat", pickled(DAT, [[np.ones((9, 6))], []]), "not a list of clouds and a list"),
     ("dat", pickled(DAT, [1, 2, 3]), "not a list of clouds and a list"),
+    ("fewshot", written(PKL, b"\x80\x02}U\x01\xff]s."), "not a dict of lists"),
     ("fewshot", cut(PKL), "3.pkl is truncated or no pickle"),
     ("fewshot", pickled(PKL, {"train": [Harm()], "test": []}), "nothing of it was run"),
     ("fewshot", pickled(PKL, {"train": [(np.ones((9, 6)), 0, 40)], "test": []}),
@@ -208,6 +239,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("part", listed(TRAIN_LIST, "shape_data/../a"), "not an entry of the official list"),
     ("part", listed(TRAIN_LIST, f"shape_data/02958343/{0:032x}"), "stands there 2 times"),
     ("part", written(TRAIN_LIST, b"[1"), "is not JSON"),
+    ("part", written(TRAIN_LIST, b"[" * 100_000), "is not JSON"),
     ("part", written(TRAIN_LIST, b"[1]"), "is not a list of names"),
 ]  # fmt: skip
 

@@ -152,7 +152,10 @@ def _read(
     with unchanging(path):
         found = read_pickle(path, hand, moved)
     if isinstance(found, dict):  # text of Python 2 is bytes here
-        found = {k.decode() if isinstance(k, bytes) else k: each for k, each in found.items()}
+        found = {
+            key.decode("latin-1") if isinstance(key, bytes) else key: each
+            for key, each in found.items()
+        }
     if not isinstance(found, dict) or not all(
         isinstance(found.get(name), list) for name in ("train", "test")
     ):
