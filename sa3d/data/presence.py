@@ -79,7 +79,7 @@ def inventory(place: Path | None) -> Inventory:
             if name.startswith(".") or (name == README and here == place):
                 continue
             files += 1
-            with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere, or just gone
+            with contextlib.suppress(OSError):  # a link to nowhere or in a circle, or just gone
                 size += (here / name).stat().st_size
     return Inventory(files, size)
 
