@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import official_layouts as layouts
 import pytest
 
 from sa3d.config.base import Frozen
-from sa3d.data.prepare import prepare
+from sa3d.config.obtain import absence
+from sa3d.data.prepare import prepare, prepare_or_absent
+from sa3d.data.presence import is_absent
 from sa3d.data.raw import RawCheck
 from sa3d.data.sources.modelnet40.settings import ModelNet40Source
 from sa3d.data.sources.modelnet40_hdf5.settings import ModelNet40Hdf5Source
@@ -334,6 +337,21 @@ def test_with_no_file_at_all_nothing_is_made(tmp_path: Path) -> None:
         each.unlink()
     with pytest.raises(DataError, match="none of the 9 files that belong there"):
         prepare("x", source, tmp_path / "x.h5", quiet=True, allow_missing=True)
+
+
+@pytest.mark.parametrize("variant", ["obj-only", "pb-t50-rs"])
+def test_a_variant_of_scanobjectnn_can_be_absent_beside_another(
+    variant: str, tmp_path: Path
+) -> None:
+    source = tree("scan", tmp_path / "raw")
+    shutil.rmtree(tmp_path / "raw" / "main_split_nobg")
+    for each in (tmp_path / "raw" / "main_split").glob("*_augmentedrot_scale75.h5"):
+        each.unlink()
+    assert check_raw(source).fine
+    other = source.model_copy(update={"variant": variant})
+    assert is_absent(check_raw(other))
+    prepare_or_absent("x", other, tmp_path / "x.h5", quiet=True)
+    assert absence(tmp_path / "x.h5") is not None
 
 
 # --- files that move while they are read ----------------------------------------------------

@@ -91,10 +91,11 @@ def look(source: ScanObjectNNSource) -> Survey:
     """The two files of the variant.
 
     Raises:
-        DataError: there is not even their folder.
+        DataError: there is no folder of any variant.
     """
     folder = FOLDERS[source.variant]
-    place = find_folder(source.root, "h5_files", folder)
+    # any variant's folder is the place, so that this one is known to be absent from it
+    place = find_folder(source.root, "h5_files", folder, *FOLDERS.values())
     names = {split: f"{stem}{SUFFIXES[source.variant]}.h5" for split, stem in STEMS.items()}
     files = [
         RawFile(place / folder / name, f"{folder}/{name}", SPLITS[split])
