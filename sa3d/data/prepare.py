@@ -48,7 +48,7 @@ def prepare(
         options["allow_missing"] = True
     made_from = origin(source)
     result: Path = make(source, Path(out), **options)
-    write_json(result.with_suffix(".json"), summary_of(result) | {MADE_FROM: made_from})
+    record_origin(result, made_from)
     return result
 
 
@@ -87,6 +87,11 @@ def prepare_or_absent(
     write_whole(out, b"")
     write_json(out.with_suffix(".json"), {ABSENT: reason})
     return out, f"{reason}; {name} is absent, and what needs it is skipped"
+
+
+def record_origin(out: Path, made_from: dict[str, Any]) -> None:
+    """Put what :func:`origin` gave, before the raw files were read, into the summary of ``out``."""
+    write_json(out.with_suffix(".json"), summary_of(out) | {MADE_FROM: made_from})
 
 
 def origin(source: Frozen) -> dict[str, Any]:
