@@ -354,6 +354,50 @@ def test_a_variant_of_scanobjectnn_can_be_absent_beside_another(
     assert absence(tmp_path / "x.h5") is not None
 
 
+# --- what is no fault but worth knowing ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("modelnet40", ("modelnet10_train.txt", BED)),
+        ("dat", ("modelnet10_shape_names.txt",)),
+        ("shapenet55", ("ShapeNet-55/test.txt",)),
+        ("part", ("synsetoffset2category.txt", CAR)),
+    ],
+)
+def test_the_check_notes_windows_line_ends(
+    kind: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = tree(kind, tmp_path / "raw")
+    assert not any("CRLF" in note for note in check_raw(source).notes)
+    for name in names:
+        path = tmp_path / "raw" / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    found = check_raw(source)
+    assert found.fine
+    [note] = [note for note in found.notes if "CRLF" in note]
+    assert note.endswith(f"in {len(names)} files: {', '.join(Path(n).name for n in names)}.")
+
+
+@pytest.mark.parametrize("kind", ["modelnet40", "dat"])
+@pytest.mark.parametrize("variant", [10, 40])
+def test_class_names_in_another_order_are_noted(kind: str, variant: int, tmp_path: Path) -> None:
+    source = tree(kind, tmp_path / "raw").model_copy(update={"variant": variant})
+    said = "shape_names.txt differs from the published one: class 2 is"
+    assert not any(said in note for note in check_raw(source).notes)
+    edit(
+        tmp_path / "raw" / f"modelnet{variant}_shape_names.txt",
+        lambda lines: lines.insert(2, lines.pop(1)),
+    )
+    found = check_raw(source)
+    assert found.fine
+    second, third = {10: ("chair", "bed"), 40: ("bed", "bathtub")}[variant]
+    assert any(f"{said} {second}, published is {third}." in note for note in found.notes)
+    prepare("x", source, tmp_path / "x.h5", quiet=True)
+    assert said in json.loads((tmp_path / "x.json").read_text())["note"]
+
+
 # --- files that move while they are read ----------------------------------------------------
 
 

@@ -92,7 +92,7 @@ def check_raw(source: ModelNetFewshotSource) -> RawCheck:
             _read(file.path, lambda digest, rows: None, None)
         except DataError as error:
             problems.append(str(error))
-    return survey.checked(Looked({}, problems, len(survey.files)))
+    return survey.checked(Looked({}, problems, [each.path for each in survey.files]))
 
 
 def look(source: ModelNetFewshotSource) -> Survey:

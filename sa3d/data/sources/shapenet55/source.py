@@ -78,7 +78,7 @@ def look(source: ShapeNet55Source) -> Survey:
     wanted = [
         _file(place, paths[split], name, SPLITS[split]) for split in lists for name in lists[split]
     ]
-    return survey_of(place, wanted, OFFICIAL)
+    return survey_of(place, wanted, OFFICIAL, lists=paths.values())
 
 
 def parse(file: RawFile) -> build.Parsed:
