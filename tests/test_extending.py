@@ -311,7 +311,7 @@ def test_help_tells_of_the_task(task: str) -> None:
 
 def test_every_registry_of_the_table_exists() -> None:
     named = re.findall(r"\| `([A-Z]+)` \|", TEXT)
-    assert named == ["BACKBONES", "METHODS", "MASKS", "SOURCES", "TASKS"]
+    assert named == ["BACKBONES", "METHODS", "MASKS", "SOURCES", "READERS", "TASKS"]
     assert all(isinstance(getattr(registry, name), dict) for name in named)
 
 

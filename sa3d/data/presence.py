@@ -79,7 +79,8 @@ def inventory(place: Path | None) -> Inventory:
             if name.startswith(".") or (name == README and here == place):
                 continue
             files += 1
-            with contextlib.suppress(OSError):  # a link to nowhere or in a circle, or just gone
+            # a link that leads nowhere or in a circle, or a file just gone: the source tells it
+            with contextlib.suppress(OSError):
                 size += (here / name).stat().st_size
     return Inventory(files, size)
 

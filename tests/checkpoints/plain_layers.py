@@ -135,12 +135,17 @@ def label_embedding(categories: int) -> nn.Sequential:
     )
 
 
-class FeaturePropagation(nn.Module):
-    """One cloud: (m, C) at centres -> (1024, N) at points."""
+def narrowed(width: int, dim: int) -> int:
+    """Width of a head's layer beside an encoder narrower than the published 384."""
+    return max(64, 8 * round(width * dim / 384 / 8))
 
-    def __init__(self, channels: int) -> None:
+
+class FeaturePropagation(nn.Module):
+    """One cloud: (m, C) at centres -> (1024, N) at points, fewer for an encoder below 384."""
+
+    def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
-        widths = (channels, 1536, 1024)
+        widths = (channels, narrowed(1536, dim), narrowed(1024, dim))
         self.mlp_convs = nn.ModuleList(nn.Conv1d(widths[i], widths[i + 1], 1) for i in range(2))
         self.mlp_bns = nn.ModuleList(nn.BatchNorm1d(w) for w in widths[1:])
 

@@ -13,6 +13,7 @@ from plain_layers import (
     MiniPointNet,
     class_head,
     label_embedding,
+    narrowed,
     part_logits,
     patchify,
     positions,
@@ -200,8 +201,9 @@ class Segmenter(nn.Module):
         self.groups, self.sizes = groups, sizes
         self.h_encoder = HierarchicalEncoder(dims, depths, heads, width, norms=True)
         self.label_conv = label_embedding(categories)
-        self.propagations = nn.ModuleList(FeaturePropagation(3 + dim) for dim in dims)
-        widths = (2 * 3072 + 64, 1024, 512, 256, parts)
+        self.propagations = nn.ModuleList(FeaturePropagation(3 + dim, dims[-1]) for dim in dims)
+        local, *inner = (narrowed(width, dims[-1]) for width in (1024, 1024, 512, 256))
+        widths = (6 * local + 64, *inner, parts)
         for number in range(1, 5):
             self.add_module(f"convs{number}", nn.Conv1d(widths[number - 1], widths[number], 1))
             if number < 4:

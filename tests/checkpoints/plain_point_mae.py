@@ -9,6 +9,7 @@ from plain_layers import (
     MiniPointNet,
     class_head,
     label_embedding,
+    narrowed,
     part_logits,
     patchify,
     positions,
@@ -160,10 +161,11 @@ class Segmenter(Transformer):
     ) -> None:
         super().__init__(dim, depth, heads, size, width, groups, "norm")
         self.label_conv = label_embedding(categories)
-        self.propagation_0 = FeaturePropagation(3 + 3 * dim)
-        self.convs1 = nn.Conv1d(1024 + 6 * dim + 64, 512, 1)
-        self.convs2, self.convs3 = nn.Conv1d(512, 256, 1), nn.Conv1d(256, parts, 1)
-        self.bns1, self.bns2 = nn.BatchNorm1d(512), nn.BatchNorm1d(256)
+        self.propagation_0 = FeaturePropagation(3 + 3 * dim, dim)
+        local, one, two = (narrowed(width, dim) for width in (1024, 512, 256))
+        self.convs1 = nn.Conv1d(local + 6 * dim + 64, one, 1)
+        self.convs2, self.convs3 = nn.Conv1d(one, two, 1), nn.Conv1d(two, parts, 1)
+        self.bns1, self.bns2 = nn.BatchNorm1d(one), nn.BatchNorm1d(two)
 
     def forward(self, cloud: Tensor, category: int) -> Tensor:
         """(N, parts) of one cloud."""

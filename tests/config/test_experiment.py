@@ -249,6 +249,8 @@ def test_a_label_tells_two_evaluations_apart() -> None:
         "svm-shapes",
         "svm-again-shapes",
         "classify-shapes",
+        "fewshot-5w10s-shapes",
+        "segment-shapes",
     ]
 
 

@@ -197,7 +197,7 @@ def test_the_largest_seed_is_legal() -> None:
         ("a..b=1", "expected section.key=value"),
         ("pretrain.lr=[1", "'[1' is not a value YAML can read"),
         ("evaluate.svn.settings.folds=3", "no such evaluation; give its number (from 0), task or"),
-        ("evaluate.3.data.points=3", "as in evaluate.0.data.points=512; there are: svm, svm, clas"),
+        ("evaluate.9.data.points=3", "as in evaluate.0.data.points=512; there are: svm, svm, clas"),
         ("evaluate.svm=3", "no such evaluation"),
     ],
 )

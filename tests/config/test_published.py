@@ -172,6 +172,8 @@ def test_the_demo_also_measures_another_seed_and_other_data() -> None:
         "svm-shapes": ((0, 1), 512),
         "svm-shapes-noisy": ((0,), 512),
         "classify-shapes": ((0,), 512),
+        "fewshot-5w10s-shapes": ((0,), 512),
+        "segment-shapes": ((0,), 512),
     }
 
 

@@ -212,7 +212,7 @@ def test_of_two_overrides_the_later_wins() -> None:
 def test_what_a_variant_says_itself_wins_over_pretrain() -> None:
     config = load("point-mae-sa3df", "pretrain.epochs=77")
     assert method(config, "sa3df").epochs == 77
-    assert method(config, "random-masks").epochs == 300
+    assert method(config, "random-masks").epochs == 301
 
 
 def test_an_exact_count_in_a_variant_replaces_the_shared_ratio() -> None:
@@ -249,10 +249,10 @@ def test_an_evaluation_is_addressed_by_number_task_or_label() -> None:
     def folds(*overrides: str) -> list[int | None]:
         return [settings(each).get("folds") for each in load("demo", *overrides).evaluate]
 
-    assert folds("evaluate.svm.settings.folds=5") == [5, 5, None]
-    assert folds("evaluate.1.settings.folds=5") == [3, 5, None]
+    assert folds("evaluate.svm.settings.folds=5") == [5, 5, None, 3, None]
+    assert folds("evaluate.1.settings.folds=5") == [3, 5, None, 3, None]
     labelled = ("evaluate.1.label=noisy", "evaluate.noisy.settings.folds=4")
-    assert folds(*labelled) == [3, 4, None]
+    assert folds(*labelled) == [3, 4, None, 3, None]
     classify = load("demo", "evaluate.classify.settings.epochs=99").evaluate[2]
     assert settings(classify)["epochs"] == 99
     assert settings(classify)["batch_size"] == 32, "the rest stays"

@@ -299,5 +299,5 @@ def test_every_source_says_what_it_is_and_every_public_set_is_in_params() -> Non
         assert about.title
         assert about.licence
         assert about.obtain
-    assert kinds == set(SOURCES) - {"folder"}  # which is of a folder of one's own
+    assert kinds == set(SOURCES) - {"folder"}  # what a user adds
     assert all(hasattr(load_at(each.settings), "about") for each in SOURCES.values())

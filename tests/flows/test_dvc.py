@@ -258,7 +258,7 @@ def test_usual_settings_of_every_experiment_change_one_line_each(name: str, tmp_
     mask = "mask_ratio" if "mask_ratio" in pretrain else "masked"
     values = {
         mask: 0.5 if mask == "mask_ratio" else 40,
-        "epochs": pretrain["epochs"] + 1,
+        "epochs": pretrain["epochs"] - 1,
         "batch_size": pretrain["batch_size"] + 8,
         "lr": 2 * pretrain["lr"],
     }

@@ -69,7 +69,7 @@ def test_the_demo_pre_trains_registers_and_evaluates_every_variant() -> None:
     for name in ("register-sa3df-s0", "svm-shapes-sa3df-s1", "svm-shapes-noisy-sa3df-s0"):
         assert needs[name] == ("pretrain-shapes-sa3df-s0",)
     assert needs["classify-shapes-scratch-s0"] == ()
-    assert len(names) == 4 + 3 * (2 + 1 + 1)
+    assert len(names) == 4 + 3 * (2 + 1 + 1 + 3 + 1)
     assert "register-sa3df-s0" in steps.leaves
     assert "pretrain-shapes-sa3df-s0" not in steps.leaves
     assert ("pretrain-shapes-random-masks-s0", "pretrain-shapes-sa3df-s0") in steps.edges

@@ -37,6 +37,7 @@ NEUTRAL = {
     "sa3d.models.point_m2ae.settings",
     "sa3d.models.point_mae.settings",
     "sa3d.models.settings",
+    "sa3d.published",
     "sa3d.registry",
     "sa3d.report",
     "sa3d.runs.code",

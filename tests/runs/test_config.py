@@ -39,6 +39,12 @@ def test_the_runs_of_the_demo() -> None:
         *(f"svm-shapes-{variant}-s{seed}" for seed in (0, 1) for variant in variants),
         *(f"svm-shapes-noisy-{variant}-s0" for variant in variants),
         *(f"classify-shapes-{variant}-s0" for variant in variants),
+        *(
+            f"fewshot-5w10s-shapes-{variant}-s0-f{fold}"
+            for fold in range(3)
+            for variant in variants
+        ),
+        *(f"segment-shapes-{variant}-s0" for variant in variants),
     ]
 
 
@@ -79,7 +85,8 @@ def test_seeds_of_evaluations_are_paired_with_those_of_pre_training_in_turn() ->
     found = by_name(config)
     starts = {}
     for name, run in found.items():
-        if isinstance(run.spec.start, RunSpec) and run.spec.variant == "sa3df":
+        tested = run.spec.task in ("svm", "classify")
+        if tested and isinstance(run.spec.start, RunSpec) and run.spec.variant == "sa3df":
             starts[name] = run.spec.start.seed
     assert starts == {
         "svm-shapes-sa3df-s1": 10,

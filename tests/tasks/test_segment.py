@@ -143,7 +143,7 @@ def test_validation_chooses_and_test_is_read_only_at_the_end(
     assert reads.seen == ["val", "test", "test"]
     assert result.protocol["test_reads"] == 1
     assert result.protocol["encoder"].startswith("pre-trained: ")
-    assert result.protocol["validation"] == "16.7 % of the training split, families kept whole"
+    assert result.protocol["validation"] == "16.7 % of the training split"
     assert result.data["train"] + result.data["val"] == 96
     history = read_journal(folder)
     curve = [value for _, value in history[keys.VAL_MIOU]]
