@@ -71,8 +71,7 @@ def prepare_or_absent(
     try:
         return prepare(name, source, out, quiet=quiet, allow_missing=allow_missing), ""
     except DataError:
-        # asked only now: of raw data that is there, a check reads all
-        found = raw_check(source)
+        found = raw_check(source, read=False)
         if not is_absent(found):
             raise
     reason = f"no raw data in {shown(found.place) if found.place else 'its folder'}"

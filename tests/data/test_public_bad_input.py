@@ -18,6 +18,7 @@ import pytest
 
 from sa3d.config.base import Frozen
 from sa3d.config.obtain import absence
+from sa3d.data.check import listed as set_listed
 from sa3d.data.prepare import prepare, prepare_or_absent
 from sa3d.data.presence import is_absent
 from sa3d.data.raw import RawCheck
@@ -278,6 +279,19 @@ def test_the_check_of_nothing_says_what_belongs_where(kind: str, tmp_path: Path)
     assert str(tmp_path / "none") in line
     with pytest.raises(DataError, match=r"docs/data_sets\.md shows"):
         prepare(kind, source, tmp_path / "x.h5", quiet=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_list_reads_no_cloud(kind: str, tmp_path: Path) -> None:
+    """It would take minutes on large sets; that clouds are damaged is for the check to find."""
+    source = tree(kind, tmp_path / "raw")
+    a_list = re.compile(r".*(names|_train|_test|category)\.txt|(train|test)\.txt|.*\.json")
+    for path in (tmp_path / "raw").rglob("*.*"):
+        if not a_list.fullmatch(path.name):
+            path.write_bytes(b"damaged")
+    row = set_listed("x", source, tmp_path / "x.h5")
+    assert (row.raw, row.note) == ("there", "")
+    assert check_raw(source).problems
 
 
 READ_WHOLE = ("hdf5", "scan", "dat", "fewshot")  # by the check too; of the others, a few files

@@ -69,12 +69,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ModelNet40Source) -> RawCheck:
+def check_raw(source: ModelNet40Source, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; one text cloud of every class is read, or all pickles."""
     try:
         survey, classes = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     if source.form == "text":
         return survey.checked(look_at_first(survey, parse))
     return survey.checked(look_at_all(survey, partial(count_clouds, classes=len(classes))))

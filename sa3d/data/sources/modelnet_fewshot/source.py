@@ -80,12 +80,14 @@ def prepare(
         return build.write(out, spool, clouds, data, survey, _facts(survey, episodes), quiet=quiet)
 
 
-def check_raw(source: ModelNetFewshotSource) -> RawCheck:
+def check_raw(source: ModelNetFewshotSource, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; all of it is read."""
     try:
         survey = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     problems = []
     for file in survey.files:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,25 +91,29 @@ class Survey:
         notes += difference(counts, self.official)
         return found | ({"note": " ".join(notes)} if notes else {})
 
+    def there(self) -> RawCheck:
+        """Which files are there, as ``sa3d data list`` asks; nothing of them was read."""
+        lacking = len(self.missing)
+        missing = (f"{lacking} files in {self.place}: {self.shown()}",) if lacking else ()
+        facts = {"files": len(self.files)}
+        return RawCheck(self.place, facts, missing, notes=self.notes, found=len(self.files))
+
     def checked(self, looked: Looked) -> RawCheck:
         """As ``sa3d data check`` reports it."""
+        found = self.there()
         facts = {
-            "files": len(self.files),
+            **found.facts,
             **{f"{split} clouds": count for split, count in looked.counts.items()},
             **{f"official {split} clouds": count for split, count in self.official.items()},
             "files read": len(looked.read),
         }
-        lacking = len(self.missing)
-        missing = (f"{lacking} files in {self.place}: {self.shown()}",) if lacking else ()
         texts = [*self.lists, *(path for path in looked.read if path.suffix == ".txt")]
         notes = (
-            *self.notes,
+            *found.notes,
             *difference(looked.counts, self.official),
             *_windows_line_ends(texts),
         )
-        return RawCheck(
-            self.place, facts, missing, tuple(looked.problems), notes, found=len(self.files)
-        )
+        return replace(found, facts=facts, problems=tuple(looked.problems), notes=notes)
 
     def _first(self) -> list[str]:
         return [each.key for each in self.missing[:_NAMED]]

@@ -78,12 +78,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ScanObjectNNSource) -> RawCheck:
+def check_raw(source: ScanObjectNNSource, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; all of it is read."""
     try:
         survey = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     return survey.checked(look_at_all(survey, lambda file: count_clouds(file, len(NAMES))))
 
 

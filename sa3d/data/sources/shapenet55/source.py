@@ -56,12 +56,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ShapeNet55Source) -> RawCheck:
+def check_raw(source: ShapeNet55Source, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; one cloud of every category is read."""
     try:
         survey = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     return survey.checked(look_at_first(survey, parse))
 
 
