@@ -49,21 +49,24 @@ def add(
 
     Classes are folders. docs/own_data.md says how a folder may look and what is decided for you.
     """
+    from sa3d.data.prepare import origin, record_origin
     from sa3d.data.sources.folder import source as folders
     from sa3d.data.sources.folder.table import table
     from sa3d.utils.paths import params_file, processed
 
     params = params_file().resolve()
     values = _entry(folder, params, overrides or [])
-    source = _checked(name, like, params, values)
+    source = _checked(name, like, params, values, overrides or [])
     if dry_run:
         survey = folders.inspect(source, quiet=quiet)
         print("\n".join([*table(survey), *survey.warnings(), *_unreadable(survey)]))
         folders.check_unreadable(source, survey)
         return
     file = processed(name)
+    made_from = origin(source)
     survey = folders.build(source, file, quiet=quiet)
     try:
+        record_origin(file, made_from)
         notes = _write(params, name, like, values, survey)
     except BaseException:
         for made in (file, file.with_suffix(".json")):
@@ -85,7 +88,9 @@ def _entry(folder: Path, params: Path, overrides: list[str]) -> dict[str, Any]:
     return dict(overridden({"source": "folder", "root": str(shown)}, overrides))
 
 
-def _checked(name: str, like: str | None, params: Path, values: dict[str, Any]) -> FolderSource:
+def _checked(
+    name: str, like: str | None, params: Path, values: dict[str, Any], overrides: list[str]
+) -> FolderSource:
     """The settings of the new data set, if it can be added.
 
     Raises:
@@ -112,11 +117,12 @@ def _checked(name: str, like: str | None, params: Path, values: dict[str, Any]) 
         if name in (tree.get("experiments") or {}):
             raise ConfigError(f"there is an experiment '{name}'; choose another --name")
         experiment_like(tree, like, name, classes=2, least_points=1, train_clouds=2)
-    return _source(name, params, values)
+    return _source(name, params, values, overrides)
 
 
-def _source(name: str, params: Path, values: dict[str, Any]) -> FolderSource:
-    """The settings as they will be read from the file."""
+def _source(name: str, params: Path, values: dict[str, Any], overrides: list[str]) -> FolderSource:
+    """The settings as they will be read from the file; what is wrong is told of ``overrides``,
+    which ``values`` hold already."""
     from sa3d.config.edit import with_entry
     from sa3d.config.loading import load_source
     from sa3d.data.sources.folder.settings import FolderSource
@@ -126,7 +132,7 @@ def _source(name: str, params: Path, values: dict[str, Any]) -> FolderSource:
     with tempfile.TemporaryDirectory() as place:
         candidate = Path(place) / params.name
         candidate.write_text(text, encoding="utf-8")
-        source = load_source(name, candidate)
+        source = load_source(name, candidate, overrides)
     if not isinstance(source, FolderSource):
         raise ConfigError("--set source=...: `sa3d data add` adds folders; edit params.yaml")
     return source

@@ -103,7 +103,7 @@ def listed(name: str, source: Frozen | None, out: Path) -> Listed:
     elif made_from == origin(source) and raw.files and not stale(source, out):
         state = "there"  # it has been prepared from just these files
     else:
-        raws = raw_check(source)
+        raws = raw_check(source, read=False)
         state = raw_state(raws)
         if state == "incomplete" and not note:
             note = (*raws.problems, *raws.missing)[0]

@@ -1,4 +1,4 @@
-"""A floor for every data set: 5 nearest neighbours on simple shape descriptors.
+"""A floor for data sets of classes: 5 nearest neighbours on simple shape descriptors.
 
 If a nearest-neighbour rule on distance histograms already solves a data set, a trained network
 proves nothing on it; the accuracy stands in the data set's summary so that reports can show it

@@ -92,7 +92,7 @@ def _fetch(
 
 def _plan(name: str, said: About, missing: list[tuple[Path, Remote]]) -> str:
     """What will be downloaded."""
-    lines = [f"{name}: {said.title}. Licence: {said.licence}."]
+    lines = [f"{name}: {said.title}. Licence: {said.licence.rstrip('.')}."]
     for target, remote in missing:
         size = "of unknown size" if remote.size is None else size_text(remote.size)
         part = part_of(target)

@@ -48,7 +48,7 @@ def prepare(
         options["allow_missing"] = True
     made_from = origin(source)
     result: Path = make(source, Path(out), **options)
-    write_json(result.with_suffix(".json"), summary_of(result) | {MADE_FROM: made_from})
+    record_origin(result, made_from)
     return result
 
 
@@ -71,8 +71,7 @@ def prepare_or_absent(
     try:
         return prepare(name, source, out, quiet=quiet, allow_missing=allow_missing), ""
     except DataError:
-        # asked only now: of raw data that is there, a check reads all
-        found = raw_check(source)
+        found = raw_check(source, read=False)
         if not is_absent(found):
             raise
     reason = f"no raw data in {shown(found.place) if found.place else 'its folder'}"
@@ -87,6 +86,11 @@ def prepare_or_absent(
     write_whole(out, b"")
     write_json(out.with_suffix(".json"), {ABSENT: reason})
     return out, f"{reason}; {name} is absent, and what needs it is skipped"
+
+
+def record_origin(out: Path, made_from: dict[str, Any]) -> None:
+    """Put what :func:`origin` gave, before the raw files were read, into the summary of ``out``."""
+    write_json(out.with_suffix(".json"), summary_of(out) | {MADE_FROM: made_from})
 
 
 def origin(source: Frozen) -> dict[str, Any]:

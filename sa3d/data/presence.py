@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,17 +46,20 @@ def raw_folder(source: Frozen) -> Path | None:
     return None if root is None else raw_root(str(root))
 
 
-def raw_check(source: Frozen) -> RawCheck:
+def raw_check(source: Frozen, *, read: bool = True) -> RawCheck:
     """The source module's own word on its raw files: ``check_raw(source) -> RawCheck``.
 
-    A source without that function has no raw files. What it raises is a problem of theirs.
+    Without ``read`` a module whose ``check_raw`` takes that keyword only looks which files are
+    there, in a second however large they are. A source without the function has no raw files. What
+    it raises is a problem of theirs.
     """
     where = registry.SOURCES[kind_of(source)].where.partition(":")[0]
     look: Any = getattr(importlib.import_module(where), "check_raw", None)
     if look is None:
         return RawCheck(raw_folder(source))
+    options = {} if read or "read" not in inspect.signature(look).parameters else {"read": False}
     try:
-        found: RawCheck = look(source)
+        found: RawCheck = look(source, **options)
     except DataError as error:
         return RawCheck(raw_folder(source), problems=(str(error),))
     return found

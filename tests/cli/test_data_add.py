@@ -130,6 +130,22 @@ def test_a_folder_becomes_a_data_set_and_an_experiment(project: Path, add: Add) 
     assert checked.returncode == 0
 
 
+def test_what_is_added_is_as_if_prepared_and_known_to_be_stale_later(
+    project: Path, add: Add
+) -> None:
+    status, _, err = add("data/raw/mine", "--name", "mine", "--set", "points=256")
+    assert status == 0, err
+    summary = project / "data/processed/mine.json"
+    added = summary.read_bytes()
+    result = CliRunner().invoke(app, ["data", "prepare", "mine"])
+    assert result.exit_code == 0, result.stderr
+    assert summary.read_bytes() == added
+    next((project / "data/raw/mine/mug").glob("*.obj")).unlink()
+    assert "stale: it was made from 12 raw files" in (
+        " ".join(CliRunner().invoke(app, ["data", "check", "mine"]).stdout.split())
+    )
+
+
 def test_without_an_experiment_it_says_how_to_use_it(
     project: Path, add: Add, tmp_path: Path
 ) -> None:
@@ -163,7 +179,7 @@ def test_files_are_as_they_were_where_dvc_yaml_is_refused(project: Path, add: Ad
         (["data/raw/mine", "--name", "on"], "YAML takes that word"),
         (["data/raw/mine", "--name", "mine", "--like", "tinny"], "did you mean 'tiny'"),
         (["data/raw/mine", "--name", "mine", "--set", "pionts=5"], "pionts"),
-        (["data/raw/mine", "--name", "mine", "--set", "points=5"], "points"),
+        (["data/raw/mine", "--name", "mine", "--set", "points=5"], "--set: datasets.mine.points"),
         (["data/raw/mine", "--name", "mine", "--set", "source=kicad"], "adds folders"),
         (["data/raw/mine", "--name", "mine", "--set", "formats=[blend]"], "unknown format"),
     ],

@@ -242,8 +242,9 @@ def test_an_inventory_counts_what_is_the_data_sets_own(raw: Path, tmp_path: Path
     (raw / "deep" / "README.md").write_text("1234")
     (raw / "deep" / ".cache" / "x").write_text("12345678")
     (raw / "deep" / "lost").symlink_to(tmp_path / "nowhere")
+    (raw / "deep" / "circle").symlink_to(raw / "deep" / "circle")
     (raw / "up").symlink_to(tmp_path)
-    assert inventory(raw) == (3, 4)
+    assert inventory(raw) == (4, 4)
     assert inventory(raw / "deep" / "README.md") == (1, 4)
 
 

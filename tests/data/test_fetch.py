@@ -333,7 +333,7 @@ def fetched(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetche
 
     def run(agree: bool = True, **facts: object) -> list[str]:
         item = Download(f"{web.address}/clouds.zip", unpack=True, **facts)  # type: ignore[arg-type]
-        said = About("Clouds", "tests", "ours", obtain="Ask for it.", downloads=(item,))
+        said = About("Clouds", "tests", "Ours.", obtain="Ask for it.", downloads=(item,))
         monkeypatch.setattr(presence, "about", lambda _: said)
         monkeypatch.setattr(fetching, "about", lambda _: said)
         monkeypatch.setattr(fetching, "raw_folder", lambda _: tmp_path / "raw")
@@ -349,6 +349,7 @@ def visible(folder: Path) -> list[str]:
 def test_a_data_set_is_fetched_once(fetched: Fetched, web: Web, tmp_path: Path) -> None:
     digest = hashlib.sha256(CLOUDS).hexdigest()
     said = "\n".join(fetched())
+    assert "set: Clouds. Licence: Ours.\n" in said
     assert f"clouds.zip, {len(CLOUDS)} bytes, from {web.address}/clouds.zip" in said
     assert f"sha256 {digest} (no published one to compare with)" in said
     assert visible(tmp_path / "raw") == ["clouds"]

@@ -120,6 +120,22 @@ def test_other_objects_are_refused(value: object, tmp_path: Path) -> None:
         read(tmp_path / "x", pickle.dumps([value], 4))
 
 
+def test_a_dict_of_anything_but_names_is_refused(tmp_path: Path) -> None:
+    # the hash of a tuple of tuples, a million deep, would overflow the stack
+    deep = b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns."
+    with pytest.raises(DataError, match="keys are no names"):
+        read(tmp_path / "x", deep)
+
+
+def test_a_message_is_short_whatever_a_file_holds(tmp_path: Path) -> None:
+    name = b"a\n" * 2500
+    data = b"\x80\x04X" + len(name).to_bytes(4, "little") + name + b"X\x01\x00\x00\x00b\x93."
+    with pytest.raises(DataError, match="it holds the name a a a") as error:
+        read(tmp_path / "x", data)
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
 def test_an_extension_code_or_persistent_id_is_refused(tmp_path: Path) -> None:
     for data in (b"\x80\x02\x82\x01.", b"\x80\x02K\x01Q."):
         with pytest.raises(DataError, match="the instruction"):
@@ -182,7 +198,7 @@ def test_a_label_in_any_form(value: object) -> None:
         one_integer(value, "x", 3)
 
 
-@pytest.mark.parametrize("value", [1.5, "3", np.array([1, 2]), np.array([]), None, [1, "a"]])
+@pytest.mark.parametrize("value", [1.5, "3", np.array([1, 2]), np.array([]), None, [1, "a"], True])
 def test_what_is_no_label(value: object) -> None:
     with pytest.raises(DataError, match="expected one integer"):
         one_integer(value, "x", 4)

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ import official_layouts as layouts
 import pytest
 
 from sa3d.config.base import Frozen
-from sa3d.data.prepare import prepare
+from sa3d.config.obtain import absence
+from sa3d.data.check import listed as set_listed
+from sa3d.data.prepare import prepare, prepare_or_absent
+from sa3d.data.presence import is_absent
 from sa3d.data.raw import RawCheck
 from sa3d.data.sources.modelnet40.settings import ModelNet40Source
 from sa3d.data.sources.modelnet40_hdf5.settings import ModelNet40Hdf5Source
@@ -132,6 +136,27 @@ def listed(name: str, extra: str) -> Damage:
     return damage
 
 
+def folder(name: str) -> Damage:
+    """A folder in the place of a file."""
+
+    def damage(root: Path) -> None:
+        (root / name).unlink()
+        (root / name).mkdir()
+
+    return damage
+
+
+def group(name: str, key: str) -> Damage:
+    """A group in the place of an array."""
+
+    def damage(root: Path) -> None:
+        with h5py.File(root / name, "r+") as file:
+            del file[key]
+            file.create_group(key)
+
+    return damage
+
+
 class Harm:
     def __reduce__(self) -> Any:
         return os.system, ("touch harm",)
@@ -147,6 +172,8 @@ OBJ = "main_split/test_objectdataset.h5"
 DAT = "modelnet10_train_8192pts_fps.dat"
 PKL = "5way_10shot/3.pkl"
 NANS = np.full((9, 3), np.nan, dtype=np.float32)
+ONE = [np.random.default_rng(0).normal(size=(9, 6))]
+NO_LITERAL = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': ((".ljust(117) + b"\n"
 CASES: list[tuple[str, Damage, str]] = [
     ("modelnet40", in_lines(BED, 4, "0.1,0.2,0.3"), "0001.txt: row 5 has 3 numbers, expected 6"),
     ("modelnet40", in_lines(BED, 4, "0.1 0.2 0.3 0 0 1"), "row 5 has 1 numbers, expected 6"),
@@ -176,6 +203,10 @@ CASES: list[tuple[str, Damage, str]] = [
     ("shapenet55", array(PC, np.array([Harm()]), allow_pickle=True), "Object arrays cannot be"),
     ("shapenet55", in_lines("ShapeNet-55/train.txt", 0, "abc.npy"), "55 categories"),
     ("shapenet55", in_lines("ShapeNet-55/train.txt", 0, f"{SYNSET}-../x.npy"), "official list"),
+    ("shapenet55", written(PC, NO_LITERAL), "npy is truncated or no NumPy array"),
+    ("hdf5", folder(H5), "train0.h5 cannot be read: Is a directory"),
+    ("hdf5", group(H5, "label"), "damaged or foreign"),
+    ("hdf5", group(H5, "data"), "damaged or foreign"),
     ("hdf5", cut(H5), "ply_data_train0.h5 is truncated"),
     ("hdf5", written(H5, b"no"), "damaged or foreign"),
     ("hdf5", hdf5(H5, "label", 40, 3), "cloud 3 has label 40, expected 0 to 39"),
@@ -185,6 +216,9 @@ CASES: list[tuple[str, Damage, str]] = [
     ("hdf5", hdf5(H5, "label", np.zeros(7, dtype=int)), "7 labels"),
     ("scan", hdf5(OBJ, "label", -1, 0), "cloud 0 has label -1, expected 0 to 14"),
     ("scan", hdf5(OBJ, "label", np.zeros(30)), "labels of type float64, expected integers"),
+    ("dat", folder(DAT), "dat cannot be read: Is a directory"),
+    ("dat", pickled(DAT, [ONE, [10**6000]]), "cloud 0 has a label of type int, expected one"),
+    ("dat", pickled(DAT, [ONE, [[1, [2]]]]), "cloud 0 has a label of type list, expected one"),
     ("dat", cut(DAT, 0.9), "dat is truncated or no pickle"),
     ("dat", pickled(DAT, Harm()), "nothing of it was run"),
     ("dat", pickled(DAT, [[Harm()], [1]]), "nothing of it was run"),
@@ -193,6 +227,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("dat", pickled(DAT, [[np.ones((9, 3))], [np.array([1])]]), r"\(points, 6\)"),
     ("dat", pickled(DAT, [[np.ones((9, 6))], []]), "not a list of clouds and a list"),
     ("dat", pickled(DAT, [1, 2, 3]), "not a list of clouds and a list"),
+    ("fewshot", written(PKL, b"\x80\x02}U\x01\xff]s."), "not a dict of lists"),
     ("fewshot", cut(PKL), "3.pkl is truncated or no pickle"),
     ("fewshot", pickled(PKL, {"train": [Harm()], "test": []}), "nothing of it was run"),
     ("fewshot", pickled(PKL, {"train": [(np.ones((9, 6)), 0, 40)], "test": []}),
@@ -208,6 +243,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("part", listed(TRAIN_LIST, "shape_data/../a"), "not an entry of the official list"),
     ("part", listed(TRAIN_LIST, f"shape_data/02958343/{0:032x}"), "stands there 2 times"),
     ("part", written(TRAIN_LIST, b"[1"), "is not JSON"),
+    ("part", written(TRAIN_LIST, b"[" * 100_000), "is not JSON"),
     ("part", written(TRAIN_LIST, b"[1]"), "is not a list of names"),
 ]  # fmt: skip
 
@@ -243,6 +279,19 @@ def test_the_check_of_nothing_says_what_belongs_where(kind: str, tmp_path: Path)
     assert str(tmp_path / "none") in line
     with pytest.raises(DataError, match=r"docs/data_sets\.md shows"):
         prepare(kind, source, tmp_path / "x.h5", quiet=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_list_reads_no_cloud(kind: str, tmp_path: Path) -> None:
+    """It would take minutes on large sets; that clouds are damaged is for the check to find."""
+    source = tree(kind, tmp_path / "raw")
+    a_list = re.compile(r".*(names|_train|_test|category)\.txt|(train|test)\.txt|.*\.json")
+    for path in (tmp_path / "raw").rglob("*.*"):
+        if not a_list.fullmatch(path.name):
+            path.write_bytes(b"damaged")
+    row = set_listed("x", source, tmp_path / "x.h5")
+    assert (row.raw, row.note) == ("there", "")
+    assert check_raw(source).problems
 
 
 READ_WHOLE = ("hdf5", "scan", "dat", "fewshot")  # by the check too; of the others, a few files
@@ -302,6 +351,65 @@ def test_with_no_file_at_all_nothing_is_made(tmp_path: Path) -> None:
         each.unlink()
     with pytest.raises(DataError, match="none of the 9 files that belong there"):
         prepare("x", source, tmp_path / "x.h5", quiet=True, allow_missing=True)
+
+
+@pytest.mark.parametrize("variant", ["obj-only", "pb-t50-rs"])
+def test_a_variant_of_scanobjectnn_can_be_absent_beside_another(
+    variant: str, tmp_path: Path
+) -> None:
+    source = tree("scan", tmp_path / "raw")
+    shutil.rmtree(tmp_path / "raw" / "main_split_nobg")
+    for each in (tmp_path / "raw" / "main_split").glob("*_augmentedrot_scale75.h5"):
+        each.unlink()
+    assert check_raw(source).fine
+    other = source.model_copy(update={"variant": variant})
+    assert is_absent(check_raw(other))
+    prepare_or_absent("x", other, tmp_path / "x.h5", quiet=True)
+    assert absence(tmp_path / "x.h5") is not None
+
+
+# --- what is no fault but worth knowing ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("modelnet40", ("modelnet10_train.txt", BED)),
+        ("dat", ("modelnet10_shape_names.txt",)),
+        ("shapenet55", ("ShapeNet-55/test.txt",)),
+        ("part", ("synsetoffset2category.txt", CAR)),
+    ],
+)
+def test_the_check_notes_windows_line_ends(
+    kind: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = tree(kind, tmp_path / "raw")
+    assert not any("CRLF" in note for note in check_raw(source).notes)
+    for name in names:
+        path = tmp_path / "raw" / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    found = check_raw(source)
+    assert found.fine
+    [note] = [note for note in found.notes if "CRLF" in note]
+    assert note.endswith(f"in {len(names)} files: {', '.join(Path(n).name for n in names)}.")
+
+
+@pytest.mark.parametrize("kind", ["modelnet40", "dat"])
+@pytest.mark.parametrize("variant", [10, 40])
+def test_class_names_in_another_order_are_noted(kind: str, variant: int, tmp_path: Path) -> None:
+    source = tree(kind, tmp_path / "raw").model_copy(update={"variant": variant})
+    said = "shape_names.txt differs from the published one: class 2 is"
+    assert not any(said in note for note in check_raw(source).notes)
+    edit(
+        tmp_path / "raw" / f"modelnet{variant}_shape_names.txt",
+        lambda lines: lines.insert(2, lines.pop(1)),
+    )
+    found = check_raw(source)
+    assert found.fine
+    second, third = {10: ("chair", "bed"), 40: ("bed", "bathtub")}[variant]
+    assert any(f"{said} {second}, published is {third}." in note for note in found.notes)
+    prepare("x", source, tmp_path / "x.h5", quiet=True)
+    assert said in json.loads((tmp_path / "x.json").read_text())["note"]
 
 
 # --- files that move while they are read ----------------------------------------------------

@@ -1,4 +1,4 @@
-"""ModelNet40's classes in the order of their labels, for layouts that do not list them."""
+"""The classes of ModelNet40 and ModelNet10 in the order of their labels, as published."""
 
 from __future__ import annotations
 
@@ -45,4 +45,17 @@ NAMES: Final = (
     "vase",
     "wardrobe",
     "xbox",
+)
+
+NAMES_OF_10: Final = (
+    "bathtub",
+    "bed",
+    "chair",
+    "desk",
+    "dresser",
+    "monitor",
+    "night_stand",
+    "sofa",
+    "table",
+    "toilet",
 )

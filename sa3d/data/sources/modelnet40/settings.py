@@ -14,11 +14,12 @@ class ModelNet40Source(Frozen):
     """ModelNet40 or ModelNet10, resampled with normals."""
 
     about: ClassVar = About(
-        title="ModelNet40 (resampled, with normals)",
+        title="ModelNet40 or ModelNet10 (resampled, with normals)",
         purpose="linear SVM, fine-tuning, voting",
         licence="ModelNet's terms: for academic research; the CAD models belong to their authors.",
         homepage="https://modelnet.cs.princeton.edu",
         obtain=(
+            "Stanford's server is often down; look for the archive by its name then. "
             "Unpack modelnet40_normal_resampled.zip so that modelnet40_train.txt and the class "
             "folders lie in the folder; ModelNet10 is in the same archive."
         ),

@@ -7,6 +7,8 @@ from the first point on instead of a random one, so that the same files give the
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,6 +16,7 @@ from typing import Final
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.sources.modelnet40.dat import count_clouds, unpack_all
+from sa3d.data.sources.modelnet40.names import NAMES, NAMES_OF_10
 from sa3d.data.sources.modelnet40.settings import ModelNet40Source
 from sa3d.data.sources.official import build
 from sa3d.data.sources.official.arrays import parse_text
@@ -66,12 +69,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ModelNet40Source) -> RawCheck:
+def check_raw(source: ModelNet40Source, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; one text cloud of every class is read, or all pickles."""
     try:
         survey, classes = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     if source.form == "text":
         return survey.checked(look_at_first(survey, parse))
     return survey.checked(look_at_all(survey, partial(count_clouds, classes=len(classes))))
@@ -88,11 +93,11 @@ def look(source: ModelNet40Source) -> tuple[Survey, tuple[str, ...]]:
     place = find_folder(source.root, FOLDER, names)
     classes = read_lines(place / names)
     require_unique(place / names, classes)
-    official = OFFICIAL[source.variant]
+    official, notes = OFFICIAL[source.variant], _differing(place / names, classes, source.variant)
     if source.form == "dat":
         pickles = {split: f"{prefix}_{split}_8192pts_fps.dat" for split in official}
         files = [RawFile(place / name, name, SPLITS[split]) for split, name in pickles.items()]
-        return survey_of(place, files, official), tuple(classes)
+        return survey_of(place, files, official, notes, [place / names]), tuple(classes)
     paths = {split: place / f"{prefix}_{split}.txt" for split in official}
     lists = {split: read_lines(path) for split, path in paths.items()}
     require_disjoint({paths[split]: ids for split, ids in lists.items()})
@@ -102,7 +107,22 @@ def look(source: ModelNet40Source) -> tuple[Survey, tuple[str, ...]]:
         for split, ids in lists.items()
         for each in ids
     ]
-    return survey_of(place, wanted, official), tuple(classes)
+    lists_read = [place / names, *paths.values()]
+    return survey_of(place, wanted, official, notes, lists_read), tuple(classes)
+
+
+def _differing(path: Path, classes: Sequence[str], variant: int) -> list[str]:
+    """A sentence where the classes are not the published ones in their order: labels then mean
+    something else than elsewhere."""
+    published = NAMES if variant == 40 else NAMES_OF_10
+    if tuple(classes) == published:
+        return []
+    pairs = itertools.zip_longest(classes, published)
+    line, (found, wanted) = next((n, pair) for n, pair in enumerate(pairs, 1) if len(set(pair)) > 1)
+    return [
+        f"{path.name} differs from the published one: class {line} is {found or 'missing'}, "
+        f"published is {wanted or 'none'}."
+    ]
 
 
 def parse(file: RawFile) -> build.Parsed:

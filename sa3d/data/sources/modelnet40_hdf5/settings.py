@@ -19,6 +19,7 @@ class ModelNet40Hdf5Source(Frozen):
         licence="ModelNet's terms: for academic research; the CAD models belong to their authors.",
         homepage="https://modelnet.cs.princeton.edu",
         obtain=(
+            "Stanford's server is often down; look for the archive by its name then. "
             "Unpack modelnet40_ply_hdf5_2048.zip so that ply_data_train0.h5 to train4.h5, "
             "test0.h5 and test1.h5 lie in the folder."
         ),

@@ -80,19 +80,21 @@ def prepare(
         return build.write(out, spool, clouds, data, survey, _facts(survey, episodes), quiet=quiet)
 
 
-def check_raw(source: ModelNetFewshotSource) -> RawCheck:
+def check_raw(source: ModelNetFewshotSource, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; all of it is read."""
     try:
         survey = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     problems = []
     for file in survey.files:
         try:
             _read(file.path, lambda digest, rows: None, None)
         except DataError as error:
             problems.append(str(error))
-    return survey.checked(Looked({}, problems, len(survey.files)))
+    return survey.checked(Looked({}, problems, [each.path for each in survey.files]))
 
 
 def look(source: ModelNetFewshotSource) -> Survey:
@@ -152,7 +154,10 @@ def _read(
     with unchanging(path):
         found = read_pickle(path, hand, moved)
     if isinstance(found, dict):  # text of Python 2 is bytes here
-        found = {k.decode() if isinstance(k, bytes) else k: each for k, each in found.items()}
+        found = {
+            key.decode("latin-1") if isinstance(key, bytes) else key: each
+            for key, each in found.items()
+        }
     if not isinstance(found, dict) or not all(
         isinstance(found.get(name), list) for name in ("train", "test")
     ):

@@ -62,10 +62,7 @@ def read_whole(path: Path) -> tuple[bytes, Stamp]:
         DataError: missing, unreadable, or still being written.
     """
     with unchanging(path) as stamp:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise _unreadable(path, error) from error
+        data = path.read_bytes()
     if len(data) != stamp.size:
         raise _changing(path)
     return data, stamp
@@ -76,12 +73,16 @@ def unchanging(path: Path) -> Iterator[Stamp]:
     """The stamp of a file that is read in the block.
 
     Raises:
-        DataError: it is not there, or another one after the block than before.
+        DataError: it is not there, the block could not read it, or it is another one after the
+            block than before.
     """
     before = stamp_of(path)
     if before is None:
         raise DataError(f"{path} is missing")
-    yield before
+    try:
+        yield before
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if stamp_of(path) != before:
         raise _changing(path)
 

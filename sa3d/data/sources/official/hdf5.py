@@ -79,8 +79,11 @@ def read_hdf5(path: Path, classes: int) -> Iterator[tuple[Stamp, int, int, Float
                     for number, cloud in enumerate(data[first : first + _BLOCK], first):
                         points = as_rows(cloud, f"{path}, cloud {number}", (3,))
                         yield stamp, number, int(labels[number]), points
-        except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
-            reason = "truncated" if "truncated" in str(error) else f"damaged or foreign ({error})"
+        except (PermissionError, IsADirectoryError):
+            raise  # told by `unchanging`
+        except (OSError, KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
+            said = " ".join(str(error).split())  # h5py's messages have line feeds
+            reason = "truncated" if "truncated" in said else f"damaged or foreign ({said[:200]})"
             raise DataError(f"{path} is {reason}; fetch it again") from error
 
 

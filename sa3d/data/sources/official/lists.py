@@ -36,7 +36,7 @@ def read_json_list(path: Path) -> list[str]:
     """
     try:
         found = json.loads(_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); fetch it again") from error
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise DataError(f"{path} is not a list of names; fetch it again")

@@ -35,6 +35,7 @@ _SPENT: Final = object()  # bytes of an array that is built
 _NUMBERS: Final = re.compile(r"[biuf]\d{1,2}")
 _LINE: Final = 1024  # bytes of the longest line that a name takes
 _MIB: Final = 1 << 20
+_SAID: Final = 200  # characters of a message that repeat what the file holds
 _SMALL: Final = 256  # bytes; more than this is dropped as soon as its array is built
 
 
@@ -99,15 +100,22 @@ def read_pickle(path: Path, hand: Hand, moved: Callable[[int], object] | None = 
         try:
             return _Machine(hand).run(source)
         except _RefusedError as error:
+            said = " ".join(str(error).split())[:_SAID]
             raise DataError(
-                f"{path} is refused: it holds {error}, where only lists of arrays belong; nothing "
+                f"{path} is refused: it holds {said}, where only lists of arrays belong; nothing "
                 "of it was run. Fetch it from the official place"
             ) from error
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             # genops' messages for a file that ends early, and ours for a stack that does not fit
-            raise DataError(
-                f"{path} is truncated or no pickle ({error}); fetch it again"
-            ) from error
+            said = " ".join(str(error).split())[:_SAID]
+            raise DataError(f"{path} is truncated or no pickle ({said}); fetch it again") from error
 
 
 def pickle_progress(label: str, paths: Iterable[Path], quiet: bool) -> ProgressBar:
@@ -122,9 +130,13 @@ def one_integer(value: object, name: str, below: int) -> int:
     Raises:
         DataError: no single integer in ``range(below)``.
     """
-    array = np.asarray(value)
+    # lists may be ragged or of any depth, and a number of any length: none of them is shown
+    single = isinstance(value, np.integer | np.ndarray) or (
+        isinstance(value, int) and value.bit_length() < 64
+    )
+    array = np.asarray(value if single else ())
     if array.size != 1 or array.dtype.kind not in "iu":
-        raise DataError(f"{name} has label {value!r}, expected one integer")
+        raise DataError(f"{name} has a label of type {type(value).__name__}, expected one integer")
     label = int(array.reshape(-1)[0])
     if not 0 <= label < below:
         raise DataError(f"{name} has label {label}, expected 0 to {below - 1}")
@@ -285,7 +297,10 @@ class _Machine:
         target = self._stack[-1]
         if not isinstance(target, dict):
             raise _RefusedError("entries of something that is no dict")
-        target.update(zip(items[::2], items[1::2], strict=True))
+        names = items[::2]
+        if not all(isinstance(name, str | bytes | int) for name in names):
+            raise _RefusedError("a dict whose keys are no names")
+        target.update(zip(names, items[1::2], strict=True))
 
     # --- what NumPy's pickles call -------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sa3d.errors import DataError
 
 SPLITS: Mapping[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 _NAMED = 10
+_BEGINNING = 4096  # bytes; a line of every text file is shorter
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ class Survey:
         missing: those that are not.
         official: clouds of each split, as published.
         notes: what is worth knowing and no fault.
+        lists: the text files that name the others.
     """
 
     place: Path
     files: tuple[RawFile, ...]
     missing: tuple[RawFile, ...]
     official: Mapping[str, int]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    lists: tuple[Path, ...] = ()
 
     def require(self, allow_missing: bool) -> None:
         """That nothing is missing, or at least that something is there.
@@ -73,8 +77,7 @@ class Survey:
 
     def shown(self) -> str:
         """The first ten missing files, in one line."""
-        more = ", …" if len(self.missing) > _NAMED else ""
-        return ", ".join(self._first()) + more
+        return _some([each.key for each in self.missing])
 
     def facts(self, counts: Mapping[str, int]) -> dict[str, Any]:
         """Entries of the summary: what is missing, and how the counts compare with the published
@@ -88,20 +91,29 @@ class Survey:
         notes += difference(counts, self.official)
         return found | ({"note": " ".join(notes)} if notes else {})
 
-    def checked(self, looked: Looked) -> RawCheck:
-        """As ``sa3d data check`` reports it."""
-        facts = {
-            "files": len(self.files),
-            **{f"{split} clouds": count for split, count in looked.counts.items()},
-            **{f"official {split} clouds": count for split, count in self.official.items()},
-            "files read": looked.read,
-        }
+    def there(self) -> RawCheck:
+        """Which files are there, as ``sa3d data list`` asks; nothing of them was read."""
         lacking = len(self.missing)
         missing = (f"{lacking} files in {self.place}: {self.shown()}",) if lacking else ()
-        notes = (*self.notes, *difference(looked.counts, self.official))
-        return RawCheck(
-            self.place, facts, missing, tuple(looked.problems), notes, found=len(self.files)
+        facts = {"files": len(self.files)}
+        return RawCheck(self.place, facts, missing, notes=self.notes, found=len(self.files))
+
+    def checked(self, looked: Looked) -> RawCheck:
+        """As ``sa3d data check`` reports it."""
+        found = self.there()
+        facts = {
+            **found.facts,
+            **{f"{split} clouds": count for split, count in looked.counts.items()},
+            **{f"official {split} clouds": count for split, count in self.official.items()},
+            "files read": len(looked.read),
+        }
+        texts = [*self.lists, *(path for path in looked.read if path.suffix == ".txt")]
+        notes = (
+            *found.notes,
+            *difference(looked.counts, self.official),
+            *_windows_line_ends(texts),
         )
+        return replace(found, facts=facts, problems=tuple(looked.problems), notes=notes)
 
     def _first(self) -> list[str]:
         return [each.key for each in self.missing[:_NAMED]]
@@ -109,12 +121,12 @@ class Survey:
 
 @dataclass(frozen=True)
 class Looked:
-    """Result of reading raw files without keeping them: clouds of each split, problems, and how
-    many files were read."""
+    """Result of reading raw files without keeping them: clouds of each split, problems, and the
+    files that were read."""
 
     counts: Mapping[str, int]
     problems: Sequence[str]
-    read: int
+    read: Sequence[Path]
 
 
 def survey_of(
@@ -122,6 +134,7 @@ def survey_of(
     wanted: Iterable[RawFile],
     official: Mapping[str, int],
     notes: Sequence[str] = (),
+    lists: Iterable[Path] = (),
 ) -> Survey:
     """Look which of the files are there.
 
@@ -132,7 +145,7 @@ def survey_of(
     missing: list[RawFile] = []
     for each in wanted:
         (missing if stamp_of(each.path) is None else files).append(each)
-    return Survey(place, tuple(files), tuple(missing), official, tuple(notes))
+    return Survey(place, tuple(files), tuple(missing), official, tuple(notes), tuple(lists))
 
 
 def difference(counts: Mapping[str, int], official: Mapping[str, int]) -> list[str]:
@@ -157,7 +170,7 @@ def look_at_first(survey: Survey, read: Callable[[RawFile], object]) -> Looked:
         for name, split in SPLITS.items()
         if name in survey.official
     }
-    return Looked(counts, problems, len(first))
+    return Looked(counts, problems, [each.path for each in first.values()])
 
 
 def look_at_all(survey: Survey, count: Callable[[RawFile], int]) -> Looked:
@@ -169,7 +182,7 @@ def look_at_all(survey: Survey, count: Callable[[RawFile], int]) -> Looked:
         counts[names[each.split]] += count(each)
 
     problems = list(_problems(read, survey.files))
-    return Looked(counts, problems, len(survey.files))
+    return Looked(counts, problems, [each.path for each in survey.files])
 
 
 def _problems(read: Callable[[RawFile], object], files: Iterable[RawFile]) -> Iterator[str]:
@@ -178,6 +191,23 @@ def _problems(read: Callable[[RawFile], object], files: Iterable[RawFile]) -> It
             read(each)
         except DataError as error:
             yield str(error)
+
+
+def _windows_line_ends(texts: Iterable[Path]) -> list[str]:
+    """A sentence where text files have them. They are read like others, but say that the files
+    are not as they were published."""
+    names = []
+    for path in texts:
+        with contextlib.suppress(OSError), path.open("rb") as file:  # told where it was read
+            if b"\r\n" in file.read(_BEGINNING):
+                names.append(path.name)
+    if not names:
+        return []
+    return [f"Windows line ends (CRLF), which are read too, in {len(names)} files: {_some(names)}."]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def absent(place: Path, error: DataError) -> RawCheck:

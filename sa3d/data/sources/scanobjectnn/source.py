@@ -78,12 +78,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ScanObjectNNSource) -> RawCheck:
+def check_raw(source: ScanObjectNNSource, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; all of it is read."""
     try:
         survey = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     return survey.checked(look_at_all(survey, lambda file: count_clouds(file, len(NAMES))))
 
 
@@ -91,10 +93,11 @@ def look(source: ScanObjectNNSource) -> Survey:
     """The two files of the variant.
 
     Raises:
-        DataError: there is not even their folder.
+        DataError: there is no folder of any variant.
     """
     folder = FOLDERS[source.variant]
-    place = find_folder(source.root, "h5_files", folder)
+    # any variant's folder is the place, so that this one is known to be absent from it
+    place = find_folder(source.root, "h5_files", folder, *FOLDERS.values())
     names = {split: f"{stem}{SUFFIXES[source.variant]}.h5" for split, stem in STEMS.items()}
     files = [
         RawFile(place / folder / name, f"{folder}/{name}", SPLITS[split])

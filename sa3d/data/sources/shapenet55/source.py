@@ -56,12 +56,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ShapeNet55Source) -> RawCheck:
+def check_raw(source: ShapeNet55Source, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; one cloud of every category is read."""
     try:
         survey = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     return survey.checked(look_at_first(survey, parse))
 
 
@@ -78,7 +80,7 @@ def look(source: ShapeNet55Source) -> Survey:
     wanted = [
         _file(place, paths[split], name, SPLITS[split]) for split in lists for name in lists[split]
     ]
-    return survey_of(place, wanted, OFFICIAL)
+    return survey_of(place, wanted, OFFICIAL, lists=paths.values())
 
 
 def parse(file: RawFile) -> build.Parsed:

@@ -21,6 +21,7 @@ class ShapeNetPartSource(Frozen):
         licence="ShapeNet's terms: non-commercial research and education, no redistribution.",
         homepage="https://shapenet.org",
         obtain=(
+            "Stanford's server is often down; look for the archive by its name then. "
             f"Unpack {FOLDER}.zip so that synsetoffset2category.txt, train_test_split/ and the "
             "category folders lie in the folder."
         ),

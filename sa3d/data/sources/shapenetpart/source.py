@@ -102,12 +102,14 @@ def prepare(
         return build.write(out, spool, placed, data, survey, quiet=quiet)
 
 
-def check_raw(source: ShapeNetPartSource) -> RawCheck:
+def check_raw(source: ShapeNetPartSource, *, read: bool = True) -> RawCheck:
     """What of the raw data is there; one cloud of every category is read."""
     try:
         survey, categories = look(source)
     except DataError as error:
         return absent(raw_root(source.root), error)
+    if not read:
+        return survey.there()
     return survey.checked(look_at_first(survey, _parser(categories)))
 
 
@@ -118,12 +120,14 @@ def look(source: ShapeNetPartSource) -> tuple[Survey, Categories]:
         DataError: lists that are missing or not the official ones.
     """
     place = find_folder(source.root, FOLDER, "synsetoffset2category.txt")
-    categories = _categories(place / "synsetoffset2category.txt")
+    numbers = place / "synsetoffset2category.txt"
+    categories = _categories(numbers)
     label_of = {synset: label for label, synset in enumerate(categories)}
+    folder = place / "train_test_split"
+    paths = {split: folder / f"shuffled_{word}_file_list.json" for split, word in LISTS.items()}
     files: dict[str, RawFile] = {}
     twice = 0
-    for split, word in LISTS.items():
-        path = place / "train_test_split" / f"shuffled_{word}_file_list.json"
+    for split, path in paths.items():
         entries = read_json_list(path)
         require_unique(path, entries)
         for entry in entries:
@@ -137,7 +141,8 @@ def look(source: ShapeNetPartSource) -> tuple[Survey, Categories]:
     notes = [f"{twice} shapes stand in two of the lists."] if twice else []
     order = [SPLITS[split] for split in OFFICIAL]
     wanted = sorted(files.values(), key=lambda each: order.index(each.split))
-    return survey_of(place, wanted, OFFICIAL, notes), categories
+    lists = (numbers, *paths.values())
+    return survey_of(place, wanted, OFFICIAL, notes, lists), categories
 
 
 def parse(file: RawFile, parts: tuple[range, ...]) -> build.Parsed:
