@@ -120,7 +120,9 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         validated = {keys.VAL_MIOU: selection.score[0]}
     metrics = _metrics(chosen, last)
     if selection.best_on_test is not None:
-        metrics[keys.TEST_MIOU_BEST] = selection.best_on_test
+        metrics[keys.TEST_MIOU_BEST] = selection.best_on_test.score
+        assert selection.best_on_test.category is not None, "the reader of parts measures it"
+        metrics[keys.TEST_MIOU_CATEGORY_BEST] = selection.best_on_test.category
     context.tracker.results(metrics, fitted.steps)
     save_outcomes(
         context.folder / OUTCOMES,
