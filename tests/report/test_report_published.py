@@ -29,13 +29,14 @@ def rows(settings, metrics, **options):
     return {} if found is None else {(r.variant.name, r.quantity): r for r in found.rows}
 
 
-def table(settings, metrics, clouds=None, status="finished"):
+def table(settings, metrics, clouds=None, status="finished", failed_folds=()):
     """The table where every evaluation came to ``metrics``."""
     runs = {}
     for run in runs_of(settings):
         kind = "pretrain" if run.spec.task == "pretrain" else "evaluate"
         data = {"test": clouds or CLOUDS.get(run.data.name)}
-        runs[run.spec.name] = RunRecord(run.spec.name, kind, run.spec, status, metrics=metrics,
+        state = "failed" if run.spec.fold in failed_folds else status
+        runs[run.spec.name] = RunRecord(run.spec.name, kind, run.spec, state, metrics=metrics,
                                         result={"data": data})  # fmt: skip
     experiment = Experiment(settings, runs, {})
     return published(experiment, sections_of(experiment))
@@ -174,6 +175,18 @@ def test_few_shot_results_are_found_by_ways_and_shots():
     row = found["random-masks", "fewshot-10w20s-modelnet-fewshot"]
     assert row.values[0].text == "95.00 ± 3"
     assert row.why == "Not the published recipe: lr 0.001 instead of 0.0005."
+
+
+def test_few_shot_without_all_folds_has_no_verdict():
+    evaluation = {"task": "fewshot", "data": "modelnet-fewshot", "points": 1024, "label": "5w10s",
+                  "settings": {"way": 5, "shot": 10, "epochs": 151, "lr": 0.001,
+                               "batch_size": 32}}  # fmt: skip
+    settings = config([evaluation], variants=("sa3df", "random-masks"))
+    (row, _) = table(settings, {"test/acc": 0.945}, clouds=100, failed_folds=(3, 7)).rows
+    assert (row.ours[0].name, row.verdict) == ("last, 8 runs", "none")
+    assert row.why == (
+        "2 of 10 folds have no number: the mean over the others is not over the published episodes."
+    )
 
 
 def test_both_miou_of_parts():
