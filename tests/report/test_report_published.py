@@ -126,6 +126,12 @@ def test_many_differences_are_counted():
     assert "further difference" in why
 
 
+def test_another_augmentation_is_another_recipe():
+    turned = BG | {"settings": BG["settings"] | {"augment": "rotate_y"}}
+    row = only(config((turned,)), pb(test_acc_last=0.88))
+    assert row.why == ("Not the published recipe: augment rotate_y instead of scale_translate.")
+
+
 def test_other_test_clouds_give_no_verdict():
     row = only(config((PB,)), pb(test_acc_last=0.85), clouds=288)
     assert row.why == "Not the published recipe: 288 test clouds instead of 2882."
