@@ -151,7 +151,8 @@ def test_what_is_compared_depends_on_the_task():
     found = rows(config((SVM,)), {"test/acc": 0.95, "test/acc_official_c": 0.92})
     svm = found["sa3df", "accuracy of a linear SVM"]
     assert (svm.difference, svm.verdict) == ("+0.15", "within")  # to 91.848
-    votes = {"test/acc_last": 0.93, "test/vote_mean": 0.94, "test/vote_max": 0.95}
+    votes = {"test/acc_last": 0.93, "test/vote_mean": 0.94, "test/vote_sd": 0.0013,
+             "test/vote_max": 0.95}  # fmt: skip
     found = {key[1]: row for key, row in rows(config((VOTES,)), votes).items()
              if key[0] == "sa3df"}  # fmt: skip
     assert [(q, row.difference, row.target) for q, row in found.items()] == [
@@ -159,6 +160,9 @@ def test_what_is_compared_depends_on_the_task():
         ("accuracy by votes, mean", "+0.16", "official log of votes, mean of 299 votes"),
         ("accuracy by votes, best vote", "+0.84", "README of 2023"),
     ]
+    assert [(told.name, told.text) for told in found["accuracy by votes, mean"].ours] == [
+        ("mean of votes", "94.00"), ("standard deviation over votes", "0.13"),
+    ]  # fmt: skip
 
 
 def test_few_shot_results_are_found_by_ways_and_shots():
