@@ -103,7 +103,7 @@ class Blueprint:
         names, members = [], []
         for name, own in zip(self.recipe.classes, self.recipe.parts, strict=True):
             members.append(list(range(len(names), len(names) + own)))
-            names += [f"{name} {number}" for number in range(own)]
+            names += [f"{name}/{number}" for number in range(own)]  # as in the data set
         return names, members
 
 

@@ -26,6 +26,7 @@ EMA_DECAY: Final = "curriculum/ema_decay"
 VAL_ACC: Final = "val/acc"
 VAL_LOSS: Final = "val/loss"
 VAL_MIOU: Final = "val/miou_instance"
+VAL_MIOU_CATEGORY: Final = "val/miou_category"
 
 # the headline: val-selected (classify), C by cross-validation (svm), last epoch (fewshot)
 TEST_ACC: Final = "test/acc"
@@ -46,5 +47,7 @@ TEST_MIOU_BEST: Final = "test/miou_instance_best_on_test"  # a labelled extra, n
 TEST_MIOU_EPOCH: Final = "test/miou_instance_by_epoch"  # only where the extra above is asked for
 TEST_MIOU_CATEGORY: Final = "test/miou_category"  # of the weights of the headline
 TEST_MIOU_CATEGORY_LAST: Final = "test/miou_category_last"
+TEST_MIOU_CATEGORY_BEST: Final = "test/miou_category_best_on_test"  # of TEST_MIOU_BEST's epoch
+TEST_MIOU_CATEGORY_EPOCH: Final = "test/miou_category_by_epoch"  # as TEST_MIOU_EPOCH
 TEST_POINT_ACC: Final = "test/point_acc"
 TEST_POINT_ACC_LAST: Final = "test/point_acc_last"

@@ -65,8 +65,8 @@ class Recipe:
         normalisation: of its clouds.
         model: settings of the backbone, where they are not the defaults.
         classes: names of the classes, where published code fixes them.
-        parts: for part segmentation: how many parts each of these classes has. Parts are numbered
-            through all classes.
+        parts: for part segmentation: how many parts each of these classes has. Part numbers go on
+            from class to class.
     """
 
     words: str
@@ -184,24 +184,3 @@ def part_head(layers: int, ours: str = "head") -> tuple[Row, ...]:
         if number < layers:
             rows.append(Row(f"bns{number}", f"{ours}.rest.{at + 1}"))
     return tuple(rows)
-
-
-#: ShapeNetPart's categories and how many parts each has, in the order of its class and part ids
-SHAPENET_PARTS: Final = {
-    "Airplane": 4,
-    "Bag": 2,
-    "Cap": 2,
-    "Car": 4,
-    "Chair": 4,
-    "Earphone": 3,
-    "Guitar": 3,
-    "Knife": 2,
-    "Lamp": 4,
-    "Laptop": 2,
-    "Motorbike": 6,
-    "Mug": 2,
-    "Pistol": 3,
-    "Rocket": 3,
-    "Skateboard": 3,
-    "Table": 3,
-}

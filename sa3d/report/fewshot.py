@@ -67,8 +67,8 @@ def _spread(items: list[folds.Folds]) -> str:
     words = [f"{label} {np.std(values) * 100:.1f}" for label, values in known]
     return (
         "Bars are the standard deviation over episodes, that of a sample (divided by n − 1), as is "
-        "± in the table, which is over all runs. Divided by n, as in published tables, it is "
-        f"{listed(words)}."
+        "± in the table, which is over all runs. Divided by n, as published tables probably do, it "
+        f"is {listed(words)}."
     )
 
 

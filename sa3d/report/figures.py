@@ -224,7 +224,7 @@ def behind(official: Sequence[Official]) -> tuple[list[charts.Series], str]:
         charts.Series(each.name, "muted", each.x, each.y, behind=place, loose=each.loose)
         for place, each in enumerate(official, start=1)
     ]
-    how = "dots" if all(each.loose for each in official) else "dashes"
+    how = "dots" if all(each.loose for each in official) else "broken lines"
     said = "; ".join(dict.fromkeys(each.words for each in official))
     return series, f"In grey {how}: {said}."
 

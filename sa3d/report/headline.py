@@ -12,6 +12,7 @@ from sa3d.report.wording import listed, plural
 
 LONGEST = 260  # characters of a verdict; beyond, comparisons are counted
 NAMED = 2  # evaluations that are named rather than counted
+UNKNOWN = "no interval tells differences from noise"
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,34 @@ def _by_variant(sections: Sequence[Section]) -> str:
             of_variant = found.setdefault(each.second.name, {})
             of_variant.setdefault(each.verdict, []).append(section.name)
     first = _reference(sections)
-    unclear = sum(len(verdicts.get("unclear", ())) for verdicts in found.values())
     ahead, behind = (_clauses(found, verdict) for verdict in ("better", "worse"))
     if not ahead and not behind:
-        others = listed(list(found), "or")
-        where = _where([s.name for s in sections if s.comparisons], 0)
-        return f"No difference beyond noise between {first} and {others} {where}."
+        return _undecided(first, found, sections)
     parts = [f"clearly better {listed(ahead)}"] if ahead else []
     parts += [f"clearly worse {listed(behind)}"] if behind else []
     text = f"{first} is {' and '.join(parts)}"
-    if unclear == 1:
-        (name,) = [name for name, verdicts in found.items() if "unclear" in verdicts]
-        text += f"; against {name} {_where(found[name]['unclear'], 0)} nothing is beyond noise"
-    elif unclear:
-        text += f"; in {unclear} other comparisons nothing is beyond noise"
+    for verdict, said in (("unclear", "nothing is beyond noise"), ("unknown", UNKNOWN)):
+        count = sum(len(verdicts.get(verdict, ())) for verdicts in found.values())
+        if count == 1:
+            (name,) = [name for name, verdicts in found.items() if verdict in verdicts]
+            text += f"; against {name} {_where(found[name][verdict], 0)} {said}"
+        elif count:
+            text += f"; in {count} other comparisons {said}"
+    return f"{text}."
+
+
+def _undecided(
+    first: str, found: Mapping[str, Mapping[str, Sequence[str]]], sections: Sequence[Section]
+) -> str:
+    """No comparison shows a difference: because it is within noise, or has no interval."""
+    others = listed([name for name, verdicts in found.items() if "unclear" in verdicts], "or")
+    count = sum(len(verdicts.get("unknown", ())) for verdicts in found.values())
+    if not others:
+        return f"{first} is compared with {listed(list(found))}, but {UNKNOWN}."
+    measured = [s.name for s in sections if any(c.verdict == "unclear" for c in s.comparisons)]
+    text = f"No difference beyond noise between {first} and {others} {_where(measured, 0)}"
+    if count:
+        text += f"; in {plural(count, 'other comparison')} {UNKNOWN}"
     return f"{text}."
 
 
@@ -114,10 +129,12 @@ def _where(names: Sequence[str], total: int) -> str:
 
 def _in_numbers(sections: Sequence[Section]) -> str:
     verdicts = [each.verdict for section in sections for each in section.comparisons]
-    better, worse = verdicts.count("better"), verdicts.count("worse")
+    better, worse, unknown = (verdicts.count(each) for each in ("better", "worse", "unknown"))
+    known = plural(len(verdicts) - unknown, "comparison")
+    rest = f"; in {plural(unknown, 'other comparison')} {UNKNOWN}" if unknown else ""
     return (
         f"{_reference(sections)} is clearly better in {better} and clearly worse in {worse} of "
-        f"{plural(len(verdicts), 'comparison')} on {plural(len(sections), 'evaluation')}."
+        f"{known} on {plural(len(sections), 'evaluation')}{rest}."
     )
 
 

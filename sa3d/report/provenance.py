@@ -125,7 +125,7 @@ def protocol(experiment: Experiment, sections: Sequence[Section]) -> list[str]:
     if not sections:
         return []
     said = [_test_reads(sections), _intervals(sections), _repetitions(sections)]
-    comparisons = sum(len(section.comparisons) for section in sections)
+    comparisons = sum(c.difference.interval is not None for s in sections for c in s.comparisons)
     if comparisons >= FALSE_ALARMS // 2:
         said.append(
             f"There are {comparisons} comparisons at 95 %: if no variant differed from the "
@@ -170,7 +170,7 @@ def _test_reads(sections: Sequence[Section]) -> str:
         names = ", ".join(f"{name} ({count} times a run)" for name, count in several.items())
         return (
             f"The test split was read more than once in {names}: a number selected on test is no "
-            "estimate and never the one that is compared."
+            "estimate, and variants are never compared by it."
         )
     if reads:
         return "Each run reads the test split once, at its end, after every choice was made."

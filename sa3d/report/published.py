@@ -170,6 +170,8 @@ def _row(
         why += f"; and {plural(rest, 'further difference')}." if rest > 0 else "."
     elif not ours:
         why = f"No run has {quantity.metric}."
+    elif lacking := _lacking(each.runs, quantity.metric):
+        why = f"{lacking}: the mean over the others is not over the published episodes."
     else:
         verdict = found.verdict(float(np.mean(ours)))
     kinds = sorted(quantity.ours, key=lambda kind: kind != quantity.compared)
@@ -207,6 +209,16 @@ def _clouds(runs: Sequence[RunRecord], result: Published) -> list[str]:
     other = [count for count in counts if count not in (None, result.test_clouds)]
     told = [f"{count} test clouds instead of {result.test_clouds}" for count in other]
     return list(dict.fromkeys(told))
+
+
+def _lacking(runs: Sequence[RunRecord], metric: str) -> str:
+    """How many runs of folds have no number; empty: all have one, or there are no folds.
+
+    Folds are of different difficulty, so a mean over some of them does not stand for all.
+    """
+    folds = [run for run in runs if run.spec and run.spec.fold is not None]
+    lacking = [run for run in folds if not _values([run], metric)]
+    return f"{len(lacking)} of {plural(len(folds), 'fold')} have no number" if lacking else ""
 
 
 def _log(log: Log, known: Numbers) -> Told:

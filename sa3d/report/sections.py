@@ -93,7 +93,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``unclear``: of the reference, beyond noise."""
+        """``better`` or ``worse``: of the reference, beyond noise; ``unclear``: within noise;
+        ``unknown``: there is no interval that could tell."""
+        if self.difference.interval is None:
+            return "unknown"
         if not self.difference.clear:
             return "unclear"
         return "better" if self.better else "worse"

@@ -167,7 +167,12 @@ def _cell(section: Section, variant: Variant) -> Cell:
         note = "reference" if variant.reference else "not compared"
     else:
         # the comparison speaks of the reference, the cell of the other variant
-        turned = {"better": "clearly worse", "worse": "clearly better", "unclear": "not clear"}
+        turned = {
+            "better": "clearly worse",
+            "worse": "clearly better",
+            "unclear": "not clear",
+            "unknown": "no interval",
+        }
         note = turned[compared.verdict]
     if _alike(each.estimate, section.metric):
         note += f"; {each.estimate.runs} runs, all alike"

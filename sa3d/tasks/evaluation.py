@@ -36,6 +36,15 @@ def frozen_encoder(config: RunConfig, context: RunContext) -> Backbone:
     return backbone.to(context.device).eval()
 
 
+def layer_decay(asked: float, context: RunContext) -> float:
+    """The layer decay that the settings ask for; 1 without a pre-trained encoder.
+
+    Layer decay keeps what pre-training taught the lower blocks; random weights hold nothing that
+    would be worth keeping.
+    """
+    return asked if context.start else 1.0
+
+
 def fixed_batches(
     clouds: CloudSet, rows: Ints, config: RunConfig, batch_size: int, *, parts: bool = False
 ) -> Batches:

@@ -20,7 +20,7 @@ from sa3d.models import build_classifier
 from sa3d.models.downstream import Classifier
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext
-from sa3d.tasks.evaluation import SAMPLING
+from sa3d.tasks.evaluation import SAMPLING, layer_decay
 from sa3d.tasks.training import trainer_of
 
 
@@ -55,10 +55,10 @@ class Classification(nn.Module):
 
 
 def check_smoothing(settings: FineTuneConfig, num_classes: int) -> None:
-    """Refuse a smoothing that takes the true class its lead.
+    """Refuse a smoothing after which the true class has no larger share than each other one.
 
     Raises:
-        ConfigError: with the largest value that ``num_classes`` bear.
+        ConfigError: it tells below which value smoothing is possible with ``num_classes``.
     """
     even = 1.0 - 1.0 / num_classes
     if settings.label_smoothing >= even:
@@ -114,7 +114,7 @@ def classifier_trainer(
         rows,
         "fps_subset",
         layers={f"classifier.{name}": layer for name, layer in classifier.layer_ids().items()},
-        layer_decay=_layer_decay(settings, context),
+        layer_decay=layer_decay(settings.layer_decay, context),
         **more,
     )
 
@@ -135,12 +135,7 @@ def training_protocol(
         "augmentation": settings.augment,
         "pooling": settings.pooling,
         "label_smoothing": settings.label_smoothing,
-        "layer_decay": _layer_decay(settings, context),
+        "layer_decay": layer_decay(settings.layer_decay, context),
         "epochs": settings.epochs,
         "steps": fitted.steps,
     }
-
-
-def _layer_decay(settings: FineTuneConfig, context: RunContext) -> float:
-    """It spares what pre-training taught the lower blocks: random weights have nothing to spare."""
-    return settings.layer_decay if context.start else 1.0

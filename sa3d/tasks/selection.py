@@ -21,10 +21,18 @@ from sa3d.tracking.journal import Tracker
 
 
 class Measured(NamedTuple):
-    """What a model does on some clouds: a score, higher is better, and a loss."""
+    """What a model does on some clouds.
+
+    Attributes:
+        score: by which epochs are compared; higher is better.
+        loss: cross-entropy.
+        category: of part segmentation the category mIoU beside the score, which is the instance
+            mIoU; else None.
+    """
 
     score: float
     loss: float
+    category: float | None = None
 
 
 class Reader:
@@ -92,21 +100,24 @@ class Selection:
         self.epoch = -1
         self.score = (-1.0, -np.inf)
         self.weights: dict[str, Tensor] = {}
-        self.best_on_test: float | None = None
+        self.best_on_test: Measured | None = None
 
     def __call__(self, epoch: int, step: int) -> None:
         """Read validation (and, where the experiment asks for it, test) after ``epoch``."""
         values = {} if self._val is None else self._validate(self._val, epoch)
         if self._test is not None:
-            tested = self._measure(self._test).score
-            self.best_on_test = max(tested, self.best_on_test or 0.0)
-            values[self._tested] = tested
+            tested = self._measure(self._test)
+            if self.best_on_test is None or tested.score > self.best_on_test.score:
+                self.best_on_test = tested
+            values[self._tested] = tested.score
+            if tested.category is not None:
+                values[keys.TEST_MIOU_CATEGORY_EPOCH] = tested.category
         if values:
             self._tracker.metrics(values, step)
 
     def _validate(self, val: Ints, epoch: int) -> dict[str, float]:
         """Validation score and loss; weights better than those before are kept."""
-        score, loss = self._measure(val)
+        score, loss, category = self._measure(val)
         if not np.isfinite(loss):
             raise TrainingError(
                 f"{keys.VAL_LOSS} became {loss} after epoch {epoch}; try a lower lr or a clip"
@@ -115,7 +126,8 @@ class Selection:
         if (score, -loss) > self.score:
             self.score, self.epoch = (score, -loss), epoch
             self.weights = {k: v.clone() for k, v in self._model.state_dict().items()}
-        return {self._name: score, keys.VAL_LOSS: loss}
+        values = {self._name: score, keys.VAL_LOSS: loss}
+        return values if category is None else values | {keys.VAL_MIOU_CATEGORY: category}
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -123,13 +135,14 @@ class Selection:
             "epoch": self.epoch,
             "score": self.score,
             "weights": self.weights,
-            "best_on_test": self.best_on_test,
+            "best_on_test": self.best_on_test and tuple(self.best_on_test),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.epoch, self.weights = state["epoch"], state["weights"]
-        self.score, self.best_on_test = tuple(state["score"]), state["best_on_test"]
+        self.score, best = tuple(state["score"]), state["best_on_test"]
+        self.best_on_test = best and Measured(*best)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -115,7 +115,7 @@ def test_a_segmenter_gives_the_published_logits(case: Case, tmp_path: Path) -> N
     assert card["class_names"][:2] == ["Airplane", "Bag"]
     assert card["class_parts"][:3] == [[0, 1, 2, 3], [4, 5], [6, 7]]
     assert card["class_parts"][15] == [47, 48, 49]
-    assert card["part_names"][47] == "Table 0"
+    assert card["part_names"][47] == "Table/0"
 
 
 @torch.no_grad()

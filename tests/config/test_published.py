@@ -20,7 +20,7 @@ from sa3d.errors import ConfigError
 from sa3d.methods.settings import MethodConfig
 from sa3d.models.point_m2ae.settings import PointM2AEConfig
 from sa3d.models.point_mae.settings import PointMAEConfig
-from sa3d.registry import SOURCES
+from sa3d.registry import PRETRAIN, SOURCES, TASKS
 
 REAL = Path(__file__).parents[2] / "params.yaml"
 MEANING: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("meaning.yaml").read_text())
@@ -166,7 +166,7 @@ def test_points_and_patches_of_the_published_rows(name: str) -> None:
             assert each.model.groups == (512, 256, 64)
 
 
-def test_the_demo_also_measures_another_seed_and_other_data() -> None:
+def test_the_demo_runs_every_task_and_measures_another_seed_and_other_data() -> None:
     found = {each.name: (each.seeds, each.data.points) for each in load("demo").evaluate}
     assert found == {
         "svm-shapes": ((0, 1), 512),
@@ -175,6 +175,7 @@ def test_the_demo_also_measures_another_seed_and_other_data() -> None:
         "fewshot-5w10s-shapes": ((0,), 512),
         "segment-shapes": ((0,), 512),
     }
+    assert {each.task for each in load("demo").evaluate} == set(TASKS) - {PRETRAIN}
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_words_and_verdict_follow_the_direction_of_the_metric():
     assert words(0.0004, (-0.03, 0.03), ACC).words.startswith("level with the other, within noise")
     alone = words(0.2, None, ACC, "no interval: one family")
     assert alone.words == "20.0 points better than the other, no interval: one family"
-    assert alone.verdict == "unclear"
+    assert alone.verdict == "unknown"
 
 
 def test_numbers_as_text():

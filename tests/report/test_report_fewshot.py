@@ -75,7 +75,10 @@ def test_values_by_fold_and_both_deviations(tmp_path: Path) -> None:
     said = caption(path)
     population = [100 * np.std(values) for values in ACCURACY.values()]
     assert [f"{value:.1f}" for value in population] == ["2.9", "3.8", "8.2"]
-    assert "as in published tables, it is SA3DF 2.9, MAE (random-masks) 3.8 and scratch" in said
+    assert (
+        "as published tables probably do, it is SA3DF 2.9, MAE (random-masks) 3.8 and scratch"
+        in said
+    )
     sample = np.std(ACCURACY["sa3df"], ddof=1)
     assert first.estimate is not None
     assert first.estimate.sd == pytest.approx(sample)

@@ -57,9 +57,35 @@ def verdict(*evaluations, names=NAMES):
             "nothing is beyond noise.",
         ),
         (
-            [(UNCLEAR, NO_INTERVAL)] * 3,
+            [(UNCLEAR, UNCLEAR)] * 3,
             "No difference beyond noise between SA3DF and random-masks or scratch on any of 3 "
             "evaluations.",
+        ),
+        (
+            [(UNCLEAR, NO_INTERVAL)] * 3,
+            "No difference beyond noise between SA3DF and random-masks on any of 3 evaluations; in "
+            "3 other comparisons no interval tells differences from noise.",
+        ),
+        (
+            [(UNCLEAR, UNCLEAR), (NO_INTERVAL, UNCLEAR)],
+            "No difference beyond noise between SA3DF and random-masks or scratch on svm-d0 and "
+            "svm-d1; in 1 other comparison no interval tells differences from noise.",
+        ),
+        (
+            [(NO_INTERVAL, NO_INTERVAL)] * 2,
+            "SA3DF is compared with random-masks and scratch, but no interval tells differences "
+            "from noise.",
+        ),
+        (
+            [(UNCLEAR, BETTER), (NO_INTERVAL, BETTER), (UNCLEAR, NO_INTERVAL)],
+            "SA3DF is clearly better than scratch on svm-d0 and svm-d1; in 2 other comparisons "
+            "nothing is beyond noise; in 2 other comparisons no interval tells differences from "
+            "noise.",
+        ),
+        (
+            [(BETTER, NO_INTERVAL)],
+            "SA3DF is clearly better than random-masks on svm-d0; against scratch on svm-d0 no "
+            "interval tells differences from noise.",
         ),
         (
             [(BETTER, UNCLEAR)] * 3 + [(UNCLEAR, UNCLEAR)],
@@ -81,6 +107,18 @@ def test_a_verdict_of_too_many_words_is_given_in_numbers():
     assert said == (
         f"SA3DF (sa3df) is clearly better in {flat.count(BETTER)} and clearly worse in "
         f"{flat.count(WORSE)} of 48 comparisons on 8 evaluations."
+    )
+
+
+def test_comparisons_without_an_interval_are_not_counted_as_draws():
+    names = ("sa3df", "random-masks", "sa3d", "sa3df-deep", "blocks", "published", "scratch")
+    ends = (BETTER, WORSE, NO_INTERVAL)
+    evaluations = [tuple(ends[(n * n + k) % 3] for k in range(6)) for n in range(8)]
+    flat = [e for row in evaluations for e in row]
+    assert verdict(*evaluations, names=names) == (
+        f"SA3DF (sa3df) is clearly better in {flat.count(BETTER)} and clearly worse in "
+        f"{flat.count(WORSE)} of {48 - flat.count(None)} comparisons on 8 evaluations; in "
+        f"{flat.count(None)} other comparisons no interval tells differences from noise."
     )
 
 

@@ -29,13 +29,14 @@ def rows(settings, metrics, **options):
     return {} if found is None else {(r.variant.name, r.quantity): r for r in found.rows}
 
 
-def table(settings, metrics, clouds=None, status="finished"):
+def table(settings, metrics, clouds=None, status="finished", failed_folds=()):
     """The table where every evaluation came to ``metrics``."""
     runs = {}
     for run in runs_of(settings):
         kind = "pretrain" if run.spec.task == "pretrain" else "evaluate"
         data = {"test": clouds or CLOUDS.get(run.data.name)}
-        runs[run.spec.name] = RunRecord(run.spec.name, kind, run.spec, status, metrics=metrics,
+        state = "failed" if run.spec.fold in failed_folds else status
+        runs[run.spec.name] = RunRecord(run.spec.name, kind, run.spec, state, metrics=metrics,
                                         result={"data": data})  # fmt: skip
     experiment = Experiment(settings, runs, {})
     return published(experiment, sections_of(experiment))
@@ -125,6 +126,12 @@ def test_many_differences_are_counted():
     assert "further difference" in why
 
 
+def test_another_augmentation_is_another_recipe():
+    turned = BG | {"settings": BG["settings"] | {"augment": "rotate_y"}}
+    row = only(config((turned,)), pb(test_acc_last=0.88))
+    assert row.why == ("Not the published recipe: augment rotate_y instead of scale_translate.")
+
+
 def test_other_test_clouds_give_no_verdict():
     row = only(config((PB,)), pb(test_acc_last=0.85), clouds=288)
     assert row.why == "Not the published recipe: 288 test clouds instead of 2882."
@@ -144,7 +151,8 @@ def test_what_is_compared_depends_on_the_task():
     found = rows(config((SVM,)), {"test/acc": 0.95, "test/acc_official_c": 0.92})
     svm = found["sa3df", "accuracy of a linear SVM"]
     assert (svm.difference, svm.verdict) == ("+0.15", "within")  # to 91.848
-    votes = {"test/acc_last": 0.93, "test/vote_mean": 0.94, "test/vote_max": 0.95}
+    votes = {"test/acc_last": 0.93, "test/vote_mean": 0.94, "test/vote_sd": 0.0013,
+             "test/vote_max": 0.95}  # fmt: skip
     found = {key[1]: row for key, row in rows(config((VOTES,)), votes).items()
              if key[0] == "sa3df"}  # fmt: skip
     assert [(q, row.difference, row.target) for q, row in found.items()] == [
@@ -152,6 +160,9 @@ def test_what_is_compared_depends_on_the_task():
         ("accuracy by votes, mean", "+0.16", "official log of votes, mean of 299 votes"),
         ("accuracy by votes, best vote", "+0.84", "README of 2023"),
     ]
+    assert [(told.name, told.text) for told in found["accuracy by votes, mean"].ours] == [
+        ("mean of votes", "94.00"), ("standard deviation over votes", "0.13"),
+    ]  # fmt: skip
 
 
 def test_few_shot_results_are_found_by_ways_and_shots():
@@ -174,6 +185,18 @@ def test_few_shot_results_are_found_by_ways_and_shots():
     row = found["random-masks", "fewshot-10w20s-modelnet-fewshot"]
     assert row.values[0].text == "95.00 ± 3"
     assert row.why == "Not the published recipe: lr 0.001 instead of 0.0005."
+
+
+def test_few_shot_without_all_folds_has_no_verdict():
+    evaluation = {"task": "fewshot", "data": "modelnet-fewshot", "points": 1024, "label": "5w10s",
+                  "settings": {"way": 5, "shot": 10, "epochs": 151, "lr": 0.001,
+                               "batch_size": 32}}  # fmt: skip
+    settings = config([evaluation], variants=("sa3df", "random-masks"))
+    (row, _) = table(settings, {"test/acc": 0.945}, clouds=100, failed_folds=(3, 7)).rows
+    assert (row.ours[0].name, row.verdict) == ("last, 8 runs", "none")
+    assert row.why == (
+        "2 of 10 folds have no number: the mean over the others is not over the published episodes."
+    )
 
 
 def test_both_miou_of_parts():

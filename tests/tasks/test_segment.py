@@ -150,7 +150,9 @@ def test_validation_chooses_and_test_is_read_only_at_the_end(
     assert len(curve) == 3
     assert result.metrics[keys.VAL_MIOU] == max(curve)
     assert result.protocol["selected_epoch"] == curve.index(max(curve)) + 1
+    assert len(history[keys.VAL_MIOU_CATEGORY]) == 3
     assert keys.TEST_MIOU_EPOCH not in history
+    assert keys.TEST_MIOU_CATEGORY_EPOCH not in history
     assert keys.TEST_MIOU_BEST not in result.metrics
 
     outcomes = np.load(folder / "outcomes.npz")
@@ -197,10 +199,17 @@ def test_best_on_test_only_where_asked_for(
     config: ExperimentConfig, tiny: Path, tmp_path: Path
 ) -> None:
     result = do(scratch(config, test_every_epoch=True), context(tiny, tmp_path / "run"))
-    curve = [value for _, value in read_journal(tmp_path / "run")[keys.TEST_MIOU_EPOCH]]
-    assert len(curve) == 2
+    journal = read_journal(tmp_path / "run")
+    curve, category = (
+        [value for _, value in journal[key]]
+        for key in (keys.TEST_MIOU_EPOCH, keys.TEST_MIOU_CATEGORY_EPOCH)
+    )
+    assert len(curve) == len(category) == 2
     assert result.metrics[keys.TEST_MIOU_BEST] == max(curve)
     assert result.metrics[keys.TEST_MIOU_LAST] == curve[-1]
+    # of the same weights, not the best of its own
+    assert result.metrics[keys.TEST_MIOU_CATEGORY_BEST] == category[curve.index(max(curve))]
+    assert result.metrics[keys.TEST_MIOU_CATEGORY_LAST] == category[-1]
     assert result.protocol["test_reads"] == 1 + 2
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from sa3d.data.shapenet_parts import CATEGORIES
 from sa3d.models.official import (
     CLASSIFIER_NEEDS,
     SEGMENTER_NEEDS,
-    SHAPENET_PARTS,
     Inferred,
     Layout,
     Recipe,
@@ -150,8 +150,8 @@ LAYOUTS: Final = (
                 _SEGMENTING,
                 2048,
                 "cloud",
-                classes=tuple(SHAPENET_PARTS),
-                parts=tuple(SHAPENET_PARTS.values()),
+                classes=tuple(each.name for each in CATEGORIES),
+                parts=tuple(len(each.parts) for each in CATEGORIES),
             ),
         },
     ),

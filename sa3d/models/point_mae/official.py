@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
+from sa3d.data.shapenet_parts import CATEGORIES
 from sa3d.models.official import (
     CLASSIFIER_NEEDS,
     KEPT,
     SEGMENTER_NEEDS,
-    SHAPENET_PARTS,
     Inferred,
     Layout,
     Recipe,
@@ -130,8 +130,8 @@ _SHAPENET_PART: Final = Recipe(
     2048,
     "cloud",
     _SCANNED,
-    tuple(SHAPENET_PARTS),
-    tuple(SHAPENET_PARTS.values()),
+    tuple(each.name for each in CATEGORIES),
+    tuple(len(each.parts) for each in CATEGORIES),
 )
 _SEGMENTING: Final = {
     None: Recipe("part segmentation of ShapeNetPart", 2048, "cloud", _SCANNED),

@@ -89,7 +89,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         keys.TEST_LAST: accuracy(last, labels),
     }
     if selection.best_on_test is not None:
-        metrics[keys.TEST_BEST] = selection.best_on_test
+        metrics[keys.TEST_BEST] = selection.best_on_test.score
     began = time.perf_counter()
     if settings.votes:
         metrics |= vote_metrics(vote(classifier, clouds, splits.test, config, settings, context))

@@ -65,9 +65,9 @@ class PartReader:
         self._allowed = allowed_parts(clouds.class_parts, len(clouds.part_names))
 
     def measure(self, segmenter: Segmenter, rows: Ints) -> Measured:
-        """Instance mIoU and cross-entropy on ``rows``, whose points are kept for the next time."""
+        """Both mIoU and cross-entropy on ``rows``, whose points are kept for the next time."""
         found = self.read(segmenter, rows, keep=True)
-        return Measured(found.scores.instance, found.loss)
+        return Measured(found.scores.instance, found.loss, found.scores.category)
 
     @torch.no_grad()
     def read(self, segmenter: Segmenter, rows: Ints, *, keep: bool = False) -> Read:

@@ -28,7 +28,7 @@ from sa3d.models.downstream import Segmenter
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
-from sa3d.tasks.evaluation import SAMPLING, Ints
+from sa3d.tasks.evaluation import SAMPLING, Ints, layer_decay
 from sa3d.tasks.exporting import export
 from sa3d.tasks.segment.reading import PartReader, check_parts
 from sa3d.tasks.segment.task import SegmentConfig
@@ -120,7 +120,9 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
         validated = {keys.VAL_MIOU: selection.score[0]}
     metrics = _metrics(chosen, last)
     if selection.best_on_test is not None:
-        metrics[keys.TEST_MIOU_BEST] = selection.best_on_test
+        metrics[keys.TEST_MIOU_BEST] = selection.best_on_test.score
+        assert selection.best_on_test.category is not None, "the reader of parts measures it"
+        metrics[keys.TEST_MIOU_CATEGORY_BEST] = selection.best_on_test.category
     context.tracker.results(metrics, fitted.steps)
     save_outcomes(
         context.folder / OUTCOMES,
@@ -176,15 +178,10 @@ def _fit(
         "random",
         parts=True,
         layers=layers,
-        layer_decay=_layer_decay(settings, context),
+        layer_decay=layer_decay(settings.layer_decay, context),
         epoch_end=selection,
         extra={"selection": selection},
     ).fit()
-
-
-def _layer_decay(settings: SegmentConfig, context: RunContext) -> float:
-    """It spares what pre-training taught the lower blocks: random weights have nothing to spare."""
-    return settings.layer_decay if context.start else 1.0
 
 
 def _metrics(chosen: PartScores, last: PartScores) -> dict[str, float]:
@@ -244,7 +241,7 @@ def _protocol(
         "sampling": f"{SAMPLING}; a smaller cloud repeats its points in turn",
         "scored": "the points shown; each is assigned to a part of its cloud's true category",
         "augmentation": settings.augment,
-        "layer_decay": _layer_decay(settings, context),
+        "layer_decay": layer_decay(settings.layer_decay, context),
         "epochs": settings.epochs,
         "steps": fitted.steps,
         **rows.told,

@@ -58,6 +58,7 @@ TASK = Task(
         Metric(names.TEST_MIOU_LAST, "last epoch"),
         Metric(names.TEST_MIOU_CATEGORY_LAST, "category mIoU, last epoch"),
         Metric(names.TEST_MIOU_BEST, "best on test (selected on test; not an estimate)"),
+        Metric(names.TEST_MIOU_CATEGORY_BEST, "category mIoU of that epoch"),
     ),
     trains="segmenter",
     selects=True,

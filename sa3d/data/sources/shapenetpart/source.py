@@ -19,6 +19,7 @@ import numpy as np
 
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.raw import RawCheck, raw_root
+from sa3d.data.shapenet_parts import CATEGORIES
 from sa3d.data.sources.official import build
 from sa3d.data.sources.official.arrays import parse_text
 from sa3d.data.sources.official.files import find_folder, read_whole
@@ -48,25 +49,8 @@ SPLIT: Final = (
     "The published lists; a shape that stands in two of them is in test before validation before "
     "train."
 )
-PARTS: Final = {
-    "02691156": range(0, 4),
-    "02773838": range(4, 6),
-    "02954340": range(6, 8),
-    "02958343": range(8, 12),
-    "03001627": range(12, 16),
-    "03261776": range(16, 19),
-    "03467517": range(19, 22),
-    "03624134": range(22, 24),
-    "03636649": range(24, 28),
-    "03642806": range(28, 30),
-    "03790512": range(30, 36),
-    "03797390": range(36, 38),
-    "03948459": range(38, 41),
-    "04099429": range(41, 44),
-    "04225987": range(44, 47),
-    "04379243": range(47, 50),
-}
-"""Parts of each category, by its WordNet number."""
+#: parts of each category, by its WordNet number
+PARTS: Final = {each.synset: each.parts for each in CATEGORIES}
 
 Categories = dict[str, str]  # WordNet number -> name, in the order of labels
 
