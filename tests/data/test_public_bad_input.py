@@ -244,6 +244,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("part", listed(TRAIN_LIST, f"shape_data/02958343/{0:032x}"), "stands there 2 times"),
     ("part", written(TRAIN_LIST, b"[1"), "is not JSON"),
     ("part", written(TRAIN_LIST, b"[" * 100_000), "is not JSON"),
+    ("part", written(TRAIN_LIST, b"[]"), "shuffled_train_file_list.json is empty"),
     ("part", written(TRAIN_LIST, b"[1]"), "is not a list of names"),
 ]  # fmt: skip
 
@@ -410,6 +411,16 @@ def test_class_names_in_another_order_are_noted(kind: str, variant: int, tmp_pat
     assert any(f"{said} {second}, published is {third}." in note for note in found.notes)
     prepare("x", source, tmp_path / "x.h5", quiet=True)
     assert said in json.loads((tmp_path / "x.json").read_text())["note"]
+
+
+def test_class_names_of_shapenetpart_too(tmp_path: Path) -> None:
+    source = tree("part", tmp_path / "raw")
+    assert not any("differs" in note for note in check_raw(source).notes)
+    in_lines("synsetoffset2category.txt", 1, "Sack 02773838")(tmp_path / "raw")
+    assert (
+        "synsetoffset2category.txt differs from the published one: class 2 is Sack, published is "
+        "Bag."
+    ) in check_raw(source).notes
 
 
 # --- files that move while they are read ----------------------------------------------------

@@ -7,8 +7,6 @@ from the first point on instead of a random one, so that the same files give the
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,6 +21,7 @@ from sa3d.data.sources.official.arrays import parse_text
 from sa3d.data.sources.official.files import find_folder, read_whole
 from sa3d.data.sources.official.lists import (
     names_of,
+    other_classes,
     read_lines,
     require_disjoint,
     require_unique,
@@ -93,7 +92,9 @@ def look(source: ModelNet40Source) -> tuple[Survey, tuple[str, ...]]:
     place = find_folder(source.root, FOLDER, names)
     classes = read_lines(place / names)
     require_unique(place / names, classes)
-    official, notes = OFFICIAL[source.variant], _differing(place / names, classes, source.variant)
+    published = NAMES if source.variant == 40 else NAMES_OF_10
+    notes = other_classes(place / names, classes, published)
+    official = OFFICIAL[source.variant]
     if source.form == "dat":
         pickles = {split: f"{prefix}_{split}_8192pts_fps.dat" for split in official}
         files = [RawFile(place / name, name, SPLITS[split]) for split, name in pickles.items()]
@@ -109,20 +110,6 @@ def look(source: ModelNet40Source) -> tuple[Survey, tuple[str, ...]]:
     ]
     lists_read = [place / names, *paths.values()]
     return survey_of(place, wanted, official, notes, lists_read), tuple(classes)
-
-
-def _differing(path: Path, classes: Sequence[str], variant: int) -> list[str]:
-    """A sentence where the classes are not the published ones in their order: labels then mean
-    something else than elsewhere."""
-    published = NAMES if variant == 40 else NAMES_OF_10
-    if tuple(classes) == published:
-        return []
-    pairs = itertools.zip_longest(classes, published)
-    line, (found, wanted) = next((n, pair) for n, pair in enumerate(pairs, 1) if len(set(pair)) > 1)
-    return [
-        f"{path.name} differs from the published one: class {line} is {found or 'missing'}, "
-        f"published is {wanted or 'none'}."
-    ]
 
 
 def parse(file: RawFile) -> build.Parsed:

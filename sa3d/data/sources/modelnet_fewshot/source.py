@@ -25,10 +25,10 @@ from sa3d.data.sources.official.arrays import Floats, as_rows
 from sa3d.data.sources.official.files import find_folder, stamp_of, unchanging
 from sa3d.data.sources.official.pickles import one_integer, pickle_progress, read_pickle
 from sa3d.data.sources.official.survey import (
-    Looked,
     RawFile,
     Survey,
     absent,
+    look_at_all,
     survey_of,
 )
 from sa3d.data.spool import Spool, Stamp, spool_for
@@ -88,13 +88,7 @@ def check_raw(source: ModelNetFewshotSource, *, read: bool = True) -> RawCheck:
         return absent(raw_root(source.root), error)
     if not read:
         return survey.there()
-    problems = []
-    for file in survey.files:
-        try:
-            _read(file.path, lambda digest, rows: None, None)
-        except DataError as error:
-            problems.append(str(error))
-    return survey.checked(Looked({}, problems, [each.path for each in survey.files]))
+    return survey.checked(look_at_all(survey, _count_clouds))
 
 
 def look(source: ModelNetFewshotSource) -> Survey:
@@ -118,6 +112,11 @@ def look(source: ModelNetFewshotSource) -> Survey:
             key = f"{folder}/{fold}.pkl"
             files.append(RawFile(place / key, key, TRAIN, f"{way}way-{shot}shot-{fold}"))
     return survey_of(place, files, {})
+
+
+def _count_clouds(file: RawFile) -> int:
+    """Clouds of an episode, all of which is read; those that other episodes have, too."""
+    return sum(map(len, _read(file.path, lambda digest, rows: None, None)))
 
 
 def _spellings(way: int, shot: int) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -40,6 +41,8 @@ def read_json_list(path: Path) -> list[str]:
         raise DataError(f"{path} is not JSON ({error}); fetch it again") from error
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise DataError(f"{path} is not a list of names; fetch it again")
+    if not found:
+        raise DataError(f"{path} is empty; fetch it again")
     return found
 
 
@@ -82,6 +85,18 @@ def require_disjoint(lists: Mapping[Path, Sequence[str]]) -> None:
                     "cloud belongs to one split"
                 )
             seen[name] = path
+
+
+def other_classes(path: Path, found: Sequence[str], published: Sequence[str]) -> list[str]:
+    """A sentence where the classes that ``path`` lists are not the published ones in their order:
+    labels then mean something else than elsewhere."""
+    for line, (here, there) in enumerate(itertools.zip_longest(found, published), 1):
+        if here != there:
+            return [
+                f"{path.name} differs from the published one: class {line} is {here or 'missing'}, "
+                f"published is {there or 'none'}."
+            ]
+    return []
 
 
 def _text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from sa3d.data.raw import RawCheck
 from sa3d.data.sources.official.files import stamp_of
 from sa3d.data.store import TEST, TRAIN, VALIDATION
 from sa3d.errors import DataError
+from sa3d.utils.progress import ProgressBar
 
 SPLITS: Mapping[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 _NAMED = 10
@@ -175,13 +177,17 @@ def look_at_first(survey: Survey, read: Callable[[RawFile], object]) -> Looked:
 
 def look_at_all(survey: Survey, count: Callable[[RawFile], int]) -> Looked:
     """Read every file, of files with many clouds each; ``count`` gives how many one has."""
-    counts = dict.fromkeys(survey.official, 0)
-    names = {split: name for name, split in SPLITS.items()}
+    found: Counter[int] = Counter()
 
     def read(each: RawFile) -> None:
-        counts[names[each.split]] += count(each)
+        found[each.split] += count(each)
 
-    problems = list(_problems(read, survey.files))
+    with ProgressBar(f"reading {survey.place.name}", len(survey.files), "files") as bar:
+        problems: list[str] = []
+        for each in survey.files:
+            problems += _problems(read, [each])
+            bar.update()
+    counts = {name: found[SPLITS[name]] for name in survey.official}
     return Looked(counts, problems, [each.path for each in survey.files])
 
 

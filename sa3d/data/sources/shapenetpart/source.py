@@ -25,6 +25,7 @@ from sa3d.data.sources.official.arrays import parse_text
 from sa3d.data.sources.official.files import find_folder, read_whole
 from sa3d.data.sources.official.lists import (
     names_of,
+    other_classes,
     read_json_list,
     read_lines,
     require_unique,
@@ -122,7 +123,9 @@ def look(source: ShapeNetPartSource) -> tuple[Survey, Categories]:
             twice += key in files
             raw = RawFile(place / f"{key}.txt", f"{key}.txt", SPLITS[split], key, label_of[synset])
             files.setdefault(key, raw)
-    notes = [f"{twice} shapes stand in two of the lists."] if twice else []
+    published = [category.name for category in CATEGORIES]
+    notes = other_classes(numbers, tuple(categories.values()), published)
+    notes += [f"{twice} shapes stand in two of the lists."] if twice else []
     order = [SPLITS[split] for split in OFFICIAL]
     wanted = sorted(files.values(), key=lambda each: order.index(each.split))
     lists = (numbers, *paths.values())
