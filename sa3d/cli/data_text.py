@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sa3d.data.check import Check, Listed
-from sa3d.data.processed_check import SPLITS, examples
+from sa3d.data.cloud_table import SPLITS
 from sa3d.utils.files import size_text
 from sa3d.utils.paths import shown
+from sa3d.utils.text import examples
 
 SHOWN = 8  # lines of one kind, more are only counted
 _COLUMN = 12

@@ -7,9 +7,9 @@ Every cloud is checked as it comes, and the table before the first one, so that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from sa3d.data.store import (
     check_cloud,
 )
 from sa3d.errors import DataError
+
+SPLITS: Final[Mapping[str, int]] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+"""The numbers of the splits by name, in the order in which people read them."""
 
 
 @dataclass(frozen=True)

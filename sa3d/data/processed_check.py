@@ -13,14 +13,14 @@ import numpy as np
 
 from sa3d.config.base import Frozen
 from sa3d.config.obtain import absence, how_to_make, how_to_replace
+from sa3d.data.cloud_table import SPLITS
 from sa3d.data.prepare import stale
-from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
+from sa3d.data.store import TRAIN, CloudSet, content_digest, open_clouds
 from sa3d.errors import DataError
 from sa3d.utils.progress import ProgressBar
+from sa3d.utils.text import examples
 
 State = Literal["there", "stale", "absent", "damaged"]
-SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-EXAMPLES = 5
 _NUMBERS = list(SPLITS.values())
 
 
@@ -205,12 +205,6 @@ class _Contents:
             for found, where in told
             if found
         ]
-
-
-def examples(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f", and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
-    return ", ".join(names[:EXAMPLES]) + more
 
 
 def _number(found: Sequence[str], one: str, many: str = "") -> str:

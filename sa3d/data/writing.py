@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.cloud_table import (
+    SPLITS,
     Cloud,
     CloudTable,
     check_table,
@@ -28,9 +29,6 @@ from sa3d.data.cloud_table import (
 )
 from sa3d.data.store import (
     BLOCK_BYTES,
-    TEST,
-    TRAIN,
-    VALIDATION,
     ContentDigest,
     Ints,
 )
@@ -84,11 +82,7 @@ def write_clouds(
 
 def summarise(name: str, table: CloudTable, sizes: Ints, digest: str) -> dict[str, Any]:
     """Counts of a processed file, as written to ``<name>.json``."""
-    masks = {
-        "train": table.split == TRAIN,
-        "validation": table.split == VALIDATION,
-        "test": table.split == TEST,
-    }
+    masks = {name: table.split == number for name, number in SPLITS.items()}
     classes = {}
     for label, class_name in enumerate(table.class_names):
         own = table.labels == label

@@ -127,7 +127,7 @@ def test_long_lists_are_cut_with_a_count(tmp_path: Path) -> None:
     spoilt(path, "points", slice(None), np.nan)
     said = problems(path)
     assert "12 clouds with numbers" in said
-    assert said.endswith("a/0-µ, a/1-µ, a/2-µ, a/3-µ, a/4-µ, and 7 more")
+    assert said.endswith("a/0-µ, a/1-µ, a/2-µ, a/3-µ, a/4-µ and 7 more")
 
 
 # --- a source with raw files --------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Final
 from sa3d import registry
 from sa3d.data.readers import format_of
 from sa3d.data.store import TEST, TRAIN, VALIDATION
+from sa3d.utils.text import examples
 
 SPLITS: Final = {
     "train": TRAIN,
@@ -136,8 +137,8 @@ class _Layout:
         others = [name for name in self.top if name not in named]
         if others:
             self.problems.append(
-                f"{self.root} has the folders {_some(others)} beside {_some(named)}: put every "
-                "class into the folders of the split, or none"
+                f"{self.root} has the folders {examples(others)} beside {examples(named)}: put "
+                "every class into the folders of the split, or none"
             )
 
     def _files(self, split: int | None, label: int | None) -> list[Found]:
@@ -165,11 +166,11 @@ class _Layout:
         deeper = [place for place in outside if "/" in place]
         if at_top:
             self.notes.append(
-                f"{len(at_top)} files beside the folders are not read: {_some(at_top)}"
+                f"{len(at_top)} files beside the folders are not read: {examples(at_top)}"
             )
         if deeper:
             self.problems.append(
-                f"{len(deeper)} files are in no folder of the split or class: {_some(deeper)}"
+                f"{len(deeper)} files are in no folder of the split or class: {examples(deeper)}"
             )
         return sorted(found, key=lambda file: file.place)
 
@@ -271,8 +272,3 @@ def _bytes(name: str) -> bytes:
 
 def _suffix(name: str) -> str:
     return f".{format_of(name)}" if format_of(name) else "without suffix"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

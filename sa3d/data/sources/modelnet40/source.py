@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sa3d.data.cloud_table import Cloud
+from sa3d.data.cloud_table import SPLITS, Cloud
 from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.sources.modelnet40.dat import count_clouds, unpack_all
 from sa3d.data.sources.modelnet40.names import NAMES, NAMES_OF_10
@@ -27,7 +27,6 @@ from sa3d.data.sources.official.lists import (
     require_unique,
 )
 from sa3d.data.sources.official.survey import (
-    SPLITS,
     RawFile,
     Survey,
     absent,

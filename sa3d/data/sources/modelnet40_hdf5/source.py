@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from sa3d.data.cloud_table import SPLITS
 from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.sources.modelnet40.names import NAMES
 from sa3d.data.sources.modelnet40_hdf5.settings import ModelNet40Hdf5Source
@@ -16,7 +17,6 @@ from sa3d.data.sources.official import build
 from sa3d.data.sources.official.files import find_folder
 from sa3d.data.sources.official.hdf5 import collect_hdf5, count_clouds
 from sa3d.data.sources.official.survey import (
-    SPLITS,
     RawFile,
     Survey,
     absent,

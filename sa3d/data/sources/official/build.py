@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sa3d.config.base import Frozen
-from sa3d.data.cloud_table import Cloud, CloudTable
+from sa3d.data.cloud_table import SPLITS, Cloud, CloudTable
 from sa3d.data.descriptors import descriptors, floor_accuracy
 from sa3d.data.parallel import ordered_map
 from sa3d.data.preprocessing import farthest, unit_sphere_float64
 from sa3d.data.raw import About
 from sa3d.data.sources.official.files import stamp_of
-from sa3d.data.sources.official.survey import SPLITS, RawFile, Survey
+from sa3d.data.sources.official.survey import RawFile, Survey
 from sa3d.data.spool import Spool, Stamp
 from sa3d.data.store import TEST, TRAIN, Episode, Normalisation
 from sa3d.data.writing import write_clouds

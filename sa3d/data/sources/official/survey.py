@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sa3d.data.cloud_table import SPLITS
 from sa3d.data.raw import RawCheck
 from sa3d.data.sources.official.files import stamp_of
-from sa3d.data.store import TEST, TRAIN, VALIDATION
 from sa3d.errors import DataError
 from sa3d.utils.progress import ProgressBar
+from sa3d.utils.text import examples
 
-SPLITS: Mapping[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 _NAMED = 10
 _BEGINNING = 4096  # bytes; a line of every text file is shorter
 
@@ -79,7 +79,7 @@ class Survey:
 
     def shown(self) -> str:
         """The first ten missing files, in one line."""
-        return _some([each.key for each in self.missing])
+        return examples([each.key for each in self.missing], _NAMED)
 
     def facts(self, counts: Mapping[str, int]) -> dict[str, Any]:
         """Entries of the summary: what is missing, and how the counts compare with the published
@@ -209,11 +209,8 @@ def _windows_line_ends(texts: Iterable[Path]) -> list[str]:
                 names.append(path.name)
     if not names:
         return []
-    return [f"Windows line ends (CRLF), which are read too, in {len(names)} files: {_some(names)}."]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    shown = examples(names, _NAMED)
+    return [f"Windows line ends (CRLF), which are read too, in {len(names)} files: {shown}."]
 
 
 def absent(place: Path, error: DataError) -> RawCheck:

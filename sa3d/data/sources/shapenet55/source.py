@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sa3d.data.cloud_table import Cloud
+from sa3d.data.cloud_table import SPLITS, Cloud
 from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.sources.official import build
 from sa3d.data.sources.official.arrays import parse_npy
 from sa3d.data.sources.official.files import find_folder, read_whole
 from sa3d.data.sources.official.lists import names_of, read_lines, require_disjoint
 from sa3d.data.sources.official.survey import (
-    SPLITS,
     RawFile,
     Survey,
     absent,

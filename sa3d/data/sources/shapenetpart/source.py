@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from sa3d.data.cloud_table import Cloud
+from sa3d.data.cloud_table import SPLITS, Cloud
 from sa3d.data.raw import RawCheck, raw_root
 from sa3d.data.shapenet_parts import CATEGORIES
 from sa3d.data.sources.official import build
@@ -31,7 +31,6 @@ from sa3d.data.sources.official.lists import (
     require_unique,
 )
 from sa3d.data.sources.official.survey import (
-    SPLITS,
     RawFile,
     Survey,
     absent,
