@@ -109,7 +109,9 @@ def stale(source: Frozen, out: Path) -> str:
     """
     now, then = origin(source), summary_of(out).get(MADE_FROM)
     if absence(out) is not None:
-        return "raw data has come since" if now["raw_files"] else ""
+        # not by the number of files: those of another set, or lists alone, may lie in the folder
+        come = bool(now["raw_files"]) and not is_absent(raw_check(source, read=False))
+        return "raw data has come since" if come else ""
     if not isinstance(then, dict):
         return ""
     if then.get("settings") != now["settings"]:

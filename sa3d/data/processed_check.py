@@ -14,7 +14,7 @@ import numpy as np
 from sa3d.config.base import Frozen
 from sa3d.config.obtain import absence, how_to_make, how_to_replace
 from sa3d.data.cloud_table import SPLITS
-from sa3d.data.prepare import stale
+from sa3d.data.prepare import stale, summary_of
 from sa3d.data.store import TRAIN, CloudSet, content_digest, open_clouds
 from sa3d.errors import DataError
 from sa3d.utils.progress import ProgressBar
@@ -79,9 +79,13 @@ def processed_check(
     if changed:
         notes.append(f"stale: {changed}; {how_to_make(name)}")
     lacking = _lacking(clouds)
+    missing = summary_of(out).get("missing")
+    if missing:
+        notes.append(f"made without {missing} missing files (--allow-missing)")
     # the classes of few-shot episodes are counted by episode
-    problems += _out_of_range(clouds) + ([] if clouds.episodes else lacking)
-    notes += lacking if clouds.episodes else []
+    meant = bool(clouds.episodes or missing)
+    problems += _out_of_range(clouds) + ([] if meant else lacking)
+    notes += lacking if meant else []
     notes += _unseen(clouds)
     if full:
         found = _Contents(clouds)

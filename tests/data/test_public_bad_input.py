@@ -19,8 +19,9 @@ import pytest
 from sa3d.config.base import Frozen
 from sa3d.config.obtain import absence
 from sa3d.data.check import listed as set_listed
-from sa3d.data.prepare import prepare, prepare_or_absent
+from sa3d.data.prepare import prepare, prepare_or_absent, stale
 from sa3d.data.presence import is_absent
+from sa3d.data.processed_check import processed_check
 from sa3d.data.raw import RawCheck
 from sa3d.data.sources.modelnet40.settings import ModelNet40Source
 from sa3d.data.sources.modelnet40_hdf5.settings import ModelNet40Hdf5Source
@@ -346,6 +347,17 @@ def test_other_sets_go_on_without_a_file_too(kind: str, name: str, tmp_path: Pat
     assert json.loads((tmp_path / "x.json").read_text())["missing_examples"] == [name]
 
 
+def test_a_data_set_made_without_some_files_is_not_damaged(tmp_path: Path) -> None:
+    source = tree("modelnet40", tmp_path / "raw")
+    for each in (tmp_path / "raw" / "bed").iterdir():
+        each.unlink()
+    out = prepare("x", source, tmp_path / "x.h5", quiet=True, allow_missing=True)
+    found = processed_check("x", source, out)
+    assert (found.state, found.problems) == ("there", ())
+    assert "made without 2 missing files (--allow-missing)" in found.notes
+    assert "1 class without a cloud: bed" in found.notes
+
+
 def test_with_no_file_at_all_nothing_is_made(tmp_path: Path) -> None:
     source = tree("shapenet55", tmp_path / "raw")
     for each in (tmp_path / "raw" / "shapenet_pc").iterdir():
@@ -367,6 +379,7 @@ def test_a_variant_of_scanobjectnn_can_be_absent_beside_another(
     assert is_absent(check_raw(other))
     prepare_or_absent("x", other, tmp_path / "x.h5", quiet=True)
     assert absence(tmp_path / "x.h5") is not None
+    assert stale(other, tmp_path / "x.h5") == ""  # the other variant's files are none of its own
 
 
 # --- what is no fault but worth knowing ---------------------------------------------------
@@ -392,7 +405,8 @@ def test_the_check_notes_windows_line_ends(
     found = check_raw(source)
     assert found.fine
     [note] = [note for note in found.notes if "CRLF" in note]
-    assert note.endswith(f"in {len(names)} files: {', '.join(Path(n).name for n in names)}.")
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    assert note.endswith(f"in {files}: {', '.join(Path(name).name for name in names)}.")
 
 
 @pytest.mark.parametrize("kind", ["modelnet40", "dat"])

@@ -96,7 +96,7 @@ class Survey:
     def there(self) -> RawCheck:
         """Which files are there, as ``sa3d data list`` asks; nothing of them was read."""
         lacking = len(self.missing)
-        missing = (f"{lacking} files in {self.place}: {self.shown()}",) if lacking else ()
+        missing = (f"{_files(lacking)} in {self.place}: {self.shown()}",) if lacking else ()
         facts = {"files": len(self.files)}
         return RawCheck(self.place, facts, missing, notes=self.notes, found=len(self.files))
 
@@ -210,7 +210,11 @@ def _windows_line_ends(texts: Iterable[Path]) -> list[str]:
     if not names:
         return []
     shown = examples(names, _NAMED)
-    return [f"Windows line ends (CRLF), which are read too, in {len(names)} files: {shown}."]
+    return [f"Windows line ends (CRLF), which are read too, in {_files(len(names))}: {shown}."]
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 def absent(place: Path, error: DataError) -> RawCheck:
