@@ -13,6 +13,7 @@ import official_layouts as layouts
 import pytest
 
 from sa3d.config.loading import load_source, source_names
+from sa3d.data.descriptors import floor_accuracy
 from sa3d.data.prepare import prepare
 from sa3d.data.sources.modelnet40.settings import ModelNet40Source
 from sa3d.data.sources.modelnet40_hdf5.settings import ModelNet40Hdf5Source
@@ -301,3 +302,9 @@ def test_every_source_says_what_it_is_and_every_public_set_is_in_params() -> Non
         assert about.obtain
     assert kinds == set(SOURCES) - {"folder"}  # what a user adds
     assert all(hasattr(load_at(each.settings), "about") for each in SOURCES.values())
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_floor_of_few_clouds_in_many_classes_warns_of_nothing() -> None:
+    rows = np.eye(6, dtype=np.float32)
+    assert floor_accuracy(rows, np.array([0, 1, 2, 0, 1, 2]), np.arange(3), np.arange(3, 6)) < 1.0
