@@ -306,5 +306,5 @@ def test_every_source_says_what_it_is_and_every_public_set_is_in_params() -> Non
 
 @pytest.mark.filterwarnings("error")
 def test_the_floor_of_few_clouds_in_many_classes_warns_of_nothing() -> None:
-    rows = np.eye(6, dtype=np.float32)
-    assert floor_accuracy(rows, np.array([0, 1, 2, 0, 1, 2]), np.arange(3), np.arange(3, 6)) < 1.0
+    rows, labels = np.eye(80, dtype=np.float32), np.tile(np.arange(40), 2)
+    assert floor_accuracy(rows, labels, np.arange(40), np.arange(40, 80)) < 1.0
