@@ -25,6 +25,7 @@ from sa3d.config.data import DataConfig
 from sa3d.config.union import by_name
 from sa3d.methods.settings import MethodConfig
 from sa3d.models.settings import DEFAULT, BackboneConfig
+from sa3d.published.numbers import numbers
 from sa3d.tasks.base import TaskConfig
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
@@ -36,6 +37,13 @@ def _downstream(name: str) -> str:
 
 
 TaskName = Annotated[str, AfterValidator(_downstream)]
+
+
+def _published(name: str) -> str:
+    known = numbers().pretrainings
+    if name not in known:
+        raise ValueError(f"published={name}: known are {', '.join(known)}")
+    return name
 
 
 def _backbone(value: object) -> object:
@@ -50,6 +58,11 @@ class CheckpointVariant(Frozen):
     """An encoder that was pre-trained elsewhere."""
 
     checkpoint: str = Field(description="run folder of a pre-training, or its `model` folder")
+    published: Annotated[str, AfterValidator(_published)] | None = Field(
+        None,
+        description="whose weights these are, of the `pretrainings` in "
+        "sa3d/published/numbers.yaml: reports then show what was published of them; null: nothing",
+    )
 
 
 class ScratchVariant(Frozen):

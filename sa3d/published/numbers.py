@@ -121,6 +121,7 @@ class Goal(Frozen):
 class Pretraining(Frozen):
     """A published pre-training."""
 
+    method: str = Field(description="as in `match`")
     data: str
     points: Positive
     settings: dict[str, Any] = Field(description="of the method, keys joined by dots")

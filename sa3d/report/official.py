@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sa3d.config.experiment import ExperimentConfig
+from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
+from sa3d.methods.settings import MethodConfig
 from sa3d.published.curves import curve as log_curve
 from sa3d.published.curves import pretraining
 from sa3d.published.numbers import Log, Published, Quantity, numbers
 from sa3d.report.figures import Chart, Official, Trained, behind, chart, cropped, curve
-from sa3d.report.published import facts_of, method_of, nearest_goal, pretraining_facts
+from sa3d.report.published import facts_of, nearest_goal, pretraining_facts
 from sa3d.report.results import Experiment
 from sa3d.report.sections import Section, VariantRuns
 from sa3d.report.wording import listed
@@ -143,12 +144,22 @@ def _points(
         values = [value for value in values if math.isfinite(value)]
         place = np.array([official[0].x[0], official[0].x[-1]])
         if quantity.drawn.how == "end":
-            if not method_of(config, each.variant.name):
-                continue  # of a checkpoint from elsewhere the epochs are not known
-            method = config.methods.get(each.variant.name)
-            place = np.array([float(method.epochs if method is not None else 0)])
+            epochs = trained_for(config, each.variant.name)
+            if epochs is None:
+                continue
+            place = np.array([epochs])
         if not values:
             continue
         height = np.full(len(place), float(np.mean(values)))
         found.append(charts.Series(each.variant.label, each.variant.role, place, height))
     return found
+
+
+def trained_for(config: ExperimentConfig, name: str) -> float | None:
+    """Epochs of pre-training behind a variant; 0: it has none. None: they are not known."""
+    variant = config.variants[name]
+    if isinstance(variant, CheckpointVariant):
+        if variant.published is None:
+            return None
+        return float(numbers().pretrainings[variant.published].settings["epochs"])
+    return float(variant.epochs) if isinstance(variant, MethodConfig) else 0.0

@@ -151,7 +151,8 @@ def told(experiment: Experiment) -> list[str]:
         elif isinstance(settings, CheckpointVariant):
             path = PurePath(settings.checkpoint)
             shown = path if not path.is_absolute() else PurePath(*path.parts[-2:])
-            said.append(f"{variant.label}: pre-trained elsewhere; it starts from {shown}.")
+            whose = f", the published weights of {settings.published}" if settings.published else ""
+            said.append(f"{variant.label}: pre-trained elsewhere; it starts from {shown}{whose}.")
         else:
             said.append(
                 f"{variant.label}: not pre-trained; the seed of each run draws its weights."

@@ -9,7 +9,12 @@ import numpy as np
 
 from sa3d import registry
 from sa3d.config.base import flat
-from sa3d.config.experiment import Evaluation, ExperimentConfig, ScratchVariant
+from sa3d.config.experiment import (
+    CheckpointVariant,
+    Evaluation,
+    ExperimentConfig,
+    ScratchVariant,
+)
 from sa3d.methods.settings import MethodConfig
 from sa3d.published.band import Band, band
 from sa3d.published.curves import summary
@@ -86,6 +91,8 @@ def method_of(config: ExperimentConfig, variant: str) -> str:
     found = config.variants[variant]
     if isinstance(found, MethodConfig):
         return found.method
+    if isinstance(found, CheckpointVariant) and found.published is not None:
+        return numbers().pretrainings[found.published].method
     return SCRATCH if isinstance(found, ScratchVariant) else ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sa3d.config.base import flat
-from sa3d.config.experiment import Evaluation
+from sa3d.config.experiment import CheckpointVariant, Evaluation
 from sa3d.models.settings import BackboneConfig
 from sa3d.published.numbers import Goal, Numbers, Pretraining
 from sa3d.report.results import Experiment
@@ -40,6 +40,10 @@ def _pretraining(
     experiment: Experiment, variant: str, name: str, numbers: Numbers
 ) -> Iterator[str]:
     config, published = experiment.config, numbers.pretrainings[name]
+    ours = config.variants[variant]
+    if isinstance(ours, CheckpointVariant):  # the published weights themselves, or other ones
+        yield from _unequal("pre-training", ours.published, name)
+        return
     assert config.pretrain is not None, "a method has data"
     yield from _unequal("pre-training data", config.pretrain.data.name, published.data)
     yield from _unequal("pre-training points", config.pretrain.data.points, published.points)

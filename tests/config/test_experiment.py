@@ -60,6 +60,14 @@ def test_the_first_variant_is_the_reference(load: Any) -> None:
     }
 
 
+def test_a_checkpoint_may_say_whose_published_weights_it_holds(load: Any) -> None:
+    there = {"checkpoint": "work/there", "published": "point-mae"}
+    config = load(variants={"a": there, "b": {"scratch": True}})
+    assert config.variants["a"] == CheckpointVariant(checkpoint="work/there", published="point-mae")
+    with pytest.raises(ConfigError, match=r"published=point-mea: known are point-mae-sa3df, poi"):
+        load(variants={"a": there | {"published": "point-mea"}, "b": {"scratch": True}})
+
+
 def test_without_pre_training(load: Any) -> None:
     """Checkpoints and random weights alone; their evaluations say their own data."""
     variants = {"there": {"checkpoint": "work/there"}, "scratch": {"scratch": True}}

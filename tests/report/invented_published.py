@@ -31,6 +31,8 @@ WAYS: dict[str, dict[str, Any]] = {
               "batch_size": 256},
     "random-masks": {"method": "mae", "mask": "random", "epochs": 301, "batch_size": 128},
     "scratch": {"scratch": True},
+    "authors": {"checkpoint": "models/point-mae", "published": "point-mae"},
+    "somebody": {"checkpoint": "models/other"},
 }  # fmt: skip
 
 

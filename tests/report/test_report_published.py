@@ -13,7 +13,7 @@ from page import Page
 from sa3d.config.loading import load_experiment
 from sa3d.published.numbers import numbers
 from sa3d.report import write_report
-from sa3d.report.official import of_pretraining
+from sa3d.report.official import of_pretraining, trained_for
 from sa3d.report.published import facts_of, nearest_goal, published
 from sa3d.report.results import Experiment, RunRecord
 from sa3d.report.sections import sections_of
@@ -245,6 +245,33 @@ def test_every_published_result_has_a_preset():
     rest = [each for each in numbers().results
             if (each.match.model_dump_json(), each.quantity) not in met]  # fmt: skip
     assert {(each.match.method, each.match.points) for each in rest} == {("mae", 8192)}
+
+
+def test_published_weights_stand_beside_what_was_published_of_them():
+    settings = config((SVM, PB), variants=("authors", "somebody", "scratch"))
+    settings = settings.model_copy(update={"pretrain": None})  # nothing is pre-trained here
+    found = rows(settings, {"test/acc_official_c": 0.9131, "test/acc_last": 0.8477})
+    svm, fine = (found["authors", q] for q in ("accuracy of a linear SVM", "accuracy"))
+    assert (svm.difference, svm.target, svm.verdict) == ("+0.31", "Point-M2AE paper", "within")
+    # the weights are the published ones, their fine-tuning is not
+    assert fine.why == (
+        "Not the published recipe: epochs 500 instead of 301; lr 0.000125 instead of 0.0005; "
+        "layer_decay 0.75 instead of 1."
+    )
+    assert "somebody" not in {name for name, _ in found}
+
+
+def test_weights_of_another_pre_training_are_another_recipe():
+    settings = config((SVM,), variants=("authors", "scratch"),
+                      authors={"published": "point-m2ae"})  # fmt: skip
+    row = rows(settings, {"test/acc_official_c": 0.9})["authors", "accuracy of a linear SVM"]
+    assert row.why == "Not the published recipe: pre-training point-m2ae instead of point-mae."
+
+
+def test_the_svm_of_published_weights_is_drawn_at_their_last_epoch():
+    settings = config((SVM,), variants=("sa3df", "random-masks", "authors", "somebody"))
+    places = {name: trained_for(settings, name) for name in settings.variants}
+    assert places == {"sa3df": 400, "random-masks": 301, "authors": 301, "somebody": None}
 
 
 def test_votes_that_were_not_asked_for_have_no_row():
