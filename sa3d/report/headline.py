@@ -10,7 +10,7 @@ from sa3d.report.results import Experiment
 from sa3d.report.sections import Section, variants_of
 from sa3d.report.wording import listed, plural
 
-LONGEST = 260  # characters of a verdict; beyond, comparisons are counted
+LONGEST = 200  # characters of a verdict; beyond, comparisons are counted
 NAMED = 2  # evaluations that are named rather than counted
 UNKNOWN = "no interval tells differences from noise"
 
@@ -69,15 +69,24 @@ def _by_variant(sections: Sequence[Section]) -> str:
         return _undecided(first, found, sections)
     parts = [f"clearly better {listed(ahead)}"] if ahead else []
     parts += [f"clearly worse {listed(behind)}"] if behind else []
-    text = f"{first} is {' and '.join(parts)}"
-    for verdict, said in (("unclear", "nothing is beyond noise"), ("unknown", UNKNOWN)):
-        count = sum(len(verdicts.get(verdict, ())) for verdicts in found.values())
-        if count == 1:
-            (name,) = [name for name, verdicts in found.items() if verdict in verdicts]
-            text += f"; against {name} {_where(found[name][verdict], 0)} {said}"
-        elif count:
-            text += f"; in {count} other comparisons {said}"
-    return f"{text}."
+    return f"{first} is {' and '.join(parts)}."
+
+
+def _others(sections: Sequence[Section]) -> list[str]:
+    """A sentence on the comparisons that :func:`_by_variant` does not name."""
+    every = [(each, section.name) for section in sections for each in section.comparisons]
+    claims = any(each.verdict in ("better", "worse") for each, _ in every)
+    if not claims or len(_by_variant(sections)) > LONGEST:
+        return []  # the verdict speaks of them
+    said = []
+    for verdict, told in (("unclear", "nothing is beyond noise"), ("unknown", UNKNOWN)):
+        found = [(each.second.name, name) for each, name in every if each.verdict == verdict]
+        if len(found) == 1:
+            said.append(f"against {found[0][0]} on {found[0][1]} {told}")
+        elif found:
+            said.append(f"in {len(found)} other comparisons {told}")
+    text = "; ".join(said)
+    return [f"{text[:1].upper()}{text[1:]}."] if text else []
 
 
 def _undecided(
@@ -141,7 +150,8 @@ def _in_numbers(sections: Sequence[Section]) -> str:
 def _detail(experiment: Experiment, sections: Sequence[Section]) -> str:
     config = experiment.config
     text = config.description.rstrip(".")
-    said = [f"{text[:1].upper()}{text[1:]}."] if text else []
+    said = _others(sections)
+    said += [f"{text[:1].upper()}{text[1:]}."] if text else []
     if len(sections) == 1 and sections[0].with_numbers:
         said.append(sections[0].sentence)
     below = [s for s in sections if any(v.reference for v in s.below_floor)]

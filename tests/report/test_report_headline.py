@@ -14,7 +14,8 @@ NAMES = ("sa3df", "random-masks", "scratch")
 
 
 def verdict(*evaluations, names=NAMES):
-    """Of evaluations svm-d0, svm-d1, …, each with an interval for every other variant."""
+    """Of evaluations svm-d0, svm-d1, …, each with an interval for every other variant: the verdict
+    and the sentence of detail."""
     settings = config(
         evaluations=[{"task": "svm", "data": f"d{n}"} for n in range(len(evaluations))],
         variants=names,
@@ -32,7 +33,8 @@ def verdict(*evaluations, names=NAMES):
         ]  # fmt: skip
         rows = tuple(VariantRuns(v, (), Estimate(0.5, None, 1, None, "")) for v in variants)
         sections.append(Section(evaluation.name, evaluation, task, rows, tuple(comparisons)))
-    return headline(Experiment(settings, {}, {}), sections).verdict
+    found = headline(Experiment(settings, {}, {}), sections)
+    return " ".join(filter(None, (found.verdict, found.detail)))
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,11 @@ def verdict(*evaluations, names=NAMES):
         (
             [(WORSE, BETTER), (UNCLEAR, BETTER), (UNCLEAR, BETTER)],
             "SA3DF is clearly better than scratch on all 3 evaluations and clearly worse than "
-            "random-masks on svm-d0; in 2 other comparisons nothing is beyond noise.",
+            "random-masks on svm-d0. In 2 other comparisons nothing is beyond noise.",
         ),
         (
             [(UNCLEAR, BETTER)],
-            "SA3DF is clearly better than scratch on svm-d0; against random-masks on svm-d0 "
+            "SA3DF is clearly better than scratch on svm-d0. Against random-masks on svm-d0 "
             "nothing is beyond noise.",
         ),
         (
@@ -78,18 +80,18 @@ def verdict(*evaluations, names=NAMES):
         ),
         (
             [(UNCLEAR, BETTER), (NO_INTERVAL, BETTER), (UNCLEAR, NO_INTERVAL)],
-            "SA3DF is clearly better than scratch on svm-d0 and svm-d1; in 2 other comparisons "
+            "SA3DF is clearly better than scratch on svm-d0 and svm-d1. In 2 other comparisons "
             "nothing is beyond noise; in 2 other comparisons no interval tells differences from "
             "noise.",
         ),
         (
             [(BETTER, NO_INTERVAL)],
-            "SA3DF is clearly better than random-masks on svm-d0; against scratch on svm-d0 no "
+            "SA3DF is clearly better than random-masks on svm-d0. Against scratch on svm-d0 no "
             "interval tells differences from noise.",
         ),
         (
             [(BETTER, UNCLEAR)] * 3 + [(UNCLEAR, UNCLEAR)],
-            "SA3DF is clearly better than random-masks on 3 of 4 evaluations; in 5 other "
+            "SA3DF is clearly better than random-masks on 3 of 4 evaluations. In 5 other "
             "comparisons nothing is beyond noise.",
         ),
     ],
