@@ -13,9 +13,12 @@ BETTER, WORSE, UNCLEAR, NO_INTERVAL = (0.1, 0.3), (-0.3, -0.1), (-0.1, 0.3), Non
 NAMES = ("sa3df", "random-masks", "scratch")
 
 
+DESCRIPTION = "An invented experiment"  # how the next sentence begins
+
+
 def verdict(*evaluations, names=NAMES):
     """Of evaluations svm-d0, svm-d1, …, each with an interval for every other variant: the verdict
-    and the sentence of detail."""
+    and what is said of the other comparisons."""
     settings = config(
         evaluations=[{"task": "svm", "data": f"d{n}"} for n in range(len(evaluations))],
         variants=names,
@@ -34,7 +37,8 @@ def verdict(*evaluations, names=NAMES):
         rows = tuple(VariantRuns(v, (), Estimate(0.5, None, 1, None, "")) for v in variants)
         sections.append(Section(evaluation.name, evaluation, task, rows, tuple(comparisons)))
     found = headline(Experiment(settings, {}, {}), sections)
-    return " ".join(filter(None, (found.verdict, found.detail)))
+    others, _, _ = found.detail.partition(DESCRIPTION)
+    return f"{found.verdict} {others}".strip()
 
 
 @pytest.mark.parametrize(
