@@ -158,7 +158,7 @@ def test_the_verdict_names_what_is_clear_and_on_which_evaluation(tmp_path):
         "tiny: SA3DF against MAE (random-masks) and scratch (random weights), point-mae "
     )
     assert (
-        "SA3DF is clearly better than scratch on classify-shapes; against random-masks on "
+        "SA3DF is clearly better than scratch on classify-shapes. Against random-masks on "
         "classify-shapes nothing is beyond noise." in words
     )
     assert "3 of 6 runs did not finish" in words
