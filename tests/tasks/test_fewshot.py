@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from task_runs import context, do, interrupted, run_of, tiny_clouds
-from torch import nn
 
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.data.cloud_table import Cloud, CloudTable
@@ -20,11 +19,9 @@ from sa3d.data.store import TEST, Episode
 from sa3d.data.writing import write_clouds
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.errors import ConfigError, DataError
-from sa3d.layers.batch_norm import BatchNorm
 from sa3d.metrics import names as keys
 from sa3d.runs.config import RunConfig, choose, runs_of
 from sa3d.tasks import selection
-from sa3d.tasks.fewshot.run import first_statistics
 from sa3d.tasks.fewshot.task import FewshotConfig
 from sa3d.tracking.journal import read_journal
 
@@ -142,32 +139,6 @@ def test_it_learns(tiny: Path, tiny_config: ExperimentConfig, tmp_path: Path) ->
         accuracy.append(result.metrics[keys.TEST_ACC])
         assert read_journal(folder)[keys.TRAIN_ACC][-1][1] > 0.9
     assert np.mean(accuracy) > 0.5, "chance is 1 of 3"
-
-
-def test_fresh_batch_norm_begins_with_real_statistics() -> None:
-    """Of layers whose inputs have a variance far from 1; what was trained before stays."""
-
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.trained, self.fresh = BatchNorm(3), nn.BatchNorm1d(3)
-            self.trained(torch.randn(8, 3))
-            self.eval()
-
-        def forward(self, points: torch.Tensor) -> torch.Tensor:
-            rows: torch.Tensor = self.fresh(1e-3 * self.trained(points.flatten(0, 1)) + 5.0)
-            return rows
-
-    model = Model()
-    before = {name: value.clone() for name, value in model.trained.state_dict().items()}
-    points = torch.randn(4, 16, 3)
-    first_statistics(model, points)  # type: ignore[arg-type]
-    assert torch.equal(model.trained.running_mean, before["running_mean"])
-    assert torch.equal(model.trained.running_var, before["running_var"])
-    assert torch.allclose(model.fresh.running_mean, torch.full((3,), 5.0), atol=1e-5)
-    assert torch.allclose(model.fresh.running_var, torch.full((3,), 1e-6 * 64 / 63), rtol=0.05)
-    assert not model.training
-    assert (model.trained.momentum, model.fresh.momentum) == (0.1, 0.1)
 
 
 def test_it_goes_on_where_it_was_saved(

@@ -30,6 +30,7 @@ from sa3d.tasks.finetuning import (
     start_classifier,
     training_protocol,
 )
+from sa3d.tasks.first_statistics import first_batch, first_statistics
 from sa3d.tasks.selection import Reader, Selection, accuracy
 
 
@@ -56,6 +57,8 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     classifier, encoder = start_classifier(config, settings, context, clouds.num_classes)
     describe(config, context)
 
+    points, _ = first_batch(clouds, splits.train, config, settings.batch_size)
+    first_statistics(classifier, points.to(context.device))
     reader = Reader(clouds, config, settings.batch_size, context.device)
     test = splits.test if settings.test_every_epoch else None
     selection = Selection(

@@ -12,8 +12,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from sa3d.data import episodes
 from sa3d.data.store import CloudSet, EpisodeRows, open_clouds
@@ -21,11 +19,9 @@ from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.metrics import names as keys
 from sa3d.metrics.classification import classification
-from sa3d.models.downstream import Classifier
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
-from sa3d.tasks.evaluation import fixed_batches
 from sa3d.tasks.fewshot.task import FewshotConfig
 from sa3d.tasks.finetuning import (
     check_smoothing,
@@ -33,6 +29,7 @@ from sa3d.tasks.finetuning import (
     start_classifier,
     training_protocol,
 )
+from sa3d.tasks.first_statistics import first_batch, first_statistics
 from sa3d.tasks.selection import Reader
 from sa3d.tasks.training import CHECKPOINT
 from sa3d.tracking.journal import Tracker
@@ -84,8 +81,8 @@ def run(config: RunConfig, context: RunContext) -> Result:
     classifier, encoder = start_classifier(config, settings, context, settings.way)
     describe(config, context)
 
-    (batch,) = fixed_batches(clouds, episode.train, config, len(episode.train)).epoch(0)
-    first_statistics(classifier, batch.points.to(context.device))
+    points, _ = first_batch(clouds, episode.train, config, len(episode.train))
+    first_statistics(classifier, points.to(context.device))
     reader = Reader(clouds, config, settings.batch_size, context.device)
     curve = TestCurve(lambda: reader.measure(classifier, episode.test).score, context.tracker)
     fitted = classifier_trainer(
@@ -137,33 +134,6 @@ def run(config: RunConfig, context: RunContext) -> Result:
     # of no use any more, and there is one for every fold
     (context.folder / CHECKPOINT).unlink(missing_ok=True)
     return result
-
-
-@torch.no_grad()
-def first_statistics(classifier: Classifier, points: Tensor) -> None:
-    """Let BatchNorm layers that have no running statistics yet begin with those of ``points``.
-
-    Otherwise they begin with mean 0 and variance 1 and come a tenth of the way nearer with each
-    step. The true variance of small patches can be 1e-5; after the 60 steps of a short few-shot
-    training the beginning would still outweigh it a hundred times, and a model of random weights
-    would test at chance whatever it has learnt. After the 150 steps of the published recipe nothing
-    of the beginning is left either way. Layers that were pre-trained keep what they have.
-
-    Args:
-        classifier: its mode is restored.
-        points: (B, N, 3).
-    """
-    layers = [layer for layer in classifier.modules() if isinstance(layer, nn.BatchNorm1d)]
-    momenta = [layer.momentum for layer in layers]
-    training = classifier.training
-    for layer in layers:
-        fresh = layer.num_batches_tracked is not None and int(layer.num_batches_tracked) == 0
-        layer.momentum = 1.0 if fresh else 0.0
-    classifier.train()
-    classifier(points)
-    classifier.train(training)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
 
 
 def episode_of(clouds: CloudSet, settings: FewshotConfig, fold: int) -> tuple[EpisodeRows, str]:

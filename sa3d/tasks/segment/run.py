@@ -30,6 +30,7 @@ from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
 from sa3d.tasks.evaluation import SAMPLING, Ints, layer_decay
 from sa3d.tasks.exporting import export
+from sa3d.tasks.first_statistics import first_batch, first_statistics
 from sa3d.tasks.segment.reading import PartReader, check_parts
 from sa3d.tasks.segment.task import SegmentConfig
 from sa3d.tasks.selection import Selection
@@ -98,6 +99,8 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     segmenter.to(context.device)
     describe(config, context)
 
+    points, category = first_batch(clouds, rows.train, config, settings.batch_size, parts=True)
+    first_statistics(segmenter, points.to(context.device), category.to(context.device))
     reader = PartReader(clouds, config, settings.batch_size, context.device)
     selection = Selection(
         segmenter,
