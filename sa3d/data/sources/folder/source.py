@@ -64,10 +64,10 @@ class Survey:
     seconds: float
     least_points: int
 
-    @property
-    def train_clouds(self) -> int:
-        """Clouds of the training split."""
-        return int((self.plan.split == TRAIN).sum())
+    def class_clouds(self, split: int) -> tuple[int, ...]:
+        """Clouds of a split in each class, in the order of the plan's classes."""
+        labels = self.plan.labels[self.plan.split == split]
+        return tuple(np.bincount(labels, minlength=len(self.plan.class_names)).tolist())
 
     def warnings(self) -> list[str]:
         """What the owner of the folder should know, one line each."""
