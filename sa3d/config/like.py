@@ -143,7 +143,7 @@ def _on(moving: _Moving, pairs: list[tuple[Tree, Tree]], before: Tree) -> list[T
             continue
         moved = {k: v for k, v in item.items() if k != "data"}
         settings = dict(whole.get("settings") or {})
-        episodes = _EPISODE <= set(task.settings.model_fields)
+        episodes = set(task.settings.model_fields) >= _EPISODE
         if episodes:
             changed = _episode(moving, named, task.settings, settings)
             if changed is None:
