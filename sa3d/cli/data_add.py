@@ -60,6 +60,11 @@ def add(
     if dry_run:
         survey = folders.inspect(source, quiet=quiet)
         print("\n".join([*table(survey), *survey.warnings(), *_unreadable(survey)]))
+        other = "z" if source.up != "z" else "y"
+        print(
+            f"up={source.up}: {source.up} is taken for the axis that points up in the files; to "
+            f"change it, add --set up={other}"
+        )
         folders.check_unreadable(source, survey)
         return
     file = processed(name)
