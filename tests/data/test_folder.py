@@ -224,7 +224,7 @@ def test_copies_are_merged_and_those_of_two_classes_left_out(tmp_path: Path) -> 
     ]
     assert not {"chair/turned", "mug/b", "mug/c", "chair/c"} & set(clouds.ids)
     assert (
-        "2 files hold a shape that another file of their class holds too; one of each is kept "
+        "2 files hold a shape that another file of the class holds too; one of each is kept "
         "(chair/turned is a copy of chair/0x, mug/b is a copy of mug/a)"
     ) in survey.warnings()
     assert table(survey)[0].split("  ")[:3] == ["class", "files", "left out"]

@@ -88,7 +88,7 @@ class Survey:
             count = len(copies.merged)
             what = "1 file holds" if count == 1 else f"{count} files hold"
             said.append(
-                f"{what} a shape that another file of their class holds too; one of each is kept "
+                f"{what} a shape that another file of the class holds too; one of each is kept "
                 f"({examples([f'{gone} is a copy of {kept}' for gone, kept in copies.merged], 2)})"
             )
         if copies is not None and copies.ambiguous:
