@@ -182,6 +182,9 @@ def _episode(moving: _Moving, named: str, kind: type[Frozen], settings: Tree) ->
     )
     if not all(isinstance(number, int) for number in (way, shot, queries)):
         return {}  # the settings are refused when they are loaded, with what is wrong
+    if settings.get("episodes") == "published":
+        moving.notes.append(f"{named} is left out: '{moving.to.name}' brings no episodes")
+        return None
     clouds = zip(moving.to.train, moving.to.test, strict=True)
     tests = sorted((test for train, test in clouds if train >= shot and test > 0), reverse=True)
     if len(tests) < 2:

@@ -195,6 +195,16 @@ def test_episodes_that_cannot_be_drawn_or_become_alike_go() -> None:
     assert notes[-1] == "fewshot 10w10s on shapes is left out: it would be done twice"
 
 
+def test_published_episodes_are_of_the_data_that_brings_them() -> None:
+    task = few(2, 10)
+    task["settings"]["episodes"] = "published"
+    values, notes = moved((50, 50), (20, 20), task)
+    assert (values["evaluate"], notes) == (
+        [],
+        ["fewshot 2w10s is left out: 'mine' brings no episodes"],
+    )
+
+
 def test_an_episode_s_batch_is_not_larger_than_the_episode() -> None:
     values, notes = moved((50, 50), (20, 20), few(5, 5, batch_size=16))
     assert values["evaluate"] == [few(2, 5, batch_size=8)]
