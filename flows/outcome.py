@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.scheduler import DONE
 from flows.settings import Settings
 from flows.status_table import NodeStatus
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.utils.files import write_whole
 from sa3d.utils.paths import root, shown
+from sa3d.utils.text import examples, without_log
 
 FORMAT = 2  # of results.json
 
@@ -45,6 +48,23 @@ def primary_metric(status: NodeStatus) -> float | None:
         return None
     value: float | None = status.result.get("metrics", {}).get(status.node.run.task.metric.name)
     return value
+
+
+def failures(statuses: Sequence[NodeStatus]) -> list[str]:
+    """What did not end well, other than for absent data: a line for every reason."""
+    alike: dict[tuple[str, str], list[NodeStatus]] = defaultdict(list)
+    for status in statuses:
+        if status.state not in DONE and not status.absent:
+            alike[status.state, without_log(status.error)].append(status)
+    lines = []
+    for (state, _), ended in alike.items():
+        reason = ended[0].error  # with the log of the first
+        names = [status.node.name for status in ended]
+        if len(ended) == 1:
+            lines.append(f"{names[0]} {state}: {reason}")
+        else:
+            lines.append(f"{len(ended)} runs {state}: {reason}: {examples(names, 3)}")
+    return lines
 
 
 def write_results(

@@ -29,7 +29,7 @@ from pydantic import Field
 
 from flows import artifacts, tasks
 from flows.executors.local import LocalExecutor
-from flows.outcome import primary_metric, write_results
+from flows.outcome import failures, primary_metric, write_results
 from flows.plan import Plan, plan
 from flows.resources import Resources
 from flows.runner import Runner
@@ -109,11 +109,7 @@ def _conclude(
     steps: Plan, runner: Runner, settings: Settings, statuses: list[NodeStatus], results: Path
 ) -> State[dict[str, Any]]:
     """Report, summary run, and the flow's own state."""
-    bad = [
-        f"{status.node.name} {status.state}: {status.error}"
-        for status in statuses
-        if status.state not in DONE and not status.absent
-    ]
+    bad = failures(statuses)
     last = tasks.over(runner.futures[name] for name in steps.leaves if name in runner.futures)
     log = str(settings.folder / "report.log")
     future = tasks.report.submit(str(results), log, wait_for=last, return_state=False)

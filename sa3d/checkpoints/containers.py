@@ -41,6 +41,8 @@ _HARMLESS: Final = frozenset(
         "numpy.ndarray",
     }
 )
+# the first bytes of a zip archive and of a pickle, as torch.save writes them
+_BEGINS: Final = (b"PK", b"\x80")
 # functions that build one object out of data; any other name must be a class
 _BUILDERS: Final = ("numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct")
 
@@ -148,11 +150,25 @@ def _unpickled(path: Path, trust: Sequence[str]) -> Any:
             said = f"{type(error).__name__} {error}"
     if needed := _needed(path, said):
         raise CheckpointError(_refusal(path, needed))
-    found = re.search(r"error: (.*)", said)
-    reason = " ".join((found[1] if found else said).split())[:120]
-    raise CheckpointError(
-        f"{path} is no checkpoint, or is damaged ({reason}); download or write it again"
-    )
+    raise CheckpointError(f"{path} {_unreadable(path, said)}")
+
+
+def _unreadable(path: Path, said: str) -> str:
+    """What a file is that no checkpoint could be read from, and what to do."""
+    with path.open("rb") as file:
+        begin = file.read(512)
+    if not begin:
+        return "is empty; download or write it again"
+    if begin.startswith(_BEGINS):
+        found = re.search(r"error:\s*(.*?)\s*(?:Check the documentation|$)", said, re.DOTALL)
+        reason = " ".join((found[1] if found else said).split())[:120]
+        return (
+            "begins like a checkpoint, but is damaged or not whole; download or write it again. "
+            f"PyTorch says: {reason}"
+        )
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in begin):
+        return "is a text file, not a checkpoint; give the .pth or .pt file itself"
+    return "is no checkpoint that torch.save wrote; give a .pth or .pt file, or download it again"
 
 
 def _needed(path: Path, said: str) -> list[str]:

@@ -33,6 +33,7 @@ from sa3d.checkpoints.renaming import (
 from sa3d.data.store import open_clouds
 from sa3d.errors import CheckpointError
 from sa3d.models.official import KEPT, Layout
+from sa3d.utils.text import examples
 
 PROVENANCE: Final = "official"  # in the card
 
@@ -178,9 +179,10 @@ def _named(
         return wanted
     found = recognise(state, side, known)
     if found is None:
+        tensors = "the tensor" if len(state) == 1 else "the tensors"
         raise CheckpointError(
             f"{path} is of no layout known here ({', '.join(known) or 'there is none for it'}); "
-            f"its tensors are {', '.join(list(state)[:3])}, ..."
+            f"it has {tensors} {examples(list(state), 3)}"
         )
     return found
 

@@ -60,6 +60,11 @@ def add(
     if dry_run:
         survey = folders.inspect(source, quiet=quiet)
         print("\n".join([*table(survey), *survey.warnings(), *_unreadable(survey)]))
+        other = "z" if source.up != "z" else "y"
+        print(
+            f"up={source.up}: {source.up} is taken for the axis that points up in the files; to "
+            f"change it, add --set up={other}"
+        )
         folders.check_unreadable(source, survey)
         return
     file = processed(name)
@@ -97,7 +102,7 @@ def _checked(
         ConfigError: a name that is taken or not possible, a setting that is refused, no such
             experiment.
     """
-    from sa3d.config.like import experiment_like
+    from sa3d.config.like import NewData, experiment_like
     from sa3d.config.yaml_file import read_value, read_yaml
     from sa3d.errors import ConfigError
     from sa3d.utils.paths import processed, shown
@@ -116,7 +121,8 @@ def _checked(
     if like is not None:
         if name in (tree.get("experiments") or {}):
             raise ConfigError(f"there is an experiment '{name}'; choose another --name")
-        experiment_like(tree, like, name, classes=2, least_points=1, train_clouds=2)
+        # only to be told of a wrong --like before files are read
+        experiment_like(tree, like, NewData(name, (2, 2), (2, 2), 1, parts=False))
     return _source(name, params, values, overrides)
 
 
@@ -147,9 +153,10 @@ def _write(
         What the new experiment does otherwise than the one that it is like.
     """
     from sa3d.config.edit import with_entry
-    from sa3d.config.like import experiment_like
+    from sa3d.config.like import NewData, experiment_like
     from sa3d.config.loading import load_experiment
     from sa3d.config.yaml_file import read_yaml
+    from sa3d.data.store import TEST, TRAIN
     from sa3d.utils.files import write_whole
 
     notes: list[str] = []
@@ -159,10 +166,13 @@ def _write(
         experiment, notes = experiment_like(
             read_yaml(params),
             like,
-            name,
-            classes=len(survey.plan.class_names),
-            least_points=survey.least_points,
-            train_clouds=survey.train_clouds,
+            NewData(
+                name,
+                survey.class_clouds(TRAIN),
+                survey.class_clouds(TEST),
+                survey.least_points,
+                parts=bool(survey.plan.part_values),
+            ),
         )
         text = with_entry(text, "experiments", name, experiment, gap=True)
     write_whole(params, text.encode())

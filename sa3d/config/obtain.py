@@ -13,6 +13,7 @@ from typing import Final
 
 from sa3d.config.yaml_file import read_yaml
 from sa3d.errors import AbsentDataError, DataError
+from sa3d.registry import nearest
 from sa3d.utils import paths
 
 ABSENT: Final = "absent"
@@ -71,7 +72,8 @@ def _advice(name: str, make: str, put: str) -> str:
     params = _with_sources()
     sources = (read_yaml(params).get("datasets") or {}) if params.is_file() else {}
     if name not in sources:
-        others = f" (but of {', '.join(sources)})" if sources else ""  # the name may be mistyped
+        # the name may be mistyped
+        others = f"{nearest(name, sources)} (but of {', '.join(sources)})" if sources else ""
         return (
             f"{paths.shown(params)} names no source that makes it{others}: {put}; see "
             "data/README.md"

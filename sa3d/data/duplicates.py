@@ -28,14 +28,15 @@ class Distinct(NamedTuple):
     """What is left of the shapes.
 
     ``rows``: ascending rows of the shapes that stay. ``families``: the name of the family of each
-    of them; joined families take the name that sorts first. ``merged`` and ``ambiguous``: one line
-    a shape that went, with the shape it is a copy of. ``joined``: how many families fewer there
+    of them; joined families take the name that sorts first. ``merged``: each shape that went
+    and the one that it is a copy of. ``ambiguous``: one line a shape that went, as its geometry is
+    in another class as well. ``joined``: how many families fewer there
     are than names of families.
     """
 
     rows: NDArray[np.int64]
     families: list[str]
-    merged: list[str]
+    merged: list[tuple[str, str]]
     ambiguous: list[str]
     joined: int
 
@@ -43,7 +44,7 @@ class Distinct(NamedTuple):
         """Entries of the data set's summary."""
         return {
             "merged": len(self.merged),
-            "merged_examples": self.merged[:_EXAMPLES],
+            "merged_examples": [f"{gone} is {kept}" for gone, kept in self.merged[:_EXAMPLES]],
             "ambiguous": len(self.ambiguous),
             "ambiguous_examples": self.ambiguous[:_EXAMPLES],
             "families_joined": self.joined,
@@ -83,7 +84,7 @@ def distinct(
         if kept == row:
             rows.append(row)
         else:
-            merged.append(f"{ids[row]} is {ids[kept]}")
+            merged.append((ids[row], ids[kept]))
     rows.sort()
     # merged shapes join families, too: a shape of both names is one more likeness between them
     family_of = _joined([(families[row], int(found.alike[row])) for row in clear])

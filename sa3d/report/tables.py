@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ from sa3d.metrics.intervals import Estimate, Interval
 from sa3d.report.comparison import place, repetition, start_of
 from sa3d.report.results import Experiment, RunRecord
 from sa3d.report.sections import LEVEL, Section, Variant, VariantRuns
-from sa3d.report.wording import counted, number, plural, span, with_spread
+from sa3d.report.wording import counted, number, numbered, plural, span, with_spread
 from sa3d.tasks.base import Metric, Task
+from sa3d.utils.text import without_log
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,30 @@ def _extras(extras: Sequence[Metric], runs: Sequence[RunRecord]) -> list[tuple[s
 def _missing(each: VariantRuns, metric: Metric) -> tuple[str, ...]:
     if not each.runs:
         return ("absent: results.json has no run of it",)
-    found = []
+    alike: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for run in each.runs:
         if run.value(metric) is None:
-            seed, fold = place(run)
-            which = f"seed {seed}" + ("" if fold is None else f", fold {fold}")
             reason = run.reason or ("no possible value" if run.finished else "no reason recorded")
-            found.append(f"{which} {run.state}: {reason}")
-    return tuple(found)
+            alike[run.state, without_log(reason)].append(run)
+    return tuple(_ended_alike(state, reason, runs) for (state, reason), runs in alike.items())
+
+
+def _ended_alike(state: str, reason: str, runs: Sequence[RunRecord]) -> str:
+    """``seed 0 failed: REASON``, or ``3 runs failed (seed 0, folds 0 to 2): REASON``.
+
+    Where the log of a single run is stands in the table of what ran.
+    """
+    folds: dict[int, list[int]] = defaultdict(list)
+    for run in runs:
+        seed, fold = place(run)
+        folds[seed] += [] if fold is None else [fold]
+    seeds: dict[str, list[int]] = defaultdict(list)  # those of the same folds
+    for seed, numbers in folds.items():
+        seeds[f", {numbered('fold', numbers)}" if numbers else ""].append(seed)
+    which = "; ".join(f"{numbered('seed', own)}{tail}" for tail, own in seeds.items())
+    if len(runs) == 1:
+        return f"{which} {state}: {reason}"
+    return f"{plural(len(runs), 'run')} {state} ({which}): {reason}"
 
 
 @dataclass(frozen=True)

@@ -66,3 +66,11 @@ def counted(words: Sequence[str], most: int = 3) -> str:
 def plural(count: int, word: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def numbered(word: str, numbers: Sequence[int]) -> str:
+    """``seed 0``, ``seeds 0 and 2``, ``folds 0 to 9``."""
+    ascending = sorted(numbers)
+    if len(ascending) > 2 and ascending == list(range(ascending[0], ascending[-1] + 1)):
+        return f"{word}s {ascending[0]} to {ascending[-1]}"
+    return f"{word}{'' if len(ascending) == 1 else 's'} {listed(list(map(str, ascending)))}"

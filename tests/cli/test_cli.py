@@ -458,3 +458,9 @@ def test_help_of_a_task_says_what_its_options_choose(invoke: Invoke) -> None:
     text = re.sub(r"\s+", " ", out)
     assert "Linear SVM on frozen features." in text
     assert "the experiment's reference" in text
+
+
+def test_data_check_of_a_mistyped_name(invoke: Invoke) -> None:
+    code, out, _ = invoke("data", "check", "tinny")
+    assert code == 2
+    assert "no source that makes it (did you mean 'tiny'?) (but of tiny)" in " ".join(out.split())

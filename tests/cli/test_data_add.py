@@ -100,7 +100,8 @@ def test_a_dry_run_shows_and_changes_nothing(project: Path, add: Add) -> None:
         "class", "files", "unreadable", "train", "test", "families", "formats", "triangles",
     ]  # fmt: skip
     assert "1 of 13 files cannot be read" in out
-    assert "unreadable: mug/bad.obj: has 1 points; at least 64 are needed" in out
+    assert "up=y: y is taken for the axis that points up in the files; to change it" in out
+    assert "unreadable: mug/bad.obj: has 1 point; at least 64 are needed" in out
     (project / "data/raw/mine/mug/bad.obj").unlink()
     assert everything(project) == before
 

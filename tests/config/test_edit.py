@@ -11,7 +11,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from sa3d.config.edit import dumped, with_entry
-from sa3d.config.like import Like, experiment_like
+from sa3d.config.like import Like, NewData, experiment_like
 from sa3d.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,9 +102,8 @@ TREE: dict[str, Any] = {
 
 
 def like(name: str, *, classes: int = 3, points: int = 8192, clouds: int = 10_000) -> Like:
-    return experiment_like(
-        TREE, name, "mine", classes=classes, least_points=points, train_clouds=clouds
-    )
+    train = (clouds - classes + 1, *(1,) * (classes - 1))
+    return experiment_like(TREE, name, NewData("mine", train, train, points, parts=True))
 
 
 def test_an_experiment_on_other_data() -> None:
@@ -147,6 +146,69 @@ def test_of_one_class_only_pre_training_moves() -> None:
     ]  # fmt: skip
     assert values["evaluate"][0]["data"]["points"] == 512
     assert notes == ["'mine' has one class, so evaluations stay on shapes"]
+
+
+def moved(
+    train: tuple[int, ...], test: tuple[int, ...], *evaluate: dict[str, Any], parts: bool = False
+) -> Like:
+    tree = {"experiments": {"e": {"pretrain": {"data": "shapes"}, "evaluate": list(evaluate)}}}
+    return experiment_like(tree, "e", NewData("mine", train, test, 1024, parts=parts))
+
+
+def few(way: int, shot: int, **more: int) -> dict[str, Any]:
+    return {
+        "task": "fewshot",
+        "label": f"{way}w{shot}s",
+        "settings": {"way": way, "shot": shot, **more},
+    }
+
+
+def test_what_needs_part_labels_goes_where_there_are_none() -> None:
+    values, notes = moved((50, 50), (9, 9), {"task": "segment"}, {"task": "svm"})
+    assert values["evaluate"] == [{"task": "svm"}]
+    assert notes == ["segment is left out: 'mine' has no part labels"]
+    values, notes = moved((50, 50), (9, 9), {"task": "segment"}, parts=True)
+    assert (values["evaluate"], notes) == ([{"task": "segment"}], [])
+
+
+def test_episodes_get_no_more_ways_and_queries_than_there_are() -> None:
+    values, notes = moved((19, 19, 19), (5, 4, 5), few(5, 10))
+    (found,) = values["evaluate"]
+    assert found == few(3, 10, queries=4)
+    assert notes == [
+        "fewshot 5w10s: way 5 became 3: no more classes have 10 training clouds and a test cloud",
+        "fewshot 5w10s: queries 20 became 4: only so many test clouds are in each of 3 classes",
+    ]
+    # the classes with the most test clouds decide, among those with enough to train on
+    (found,) = moved((19, 19, 19, 2), (5, 4, 3, 9), few(2, 10)).values["evaluate"]
+    assert found == few(2, 10, queries=4)
+    values, notes = moved((40, 40), (30, 30), few(2, 10))
+    assert (values["evaluate"], notes) == ([few(2, 10)], [])
+
+
+def test_episodes_that_cannot_be_drawn_or_become_alike_go() -> None:
+    values, notes = moved((19, 9, 19), (5, 5, 0), few(5, 10))
+    assert values["evaluate"] == []
+    assert "fewer than 2 classes have 10 training clouds and a test cloud" in notes[-1]
+    values, notes = moved((50, 50), (20, 20), few(5, 10), few(10, 10))
+    assert values["evaluate"] == [few(2, 10)]
+    assert notes[-1] == "fewshot 10w10s on shapes is left out: it would be done twice"
+
+
+def test_published_episodes_are_of_the_data_that_brings_them() -> None:
+    task = few(2, 10)
+    task["settings"]["episodes"] = "published"
+    values, notes = moved((50, 50), (20, 20), task)
+    assert (values["evaluate"], notes) == (
+        [],
+        ["fewshot 2w10s is left out: 'mine' brings no episodes"],
+    )
+
+
+def test_an_episode_s_batch_is_not_larger_than_the_episode() -> None:
+    values, notes = moved((50, 50), (20, 20), few(5, 5, batch_size=16))
+    assert values["evaluate"] == [few(2, 5, batch_size=8)]
+    assert "batch_size 16 became 8: an episode has 10 training clouds" in notes[-1]
 
 
 def test_an_experiment_that_cannot_be_followed() -> None:

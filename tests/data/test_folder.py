@@ -214,13 +214,21 @@ def test_copies_are_merged_and_those_of_two_classes_left_out(tmp_path: Path) -> 
     survey = build(source(root), tmp_path / "own.h5", quiet=True)
     clouds = open_clouds(tmp_path / "own.h5")
     assert survey.plan.copies is not None
-    assert survey.plan.copies.merged == ["chair/turned is chair/0x", "mug/b is mug/a"]
+    assert survey.plan.copies.merged == [
+        ("chair/turned", "chair/0x"),
+        ("mug/b", "mug/a"),
+    ]
     assert sorted(survey.plan.copies.ambiguous) == [
         "chair/c is like mug/c",
         "mug/c is like chair/c",
     ]
     assert not {"chair/turned", "mug/b", "mug/c", "chair/c"} & set(clouds.ids)
-    assert any("2 copies are merged" in line for line in survey.warnings())
+    assert (
+        "2 files hold a shape that another file of the class holds too; one of each is kept "
+        "(chair/turned is a copy of chair/0x, mug/b is a copy of mug/a)"
+    ) in survey.warnings()
+    assert table(survey)[0].split("  ")[:3] == ["class", "files", "left out"]
+    assert table(survey)[1].split()[:3] == ["chair", "8", "2"]
     kept = made(root, tmp_path / "all", merge_copies=False)
     assert {"chair/turned", "mug/b", "mug/c", "chair/c"} <= set(kept.ids)
 
@@ -321,8 +329,8 @@ def test_hidden_files_and_those_of_other_formats(tmp_path: Path) -> None:
     assert len(listing.files) == 6
     assert listing.problems == ()
     assert listing.notes == (
-        "1 files beside the folders are not read: notes.txt",
-        "1 files of other formats are not read: 1 .mtl",
+        "1 file beside the folders is not read: notes.txt",
+        "1 file of other formats is not read: 1 .mtl",
     )
     assert len(made(root, tmp_path)) == 6
 
@@ -392,7 +400,14 @@ def test_a_class_of_one_file_is_trained_on_and_told(tmp_path: Path) -> None:
     survey = build(source(root), tmp_path / "own.h5", quiet=True)
     assert survey.plan.untested == ("mug",)
     assert any("no test file: mug" in line for line in survey.warnings())
-    assert survey.train_clouds == 5
+    assert sum(survey.class_clouds(TRAIN)) == 5
+
+
+def test_a_class_without_a_readable_file_is_told(tmp_path: Path) -> None:
+    root = fill(tmp_path / "raw", *(f"chair/{i}.obj" for i in range(5)), "mug/a.obj")
+    (root / "mug/a.obj").write_text("v 0 0 0\n")
+    survey = inspect(source(root), quiet=True)
+    assert "1 class is not in the data set, as no file there can be used: mug" in survey.warnings()
 
 
 def test_settings_are_checked() -> None:

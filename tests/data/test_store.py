@@ -247,8 +247,9 @@ def test_missing_file_that_no_source_makes_says_where_to_put_one(
     with pytest.raises(DataError) as told:
         open_clouds(path)
     assert str(told.value) == (
-        f"no processed data set {path}; params.yaml names no source that makes it (but of "
-        f"{others}): put a file of the processed layout there; see data/README.md"
+        f"no processed data set {path}; params.yaml names no source that makes it (did you mean "
+        f"'shapes'?) (but of {others}): put a file of the processed layout there; see "
+        "data/README.md"
     )
     monkeypatch.chdir(tmp_path)  # no params.yaml: no source
     monkeypatch.delenv("SA3D_ROOT", raising=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.outcome import node_entry, primary_metric, write_results
+from flows.outcome import failures, node_entry, primary_metric, write_results
 from flows.plan import plan
 from flows.settings import settle
 from flows.status_table import NodeStatus
@@ -87,3 +87,18 @@ def test_the_task_says_which_number_is_compared(
     pretraining.result = {"metrics": {"test/acc": 0.5}}
     assert primary_metric(pretraining) is None
     assert node_entry(pretraining)["metrics"] == {"test/acc": 0.5}
+
+
+def test_runs_that_failed_for_one_reason_are_one_line(statuses: dict[str, NodeStatus]) -> None:
+    few = [name for name in statuses if name.startswith("fewshot")]
+    for name in few[1:]:
+        statuses[name].state = "failed"
+        statuses[name].error = f"too few clouds (exit status 2; log: runs/{name}/log.txt)"
+    statuses[few[0]].state, statuses[few[0]].error = "failed", "ended well but (log: x)"
+    statuses["svm-shapes-sa3df-s0"].state = "finished"
+    waits = {"svm-shapes-sa3df-s0", *few}
+    assert failures([statuses[name] for name in statuses if name in waits]) == [
+        f"{few[0]} failed: ended well but (log: x)",
+        f"{len(few) - 1} runs failed: too few clouds (exit status 2; log: runs/{few[1]}/log.txt): "
+        f"{few[1]}, {few[2]}, {few[3]} and {len(few) - 4} more",
+    ]

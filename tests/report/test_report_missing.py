@@ -14,6 +14,7 @@ from sa3d.errors import DataError
 from sa3d.report import write_report
 from sa3d.report.results import Experiment
 from sa3d.report.sections import variants_of
+from sa3d.report.wording import numbered
 
 TWO = [{"task": "svm"}, {"task": "classify", "settings": CLASSIFY}]
 
@@ -271,3 +272,27 @@ def test_names_are_escaped(tmp_path, monkeypatch):
     assert "&lt;script>" in markdown
     cells = next(line for line in markdown.splitlines() if "alert" in line and "| scratch" in line)
     assert len(re.findall(r"(?<!\\)\|", cells)) == 7  # six cells, whatever the names hold
+
+
+def test_runs_of_a_variant_that_failed_alike_stand_once(tmp_path):
+    few = {"task": "fewshot", "settings": CLASSIFY | {"way": 3, "shot": 2, "folds": 4}}
+    results = small(tmp_path, [few])
+    tree = json.loads(results.read_text())
+    for name, node in tree["nodes"].items():
+        if name.startswith("fewshot-shapes-scratch"):
+            cause = "another" if name.endswith("f3") else "no clouds"
+            node |= {"status": "failed", "error": f"{cause} (exit status 2; log: runs/{name}/log)"}
+    results.write_text(json.dumps(tree))
+    page = report(tmp_path, results)
+    assert "3 runs failed (seed 0, folds 0 to 2): no clouds (exit status 2)" in page.words
+    assert "seed 0, fold 3 failed: another (exit status 2)" in page.words
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert markdown.count("no clouds (exit status 2)") == 1
+    assert "log: runs/fewshot-shapes-scratch-s0-f1" in page.words  # of each run, in what ran
+
+
+def test_numbers_of_seeds_and_folds_are_shortened():
+    assert numbered("seed", [4]) == "seed 4"
+    assert numbered("seed", [2, 0]) == "seeds 0 and 2"
+    assert numbered("fold", [0, 1, 2, 3]) == "folds 0 to 3"
+    assert numbered("fold", [0, 1, 3]) == "folds 0, 1 and 3"

@@ -130,7 +130,7 @@ class _Layout:
         other = Counter(_suffix(path[-1]) for path in self.tree.other)
         if other:
             kinds = ", ".join(f"{count} {kind}" for kind, count in other.most_common(_SHOWN))
-            self.notes.append(f"{other.total()} files of other formats are not read: {kinds}")
+            self.notes.append(f"{_files_are(other.total(), 'of other formats')} not read: {kinds}")
         return Listing(tuple(files), tuple(self.problems), tuple(self.notes), labelled)
 
     def _top_is_split(self, named: list[str]) -> None:
@@ -166,11 +166,11 @@ class _Layout:
         deeper = [place for place in outside if "/" in place]
         if at_top:
             self.notes.append(
-                f"{len(at_top)} files beside the folders are not read: {examples(at_top)}"
+                f"{_files_are(len(at_top), 'beside the folders')} not read: {examples(at_top)}"
             )
         if deeper:
             self.problems.append(
-                f"{len(deeper)} files are in no folder of the split or class: {examples(deeper)}"
+                f"{_files_are(len(deeper))} in no folder of the split or class: {examples(deeper)}"
             )
         return sorted(found, key=lambda file: file.place)
 
@@ -202,6 +202,12 @@ class _Layout:
         for name, splits in of_class.items():
             if splits != {None} and TRAIN not in splits:
                 self.problems.append(f"class '{name}' has no file to train on")
+
+
+def _files_are(count: int, which: str = "") -> str:
+    """``1 file is``, ``2 files of other formats are``."""
+    words = (str(count), "file" if count == 1 else "files", which, "is" if count == 1 else "are")
+    return " ".join(word for word in words if word)
 
 
 def _both(names: Iterable[str]) -> bool:

@@ -100,7 +100,9 @@ def _facts(found: Cloud | Mesh) -> dict[str, Any]:
         return {"kind": "mesh", "count": len(found.faces), "labels": labels, "shape": shape}
     count = len(found.points)
     if count < LEAST_POINTS:
-        raise DataError(f"has {count} points; at least {LEAST_POINTS} are needed")
+        raise DataError(
+            f"has {count} {'point' if count == 1 else 'points'}; at least {LEAST_POINTS} are needed"
+        )
     labels = _different(found.parts)
     return {"kind": "cloud", "count": count, "labels": labels, "key": _key(found.points)}
 

@@ -33,6 +33,7 @@ from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
 from sa3d.utils.files import unwritable
 from sa3d.utils.progress import ProgressBar, duration
+from sa3d.utils.text import examples
 
 VERSION: Final = 1
 """Raised whenever the clouds of the same files, or which of them are kept, change, so that the
@@ -64,10 +65,10 @@ class Survey:
     seconds: float
     least_points: int
 
-    @property
-    def train_clouds(self) -> int:
-        """Clouds of the training split."""
-        return int((self.plan.split == TRAIN).sum())
+    def class_clouds(self, split: int) -> tuple[int, ...]:
+        """Clouds of a split in each class, in the order of the plan's classes."""
+        labels = self.plan.labels[self.plan.split == split]
+        return tuple(np.bincount(labels, minlength=len(self.plan.class_names)).tolist())
 
     def warnings(self) -> list[str]:
         """What the owner of the folder should know, one line each."""
@@ -75,8 +76,21 @@ class Survey:
         total = len(self.read) + len(self.unreadable)
         if self.unreadable:
             said.append(f"{len(self.unreadable)} of {total} files cannot be read")
+        classes = {file.class_name for file in self.listing.files}
+        lost = sorted(classes - set(self.plan.class_names))
+        if lost:
+            what = "class is" if len(lost) == 1 else "classes are"
+            said.append(
+                f"{len(lost)} {what} not in the data set, as no file there can be used: "
+                f"{examples(lost)}"
+            )
         if copies is not None and copies.merged:
-            said.append(f"{len(copies.merged)} copies are merged, as {copies.merged[0]}")
+            count = len(copies.merged)
+            what = "1 file holds" if count == 1 else f"{count} files hold"
+            said.append(
+                f"{what} a shape that another file of the class holds too; one of each is kept "
+                f"({examples([f'{gone} is a copy of {kept}' for gone, kept in copies.merged], 2)})"
+            )
         if copies is not None and copies.ambiguous:
             said.append(
                 f"{len(copies.ambiguous)} files of a geometry that is in several classes are left "
@@ -89,8 +103,9 @@ class Survey:
             )
         if self.plan.untested:
             said.append(
-                f"{len(self.plan.untested)} classes have no test file: "
-                f"{', '.join(self.plan.untested[:5])}"
+                f"{len(self.plan.untested)} "
+                f"{'class has' if len(self.plan.untested) == 1 else 'classes have'} no test file: "
+                f"{examples(self.plan.untested)}"
             )
         if self.plan.part_note:
             said.append(self.plan.part_note)

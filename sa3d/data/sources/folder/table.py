@@ -15,6 +15,7 @@ _HEADER = (
     "class",
     "files",
     "unreadable",
+    "left out",
     "train",
     "validation",
     "test",
@@ -52,6 +53,7 @@ def _row(survey: Survey, name: str | None) -> tuple[str, ...]:
         name or "all",
         str(len(own) + len(bad)),
         str(len(bad)),
+        str(len(own) - int(label.sum())),  # copies, and geometry of several classes
         *map(str, splits),
         str(len(np.unique(plan.family[label]))),
         " ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
