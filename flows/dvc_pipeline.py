@@ -41,7 +41,7 @@ HEADER = f"""\
 # `experiment` is one stage: the flow inside it runs the training steps side by side, which DVC
 # cannot, and resumes each by its fingerprint. Checkpoints lie in work/, outside DVC, which
 # would hand one experiment's to the next. Results are small and not cached.
-# A data set without raw data is prepared to an empty file that says so; what needs it is skipped.
+# A data set without raw data is prepared to a file that says so; what needs it is skipped.
 # A short list below repeats its last entry: one template has to serve all experiments.
 """
 CODE = ("sa3d", "flows", "extensions/point_ops", "extensions/csrc")

@@ -1,7 +1,8 @@
 """Whether a processed data set is there, and how it is obtained, for messages.
 
 A data set whose raw data is absent has an *absence* in place of its processed file: DVC needs a
-file for every output. ``<name>.h5`` is then empty, and ``<name>.json`` is ``{"absent": reason}``.
+file for every output, and warns of empty ones. ``<name>.h5`` then holds the word ``absent``, and
+``<name>.json`` is ``{"absent": reason}``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from sa3d.utils import paths
 
 ABSENT: Final = "absent"
 """The key of the reason in ``<name>.json``."""
+ABSENT_FILE: Final = b"absent\n"
+"""What ``<name>.h5`` then holds."""
 
 
 def absence(clouds: Path) -> str | None:
     """Why there is nothing behind the processed file ``clouds``; None: it is no absence."""
     try:
-        if clouds.stat().st_size > 0:
+        if clouds.stat().st_size != len(ABSENT_FILE) or clouds.read_bytes() != ABSENT_FILE:
             return None
         said = json.loads(clouds.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no such file, or none that says why

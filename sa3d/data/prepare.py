@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sa3d import registry
 from sa3d.config.base import Frozen
-from sa3d.config.obtain import ABSENT, absence
+from sa3d.config.obtain import ABSENT, ABSENT_FILE, absence
 from sa3d.data.presence import inventory, is_absent, kind_of, raw_check, raw_folder
 from sa3d.errors import ConfigError, DataError
 from sa3d.utils.files import write_whole
@@ -75,7 +75,7 @@ def prepare_or_absent(
         if not is_absent(found):
             raise
     reason = f"no raw data in {shown(found.place) if found.place else 'its folder'}"
-    if out.is_file() and out.stat().st_size > 0:
+    if out.is_file() and out.stat().st_size > len(ABSENT_FILE):
         settings = summary_of(out).get(MADE_FROM, {}).get("settings")
         if settings not in (None, origin(source)["settings"]):
             raise DataError(
@@ -83,7 +83,7 @@ def prepare_or_absent(
                 "now; put the raw data back, or take the settings back"
             )
         return out, f"{reason}; {shown(out)}, which is there, is used as it is"
-    write_whole(out, b"")
+    write_whole(out, ABSENT_FILE)
     write_json(out.with_suffix(".json"), {ABSENT: reason})
     return out, f"{reason}; {name} is absent, and what needs it is skipped"
 

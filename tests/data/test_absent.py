@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sa3d.config.obtain import absence
+from sa3d.config.obtain import ABSENT_FILE, absence
 from sa3d.data.store import open_clouds
 from sa3d.errors import AbsentDataError, DataError
 from sa3d.runs.fingerprint import data_digest
@@ -28,7 +28,7 @@ def file_of(folder: Path, content: bytes, summary: str | None) -> Path:
 def test_the_reason_and_what_to_do_stand_in_the_message(
     tmp_path: Path, read: Callable[[Path], object]
 ) -> None:
-    path = file_of(tmp_path, b"", '{"absent": "no raw data in data/raw/set"}')
+    path = file_of(tmp_path, ABSENT_FILE, '{"absent": "no raw data in data/raw/set"}')
     with pytest.raises(AbsentDataError) as caught:
         read(path)
     assert str(caught.value) == (
@@ -39,10 +39,10 @@ def test_the_reason_and_what_to_do_stand_in_the_message(
 
 @READERS
 @pytest.mark.parametrize("summary", [None, "", "[]", "{}", '{"absent": 1}', '{"absent'])
-def test_an_empty_file_without_a_reason_is_damaged(
+def test_a_mark_without_a_reason_is_damaged(
     tmp_path: Path, read: Callable[[Path], object], summary: str | None
 ) -> None:
-    path = file_of(tmp_path, b"", summary)
+    path = file_of(tmp_path, ABSENT_FILE, summary)
     assert absence(path) is None
     with pytest.raises(DataError) as caught:
         read(path)
@@ -50,5 +50,6 @@ def test_an_empty_file_without_a_reason_is_damaged(
 
 
 def test_a_file_with_content_is_no_absence(tmp_path: Path) -> None:
-    assert absence(file_of(tmp_path, b"content", '{"absent": "left behind"}')) is None
+    for content in (b"content", b"absen", b"absent, not", b""):
+        assert absence(file_of(tmp_path, content, '{"absent": "left behind"}')) is None
     assert absence(tmp_path / "nothing.h5") is None

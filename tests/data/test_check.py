@@ -13,6 +13,7 @@ from cloud_sets import SIX, clouds_of, set_of, table_of
 
 from sa3d import registry
 from sa3d.config.base import Frozen
+from sa3d.config.obtain import ABSENT_FILE
 from sa3d.data.check import check, listed
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.prepare import prepare, prepare_or_absent, stale
@@ -211,7 +212,7 @@ def test_absent_raw_data_leave_a_file_that_says_so(raw: Path) -> None:
     assert not OUT.exists()
     made, said = prepare_or_absent("set", SOURCE, OUT, quiet=True)
     assert said == "no raw data in raw; set is absent, and what needs it is skipped"
-    assert (made, OUT.read_bytes()) == (OUT, b"")
+    assert (made, OUT.read_bytes()) == (OUT, ABSENT_FILE)
     assert json.loads(OUT.with_suffix(".json").read_text()) == {"absent": "no raw data in raw"}
     with pytest.raises(AbsentDataError, match="no raw data in raw"):
         open_clouds(OUT)

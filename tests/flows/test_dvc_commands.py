@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from flows import dvc_pipeline
+from sa3d.config.obtain import ABSENT_FILE
 from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.writing import write_clouds
 
@@ -132,7 +133,7 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
         for name, root in lacking.items()
     }
     for name in lacking:
-        assert (project / f"data/processed/{name}.h5").read_bytes() == b""
+        assert (project / f"data/processed/{name}.h5").read_bytes() == ABSENT_FILE
 
     # what git sees of it: the record and the headline numbers
     changed = run(project, "git", "status", "--porcelain", "--untracked-files=all").split()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sa3d.config.obtain import ABSENT_FILE
 from tests.flows.conftest import Project
 
 TEACHER, STUDENT = "pretrain-shapes-random-masks-s3", "pretrain-shapes-sa3df-s3"
@@ -197,7 +198,7 @@ def test_what_needs_a_failed_node_is_skipped_and_the_rest_runs(served: Project) 
 def absence(project: Project, name: str) -> None:
     """An absent data set, as its stage leaves it."""
     path = project.root / "data" / "processed" / f"{name}.h5"
-    path.write_bytes(b"")
+    path.write_bytes(ABSENT_FILE)
     path.with_suffix(".json").write_text('{"absent": "no raw data in data/raw/scans"}')
 
 

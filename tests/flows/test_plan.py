@@ -12,6 +12,7 @@ from flows.plan import Plan, plan
 from flows.settings import CHILD, command, params_text, settle
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, params_file
+from sa3d.config.obtain import ABSENT_FILE
 from sa3d.errors import AbsentDataError, ConfigError, DataError
 from sa3d.runs.config import choose, runs_of
 from sa3d.runs.fingerprint import locate
@@ -227,7 +228,7 @@ def test_an_experiment_of_which_nothing_would_run_is_refused(
 def absent(folder: Path, name: str) -> None:
     """An absence in place of a processed file."""
     path = folder / "data" / "processed" / f"{name}.h5"
-    path.write_bytes(b"")
+    path.write_bytes(ABSENT_FILE)
     path.with_suffix(".json").write_text('{"absent": "no raw data in data/raw/x"}')
 
 
