@@ -43,7 +43,7 @@ def prefect_api(log: Path) -> Iterator[str]:
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
-        if not _healthy(configured, timeout=5.0):
+        if not healthy(f"{configured.rstrip('/')}/health", timeout=5.0):
             raise UserError(
                 f"PREFECT_API_URL={configured} does not answer; start that server, or "
                 "`unset PREFECT_API_URL` to use a local one"
@@ -107,7 +107,7 @@ def _local(log: Path) -> Iterator[str]:
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     end = time.monotonic() + _START_SECONDS
-    while not _healthy(url, timeout=2.0):
+    while not healthy(f"{url}/health", timeout=2.0):
         if process.poll() is not None:
             raise UserError(f"Prefect's local server ended at once; its reason is in {log}")
         if time.monotonic() > end:
@@ -117,9 +117,10 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _healthy(url: str, timeout: float) -> bool:
+def healthy(address: str, timeout: float) -> bool:
+    """Whether a server answers at an address."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=timeout) as answer:
+        with urllib.request.urlopen(address, timeout=timeout) as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)  # it lives; Prefect's client brings the credentials

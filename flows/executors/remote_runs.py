@@ -30,6 +30,8 @@ from sa3d.errors import UserError
 
 DEPLOYMENT: Final = "job/gpu"
 POOL: Final = "gpu"
+REUSED: Final = "Reused"
+"""Name of the state of a run whose result was there."""
 _TIMEOUT_SECONDS = 10.0
 _PAGE = 200  # the most that the API answers at once
 _AWAY = (408, 429, 500, 502, 503, 504)
@@ -58,7 +60,7 @@ _STAGES: Final[dict[StateType, Stage]] = {
 }
 
 
-class ServerAway(Exception):
+class ServerAwayError(Exception):
     """Prefect's server does not answer now; the same may be asked again."""
 
 
@@ -70,17 +72,19 @@ class RunState:
         stage: of its life.
         text: what Prefect says of its state.
         worker: the worker that makes it, once it runs.
+        reused: it is completed, but made nothing: the result was there.
     """
 
     stage: Stage
     text: str = ""
     worker: str = ""
+    reused: bool = False
 
 
 class RemoteRuns(Protocol):
     """What :class:`~flows.executors.workers.WorkersExecutor` needs of Prefect.
 
-    Every method may raise :class:`ServerAway`.
+    Every method may raise :class:`ServerAwayError`.
     """
 
     def create(self, job: Job, attempt: int) -> UUID:
@@ -199,10 +203,10 @@ def _client() -> Iterator[SyncPrefectClient]:
             yield client
     except httpx.HTTPStatusError as error:
         if error.response.status_code in _AWAY:
-            raise ServerAway(str(error)) from error
+            raise ServerAwayError(str(error)) from error
         raise
     except httpx.TransportError as error:
-        raise ServerAway(f"{type(error).__name__}: {error}") from error
+        raise ServerAwayError(f"{type(error).__name__}: {error}") from error
 
 
 def _deployment(client: SyncPrefectClient) -> UUID:
@@ -218,5 +222,8 @@ def _deployment(client: SyncPrefectClient) -> UUID:
 def _state(run: FlowRun) -> RunState:
     assert run.state is not None, "the API shows every run with its state"
     return RunState(
-        _STAGES[run.state.type], run.state.message or "", str(run.labels.get(WORKER, ""))
+        _STAGES[run.state.type],
+        run.state.message or "",
+        str(run.labels.get(WORKER, "")),
+        reused=run.state.name == REUSED,
     )
