@@ -21,7 +21,7 @@ from sa3d.utils import paths
 
 PORTS: Final = {PREFECT: 4200, MLFLOW: 5000}
 _START_SECONDS = 180.0  # a cold disk and a new database have taken 75 s
-_TELL_SECONDS = 2.0
+_TELL_SECONDS = (2.0, 10.0)  # before the first word while it waits, and between words
 _LOOK_SECONDS = 0.2
 _OPTIONS = {PREFECT: "--prefect-port", MLFLOW: "--mlflow-port"}
 
@@ -189,13 +189,13 @@ def _await_workers(stack: Stack, names: Sequence[str], say: Say) -> None:
 
 
 def _wait(ready: Callable[[], bool], what: str, log: str, say: Say) -> None:
-    begun, told = time.monotonic(), 0.0
+    begun, tell = time.monotonic(), _TELL_SECONDS[0]
     while not ready():
         waited = time.monotonic() - begun
         if waited > _START_SECONDS:
             raise UserError(f"{what}: not ready after {waited:.0f} s; see {log}")
-        if waited > told + _TELL_SECONDS:
-            told = waited
+        if waited > tell:
+            tell = waited + _TELL_SECONDS[1]
             say(f"waiting for {what} ({waited:.0f} s)")
         time.sleep(_LOOK_SECONDS)
 

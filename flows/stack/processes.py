@@ -25,7 +25,7 @@ from sa3d.utils import paths
 
 TOKEN: Final = "SA3D_STACK"
 SAVE_SECONDS: Final = 45.0  # a training has 25 s to save, and the flow around it to report
-_TELL_SECONDS = 2.0
+_TELL_SECONDS = (2.0, 5.0)  # before the first word while it waits, and between words
 _LOOK_SECONDS = 0.2
 
 
@@ -101,7 +101,7 @@ def end(parts: Sequence[Part], say: Callable[[str], None]) -> None:
         if part.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(part.pid, signal.SIGTERM)
-    begun, told = time.monotonic(), 0.0
+    begun, tell = time.monotonic(), _TELL_SECONDS[0]
     while family := [process for process in family if _lives(process)]:
         waited = time.monotonic() - begun
         if waited > SAVE_SECONDS:
@@ -109,8 +109,8 @@ def end(parts: Sequence[Part], say: Callable[[str], None]) -> None:
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-        elif waited > told + _TELL_SECONDS:
-            told = waited
+        elif waited > tell:
+            tell = waited + _TELL_SECONDS[1]
             say(f"waiting for {len(family)} processes to save and end ({waited:.0f} s)")
         time.sleep(_LOOK_SECONDS)
 
