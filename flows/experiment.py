@@ -90,6 +90,7 @@ def run(config: ExperimentConfig, out: Path | None, strict: bool, options: dict[
         UserError: it could not begin.
     """
     from flows.server import prefect_api
+    from flows.stack.use import use_stack
     from sa3d.utils import paths
 
     # Prefect's own console output would repeat, with tracebacks, what is said here; its API
@@ -97,9 +98,11 @@ def run(config: ExperimentConfig, out: Path | None, strict: bool, options: dict[
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     out = (out or paths.root() / "reports" / config.name).resolve()
     log = paths.root() / ".local" / "prefect-server.log"
-    with prefect_api(log):
-        from flows.pipeline import experiment
+    use_stack(say)
+    with prefect_api(log) as api:
+        from flows.pipeline import experiment  # while the server starts
 
+        api.wait()
         logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
         state: State[Any] = experiment(config, out, **options, return_state=True)
         found = state.result(raise_on_failure=False)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -74,7 +75,9 @@ def experiment(
     made_by = executor(where, device, max(1, width), queue)
     planned = tasks.plan.submit(config)
     settings = planned.result()
-    table = StatusTable(steps.nodes, config.name, quiet)
+    # a worker has no terminal, and its output may end before the flow does
+    silent = quiet or runtime.deployment.id is not None
+    table = StatusTable(steps.nodes, config.name, silent, get_run_logger().info)
     runner = Runner(steps, settings, made_by, table, planned, _handed(settings), hours)
     runner.run()
     statuses = list(table.statuses.values())

@@ -20,7 +20,7 @@ from sa3d.tracking import mlflow_store
 from sa3d.utils import paths
 
 PORTS: Final = {PREFECT: 4200, MLFLOW: 5000}
-_START_SECONDS = 180.0  # a cold disk and a new database have taken 75 s
+_START_SECONDS = 300.0  # a cold disk and a new database have taken 75 s
 _TELL_SECONDS = (2.0, 10.0)  # before the first word while it waits, and between words
 _LOOK_SECONDS = 0.2
 _OPTIONS = {PREFECT: "--prefect-port", MLFLOW: "--mlflow-port"}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from flows.job import job
+from flows.pipeline import experiment
 from tests.flows import driver  # noqa: F401  it puts the fake child in place
-
-from flows.job import job  # noqa: E402, I001
-from flows.pipeline import experiment  # noqa: E402
 
 __all__ = ["experiment", "job"]
