@@ -203,10 +203,10 @@ def _client() -> Iterator[SyncPrefectClient]:
             yield client
     except httpx.HTTPStatusError as error:
         if error.response.status_code in _AWAY:
-            raise ServerAwayError(str(error)) from error
+            raise ServerAwayError(f"HTTP {error.response.status_code}") from error
         raise
     except httpx.TransportError as error:
-        raise ServerAwayError(f"{type(error).__name__}: {error}") from error
+        raise ServerAwayError(type(error).__name__) from error
 
 
 def _deployment(client: SyncPrefectClient) -> UUID:

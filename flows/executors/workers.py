@@ -20,6 +20,8 @@ _LOOK_SECONDS = 1.0  # between questions to the server
 _SLEEP_SECONDS = 0.1
 _POOL_SECONDS = 5.0  # between questions whether there are workers
 _BEGIN_SECONDS = 300.0  # from a worker taking a run to its process saying so; then it is lost
+_PATIENCE_SECONDS = 10.0  # that a server may be busy before it is said to be away
+_LABEL_SECONDS = 5.0  # in which a run that begins says which worker makes it
 _CLOSE_SECONDS = 60.0  # that close() waits for runs to end
 
 
@@ -58,6 +60,7 @@ class WorkersExecutor(Executor):
         self._next_look = 0.0
         self._next_pool_look = 0.0
         self._polled = True
+        self._answered = time.monotonic()
 
     def submit(self, job: Job) -> None:
         """See :class:`Executor`."""
@@ -103,7 +106,10 @@ class WorkersExecutor(Executor):
                 if event is not None:
                     yield self._noted(event)
             yield from self._followed()
+            self._answered = time.monotonic()
         except ServerAwayError as error:
+            if time.monotonic() < self._answered + _PATIENCE_SECONDS:
+                return
             yield from self._waiting(f"Prefect's server does not answer ({error})")
 
     def _advanced(self, tracked: _Tracked) -> Event | None:
@@ -163,6 +169,8 @@ class WorkersExecutor(Executor):
                 assert tracked.run is not None, "it has a state"
                 self._runs.give_up(tracked.run, "its worker took it and never began")
                 return []  # it is a crash, seen at the next look
+            case "running" if not state.worker and _is_new(tracked):
+                return []
             case "running":
                 tracked.begun, tracked.told = True, ""
                 return begun
@@ -214,6 +222,10 @@ def _once(tracked: _Tracked, text: str) -> list[Event]:
         return []
     tracked.told = text
     return [Event(tracked.job.name, "waiting", text)]
+
+
+def _is_new(tracked: _Tracked) -> bool:
+    return time.monotonic() < tracked.since + _LABEL_SECONDS
 
 
 def _at(state: RunState) -> str:

@@ -65,6 +65,7 @@ class Played:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(workers, "_POOL_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -103,6 +104,8 @@ def test_a_run_waits_begins_and_ends(
     assert executor.poll(0) == []  # nothing new is not said again
     server.move(RunState("pending"))
     assert kinds(executor.poll(0)) == [("waiting", "a worker starts it")]
+    server.move(RunState("running"))
+    assert executor.poll(0) == []  # it says in a moment who makes it
     server.move(RUNNING)
     assert kinds(executor.poll(0)) == [("started", "worker gpu-0")]
     assert executor.poll(0) == []
@@ -215,6 +218,15 @@ def test_a_server_that_is_away_is_waited_for_and_nothing_is_lost(
     assert [name for name, _, _ in server.made] == ["runs", "later"]
     server.now[server.made[0][2]] = RunState("completed")
     assert [(event.name, event.kind) for event in executor.poll(0)] == [("runs", "finished")]
+
+
+def test_a_server_that_is_busy_for_a_moment_is_not_worth_a_word(
+    tmp_path: Path, server: Played, executor: WorkersExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 60.0)
+    server.away = True
+    executor.submit(job(tmp_path))
+    assert executor.poll(0) == []
 
 
 def test_a_missing_deployment_fails_the_job(
