@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from flows import artifacts, tasks
+from flows.asking import Cancellation
 from flows.executors.base import Event, Executor, Job
 from flows.outcome import primary_metric
 from flows.plan import Node, Plan
@@ -65,6 +67,7 @@ class Runner:
         self._boxes: dict[str, UUID] = {}
         self._scheduler = Scheduler(plan)
         self._endings: dict[str, tasks.Ending] = {}
+        self._cancellation = Cancellation()
         self._registered: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stops = 0
 
@@ -107,7 +110,9 @@ class Runner:
             self._skip(skipped)
 
     def _heed(self) -> None:
-        """Stop, once for each signal that came."""
+        """Stop, once for each signal that came, and when the run is cancelled in Prefect."""
+        if self._cancellation.asked():
+            self.requests.note(signal.SIGTERM)
         while self._stops < self.requests.count:
             self._stops += 1
             self._executor.stop()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import (
     FlowRun,
@@ -19,11 +17,12 @@ from prefect.client.schemas.objects import (
     WorkPoolStatus,
 )
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed, Pending
 from prefect.tasks import Task
 
 from flows import settings
+from flows.asking import asking_once
 from flows.executors.base import Job
 from flows.marks import WORKER
 from sa3d.errors import UserError
@@ -32,9 +31,7 @@ DEPLOYMENT: Final = "job/gpu"
 POOL: Final = "gpu"
 REUSED: Final = "Reused"
 """Name of the state of a run whose result was there."""
-_TIMEOUT_SECONDS = 10.0
 _PAGE = 200  # the most that the API answers at once
-_AWAY = (408, 429, 500, 502, 503, 504)
 
 Stage: TypeAlias = Literal[
     "scheduled",  # no worker has taken it
@@ -60,10 +57,6 @@ _STAGES: Final[dict[StateType, Stage]] = {
 }
 
 
-class ServerAwayError(Exception):
-    """Prefect's server does not answer now; the same may be asked again."""
-
-
 @dataclass(frozen=True)
 class RunState:
     """Where a run stands.
@@ -84,7 +77,7 @@ class RunState:
 class RemoteRuns(Protocol):
     """What :class:`~flows.executors.workers.WorkersExecutor` needs of Prefect.
 
-    Every method may raise :class:`ServerAwayError`.
+    Every method may raise :class:`~flows.asking.ServerAwayError`.
     """
 
     def create(self, job: Job, attempt: int) -> UUID:
@@ -124,7 +117,7 @@ class PrefectRuns(RemoteRuns):
 
     def create(self, job: Job, attempt: int) -> UUID:
         """See :class:`RemoteRuns`."""
-        with _client() as client:
+        with asking_once() as client:
             if self._deployment is None:
                 self._deployment = _deployment(client)
             box = client.create_task_run(
@@ -150,7 +143,7 @@ class PrefectRuns(RemoteRuns):
     def states(self, runs: Collection[UUID]) -> dict[UUID, RunState]:
         """See :class:`RemoteRuns`."""
         wanted, found = list(runs), dict.fromkeys(runs, RunState("deleted"))
-        with _client() as client:
+        with asking_once() as client:
             for begin in range(0, len(wanted), _PAGE):
                 some = FlowRunFilter(id=FlowRunFilterId(any_=wanted[begin : begin + _PAGE]))
                 answer = client.read_flow_runs(flow_run_filter=some, limit=_PAGE)
@@ -167,11 +160,11 @@ class PrefectRuns(RemoteRuns):
 
     def polled(self) -> bool:
         """See :class:`RemoteRuns`."""
-        with _client() as client:
+        with asking_once() as client:
             return client.read_work_pool(POOL).status is not WorkPoolStatus.NOT_READY
 
     def _set(self, run: UUID, state: State[Any], *, force: bool) -> None:
-        with _client() as client:
+        with asking_once() as client:
             try:
                 client.set_flow_run_state(run, state, force=force)
             except ObjectNotFound:
@@ -190,23 +183,6 @@ class PrefectRuns(RemoteRuns):
             "hours": job.hours,
             "env": dict(job.env),
         }
-
-
-@contextmanager
-def _client() -> Iterator[SyncPrefectClient]:
-    """A client that asks once: its own retries would keep the flow from reading signals."""
-    try:
-        with (
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client({"timeout": _TIMEOUT_SECONDS}, sync_client=True) as client,
-        ):
-            yield client
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code in _AWAY:
-            raise ServerAwayError(f"HTTP {error.response.status_code}") from error
-        raise
-    except httpx.TransportError as error:
-        raise ServerAwayError(type(error).__name__) from error
 
 
 def _deployment(client: SyncPrefectClient) -> UUID:

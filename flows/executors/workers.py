@@ -9,8 +9,9 @@ from typing import Final
 from uuid import UUID
 
 from flows import logs
+from flows.asking import ServerAwayError
 from flows.executors.base import Event, Executor, Job
-from flows.executors.remote_runs import POOL, RemoteRuns, RunState, ServerAwayError
+from flows.executors.remote_runs import POOL, RemoteRuns, RunState
 from sa3d.errors import UserError
 from sa3d.runs.fingerprint import finished
 from sa3d.utils.paths import shown

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from flows.asking import ServerAwayError
 from flows.executors import workers
 from flows.executors.base import Event, Job
-from flows.executors.remote_runs import RunState, ServerAwayError
+from flows.executors.remote_runs import RunState
 from flows.executors.workers import WorkersExecutor
 from sa3d.errors import UserError
 
