@@ -25,7 +25,9 @@ def main() -> None:
     name, _, fingerprint = out.name.rpartition("-")
     told = Path(os.environ["FAKE"])
     with (told / "started").open("a") as file:
-        file.write(f"{name} {os.getpid()} {os.environ['OMP_NUM_THREADS']}\n")
+        file.write(
+            f"{name} {os.getpid()} {os.environ['OMP_NUM_THREADS']} {os.environ['CUDA_VISIBLE_DEVICES']}\n"
+        )
     print("epoch 1/2  9 s left", flush=True)
     if name in listed(told / "hang"):
         signal.signal(signal.SIGTERM, lambda *_: save_and_leave(out))

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from prefect import flow
+
+from flows.hooks import cancel_children
 from flows.job import job
 from flows.pipeline import experiment
-from tests.flows import driver  # noqa: F401  it puts the fake child in place
+from sa3d.config.loading import load_experiment
+from tests.flows import driver
 
-__all__ = ["experiment", "job"]
+__all__ = ["driver", "experiment", "job", "tiny"]
+
+
+@flow(
+    name="tiny",
+    flow_run_name="tiny-s{seed}",
+    on_cancellation=[cancel_children],
+    on_crashed=[cancel_children],
+)
+def tiny(seed: int, overrides: list[str]) -> Any:
+    """The tiny experiment on the workers, as one flow run: without a form for all its settings."""
+    config = load_experiment("tiny", None, [f"seeds=[{seed}]", *overrides])
+    return experiment.fn(config, where="workers")
