@@ -2,7 +2,8 @@
 
 Behaviour by file, so that a second flow can differ: a node named in ``$FAKE/fail`` fails, one in
 ``$FAKE/hang`` waits for SIGTERM and then "saves", one in ``$FAKE/slow`` waits until that file no
-longer names it. Every start is a line of ``$FAKE/started``, with what it computes on. Imports nothing heavy.
+longer names it. Every start is a line of ``$FAKE/started``, with what it computes on. Imports
+nothing heavy.
 """
 
 from __future__ import annotations
