@@ -111,7 +111,7 @@ def end(parts: Sequence[Part], say: Callable[[str], None]) -> None:
                     process.kill()
         elif waited > tell:
             tell = waited + _TELL_SECONDS[1]
-            say(f"waiting for {len(family)} processes to save and end ({waited:.0f} s)")
+            say(f"waiting for {_listed(family)} to end ({waited:.0f} s)")
         time.sleep(_LOOK_SECONDS)
 
 
