@@ -19,12 +19,15 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from flows import logs, settings
+from flows.endings import NotCompleted, say_once
 from flows.executors.base import Event, Job
 from flows.executors.local import LocalExecutor
 from flows.executors.remote_runs import REUSED
 from flows.marks import mark
 from flows.resources import SIDE_BY_SIDE, Resources
 from flows.signals import StopRequests
+
+say_once()
 
 _TICK = 0.5
 _PROGRESS_SECONDS = 30.0  # between lines of the log about how far the run is
@@ -82,6 +85,7 @@ def _state(event: Event) -> State[Any]:
         return Completed(name=REUSED, message=f"result of {event.text}")
     if event.kind == "finished":
         return Completed(message="finished")
+    ended = NotCompleted(event.text, {})
     if event.kind == "stopped":
-        return Cancelled(message=event.text)
-    return Failed(message=event.text)
+        return Cancelled(message=event.text, data=ended)
+    return Failed(message=event.text, data=ended)
