@@ -101,7 +101,9 @@ def run(config: ExperimentConfig, out: Path | None, strict: bool, options: dict[
     use_stack(say)
     with prefect_api(log) as api:
         from flows.pipeline import experiment  # while the server starts
+        from sa3d.tracking import mlflow_store
 
+        mlflow_store.preload()
         api.wait()
         logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
         state: State[Any] = experiment(config, out, **options, return_state=True)
