@@ -23,7 +23,6 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from flows.outcome import node_entry, primary_metric
 from flows.status_table import NodeStatus
 
-
 _RETRY_SECONDS = 5.0
 
 

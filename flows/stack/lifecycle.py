@@ -152,9 +152,12 @@ def _with_workers(stack: Stack, started: list[str], say: Say) -> Stack:
     pools.make_pools(stack.pool_type)
     asyncio.run(pools.install_automation())
     reap(stack, say)
-    say(f"deploying the flows of {pools.DEPLOYMENTS}")
-    log = record.record_file().with_name("deploy.log")
-    pools.deploy(parts.environment(stack, "deploy"), log)
+    digest = pools.deployments_digest()
+    if PREFECT in started or digest != stack.deployed:
+        say(f"deploying the flows of {pools.DEPLOYMENTS}")
+        log = record.record_file().with_name("deploy.log")
+        pools.deploy(parts.environment(stack, "deploy"), log)
+        stack = record.write(stack, stack.parts, digest)
     plans = parts.workers(stack)
     for plan in plans:
         stack = _started(stack, plan, started, say)

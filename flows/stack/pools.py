@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.base import BaseWorker
 
+import flows
 from flows.stack.parts import GPU, POOLS
 from sa3d.errors import UserError
 from sa3d.utils import paths
@@ -45,6 +47,17 @@ def make_pools(pool_type: str) -> None:
             kind = pool_type if name == GPU else "process"
             _make_pool(client, name, kind)
             _make_queues(client, name)
+
+
+def deployments_digest() -> str:
+    """Of all that decides what deployments and their forms are: the file, settings and code."""
+    code = Path(flows.__file__).parents[1]
+    files = [paths.root() / DEPLOYMENTS, paths.params_file()]
+    files += sorted(each for part in ("flows", "sa3d") for each in (code / part).rglob("*.py"))
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.read_bytes() if file.is_file() else b"")
+    return found.hexdigest()
 
 
 def deploy(env: Mapping[str, str], log: Path) -> None:

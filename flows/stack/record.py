@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -57,12 +57,14 @@ class Stack:
         ports: of the two servers, by name.
         pool_type: of the pool ``gpu``.
         parts: in the order in which they were started.
+        deployed: digest of what the deployments were made of; empty before the first time.
     """
 
     token: str
     ports: dict[str, int]
     pool_type: str
     parts: tuple[Part, ...] = ()
+    deployed: str = ""
 
     def part(self, name: str) -> Part | None:
         """The part of that name, if it was started."""
@@ -95,7 +97,8 @@ def read() -> Stack | None:
         if tree["format"] != FORMAT:
             raise ValueError
         parts = tuple(Part(**part) for part in tree["parts"])
-        return Stack(tree["token"], tree["ports"], tree["pool_type"], parts)
+        known = [tree[key] for key in ("token", "ports", "pool_type")]
+        return Stack(*known, parts, tree["deployed"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -105,9 +108,10 @@ def read() -> Stack | None:
         ) from None
 
 
-def write(stack: Stack, parts: Sequence[Part]) -> Stack:
-    """Write down the stack with these parts; returns it."""
-    written = Stack(stack.token, stack.ports, stack.pool_type, tuple(parts))
+def write(stack: Stack, parts: Sequence[Part], deployed: str | None = None) -> Stack:
+    """Write down the stack with these parts, and what is deployed if that is new; returns it."""
+    known = stack.deployed if deployed is None else deployed
+    written = replace(stack, parts=tuple(parts), deployed=known)
     text = json.dumps({"format": FORMAT, **asdict(written)}, indent=2)
     write_whole(record_file(), f"{text}\n".encode())
     return written
