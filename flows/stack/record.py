@@ -97,8 +97,8 @@ def read() -> Stack | None:
         if tree["format"] != FORMAT:
             raise ValueError
         parts = tuple(Part(**part) for part in tree["parts"])
-        known = [tree[key] for key in ("token", "ports", "pool_type")]
-        return Stack(*known, parts, tree["deployed"])
+        token, ports, pool_type = (tree[key] for key in ("token", "ports", "pool_type"))
+        return Stack(token, ports, pool_type, parts, tree["deployed"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
