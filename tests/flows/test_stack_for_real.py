@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,14 +72,21 @@ class Real:
         return found
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """An answer of the API; a POST where there is a body."""
+        """An answer of the API; a POST where there is a body. A busy SQLite means to ask again."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.ports[0]}/api/{path}",
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        for _ in range(30):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+            time.sleep(2.0)
+        pytest.fail(f"{path}: the server is busy for a minute")
 
     def start(self, seed: int) -> str:
         """Start the flow on the workers; its id."""
