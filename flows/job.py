@@ -26,6 +26,7 @@ from flows.executors.remote_runs import REUSED
 from flows.marks import mark
 from flows.resources import SIDE_BY_SIDE, Resources
 from flows.signals import StopRequests
+from sa3d.errors import UserError
 
 say_once()
 
@@ -55,7 +56,10 @@ def job(
         name, [*settings.CHILD, *arguments], folder, fingerprint, whole=whole, env=env, hours=hours
     )
     requests = StopRequests()
-    executor = LocalExecutor(Resources(device, many, gpu_workers=many))
+    try:
+        executor = LocalExecutor(Resources(device, many, gpu_workers=many))
+    except UserError as error:
+        return _state(Event(name, "failed", str(error)))
     with contextlib.closing(executor), requests.listen():
         executor.submit(one)
         return _state(_followed(executor, one, requests))
