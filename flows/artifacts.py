@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,25 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.outcome import node_entry, primary_metric
 from flows.status_table import NodeStatus
+
+_RETRY_SECONDS = 5.0
 
 
 class ProgressArtifact:
     """The share of nodes that have ended; told to the server only when it changes.
 
-    A server that went away does not end the flow for this: that is said once, and the rest of the
-    progress is not told.
+    A server that is away does not end the flow for this, nor keep it from reading signals: that is
+    said once, and the newest share is told when it is back.
     """
 
     def __init__(self) -> None:
         self._told = 0.0
         self._lost = False
+        self._next_try = 0.0
         made = create_progress_artifact(
             0.0, key="progress", description="nodes of the experiment that have ended"
         )
@@ -40,14 +45,17 @@ class ProgressArtifact:
 
     def update(self, fraction: float) -> None:
         """Tell the server, if there is anything new."""
-        if fraction == self._told or self._lost:
+        if fraction == self._told or time.monotonic() < self._next_try:
             return
-        self._told = fraction
         try:
-            update_progress_artifact(self._id, progress=round(100 * fraction, 1))
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                update_progress_artifact(self._id, progress=round(100 * fraction, 1))
+            self._told = fraction
         except httpx.HTTPError as error:
+            self._next_try = time.monotonic() + _RETRY_SECONDS
+            if not self._lost:
+                get_run_logger().warning("Prefect's server does not answer (%s)", error)
             self._lost = True
-            get_run_logger().warning("Prefect's server does not answer (%s)", error)
 
 
 def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:

@@ -39,6 +39,10 @@ class StopRequests:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def note(self, signum: int) -> None:
+        """Count a request that came in another way, as if this signal had."""
+        self._note(signum, None)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.count += 1
         self.first = self.first or signum

@@ -99,6 +99,12 @@ def client(uri: str | None = None) -> MlflowClient:
     return opened
 
 
+def preload() -> None:
+    """Import MLflow now, while there is time, and not at its first use: it takes over a second."""
+    disable_telemetry()
+    from mlflow import MlflowClient  # noqa: F401
+
+
 def experiment_id(opened: MlflowClient, name: str, uri: str) -> str:
     """The experiment's id; created where it is missing, also when two do so at once."""
     from mlflow.exceptions import MlflowException

@@ -2,7 +2,8 @@
 
 Behaviour by file, so that a second flow can differ: a node named in ``$FAKE/fail`` fails, one in
 ``$FAKE/hang`` waits for SIGTERM and then "saves", one in ``$FAKE/slow`` waits until that file no
-longer names it. Every start is a line of ``$FAKE/started``. Imports nothing heavy.
+longer names it. Every start is a line of ``$FAKE/started``, with what it computes on. Imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def main() -> None:
     name, _, fingerprint = out.name.rpartition("-")
     told = Path(os.environ["FAKE"])
     with (told / "started").open("a") as file:
-        file.write(f"{name} {os.getpid()} {os.environ['OMP_NUM_THREADS']}\n")
+        given_it = [os.environ[key] for key in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")]
+        file.write(f"{' '.join([name, str(os.getpid()), *given_it])}\n")
     print("epoch 1/2  9 s left", flush=True)
     if name in listed(told / "hang"):
         signal.signal(signal.SIGTERM, lambda *_: save_and_leave(out))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,15 +114,37 @@ def test_a_failure_tells_the_cause_then_the_status_and_the_log_and_no_command(
     assert ended.text.startswith("ValueError: seven is not six (exit status 1; log: ")
 
 
-def test_a_killed_child_is_a_failure_that_names_memory(
+KILLED = "import os, signal; print({!r}, end='', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def test_of_a_killed_child_the_signal_is_said_first_and_no_command(
     tmp_path: Path, executor: LocalExecutor
 ) -> None:
-    executor.submit(
-        job(tmp_path / "run", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    )
+    executor.submit(job(tmp_path / "run", KILLED.format("epoch 3")))
     ended = events_until(executor, over(1))[-1]
     assert ended.kind == "failed"
-    assert "killed by SIGKILL, out of memory?" in ended.text
+    log = tmp_path / "run" / "log.txt"
+    assert ended.text == f"killed by SIGKILL, out of memory? (last line: epoch 3; log: {log})"
+    executor.submit(job(tmp_path / "silent", KILLED.format("")))
+    ended = events_until(executor, over(1))[-1]
+    log = tmp_path / "silent" / "log.txt"
+    assert ended.text == f"killed by SIGKILL, out of memory? (log: {log})"
+
+
+def test_a_child_that_takes_too_long_saves_and_has_failed(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    overdue = replace(job(tmp_path / "run", SAVES), hours=1.5 / 3600)
+    executor.submit(overdue)
+    ended = events_until(executor, over(1))[-1]
+    assert ended.kind == "failed"
+    assert ended.text.startswith("stopped after 0.000416667 h, the longest that a run may take; ")
+    assert (tmp_path / "run" / "saved").read_text() == "saved"
+
+
+def test_a_child_that_ends_in_time_is_not_stopped(tmp_path: Path, executor: LocalExecutor) -> None:
+    executor.submit(replace(job(tmp_path / "run", MAKES), hours=1.0))
+    assert pairs(events_until(executor, over(1)))[-1] == ("run", "finished")
 
 
 def test_a_child_that_cannot_start_or_read_fails_alone(

@@ -1,0 +1,27 @@
+"""The flows as a worker loads them, with the fake child and without weights to register."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.hooks import cancel_children
+from flows.job import job
+from flows.pipeline import experiment
+from sa3d.config.loading import load_experiment
+from tests.flows import driver
+
+__all__ = ["driver", "experiment", "job", "tiny"]
+
+
+@flow(
+    name="tiny",
+    flow_run_name="tiny-s{seed}",
+    on_cancellation=[cancel_children],
+    on_crashed=[cancel_children],
+)
+def tiny(seed: int, overrides: list[str]) -> Any:
+    """The tiny experiment on the workers, as one flow run: without a form for all its settings."""
+    config = load_experiment("tiny", None, [f"seeds=[{seed}]", *overrides])
+    return experiment.fn(config, where="workers")
