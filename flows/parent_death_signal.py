@@ -1,7 +1,7 @@
 """Run a command that dies with its parent, also when the parent is killed with SIGKILL.
 
-``python flows/parent_death_signal.py SIGNAL COMMAND ...`` asks the Linux kernel to send this
-process ``SIGNAL`` (``SIGTERM``) when the thread that started it dies (``prctl(PR_SET_PDEATHSIG)``), then becomes
+``python flows/parent_death_signal.py SIGTERM COMMAND ...`` asks the Linux kernel to send this
+process that signal when the thread that started it dies (``prctl(PR_SET_PDEATHSIG)``), then becomes
 the command, for which the request stays in force. Other systems have no such request; there the
 command runs without it. Nothing of the project is imported, because this runs before every child
 process and should start fast.
