@@ -161,6 +161,14 @@ class Project:
             "metrics": {k: v for k, v in result["metrics"].items() if "per_second" not in k},
         }
 
+    def seconds(self) -> float:
+        """How long the finished run says it took."""
+        return float(json.loads((self.run_dir / "result.json").read_text())["seconds"])
+
+    def rates(self) -> list[float]:
+        """Samples per second that it recorded."""
+        return [value for _, value in read_journal(self.run_dir)["train/samples_per_second"]]
+
     def resumed_at(self, since: float) -> int:
         """The first step that was recorded after the time ``since``, less what one record spans.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -65,7 +64,7 @@ def test_six_jobs_of_two_flows_on_two_gpus(
     lost = order.index(("failed", "run1"))
     gpu = next(event.text for event in started if event.name == "run1")
     assert any(e.kind == "started" and e.text == gpu for e in events[lost:]), "it was not freed"
-    assert not os.listdir(tmp_path / "busy")
+    assert not list((tmp_path / "busy").iterdir())
     record(
         "one of six jobs on two GPUs: SIGKILL",
         found="its GPU is free for the next job",

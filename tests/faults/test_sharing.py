@@ -1,0 +1,134 @@
+"""Several processes that want the same at once: databases, a checkout, a run, a lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.executors.claim import Claim
+from sa3d.tracking.journal import FILE as JOURNAL
+from sa3d.tracking.journal import entries
+from tests.faults.conftest import Whole
+from tests.faults.processes import end_all, wait_for
+from tests.faults.project import PRETRAIN, Project, copy_of, ended
+
+Record = Callable[..., None]
+# what a flow does first, without the flow
+FIRST_START = """
+import sys
+from pathlib import Path
+from flows import server
+from sa3d.tracking import mlflow_store
+server._START_SECONDS = 900.0  # of a busy machine
+with server.prefect_api(Path(sys.argv[1])):
+    mlflow_store.init_store()
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_three_flows_start_where_there_are_no_databases_yet(
+    project: Project, record: Record
+) -> None:
+    (project.root / "mlflow.db").unlink()
+    del project.env["PREFECT_API_URL"]
+    (project.root / "first.py").write_text(FIRST_START)
+    began = time.monotonic()
+    started = [project.start("first", f"server{n}.log") for n in range(3)]
+    codes = [ended(process) for process in started]
+    logs = [path.read_text()[-1500:] for path in project.root.glob("server*.log")]
+    assert codes == [0, 0, 0], [project.said(), *logs]
+    assert len(list(project.root.rglob("prefect.db"))) == 1
+    record(
+        "first start of three flows at once, neither Prefect's nor MLflow's database there",
+        found="no need to",
+        seconds=time.monotonic() - began,
+        lost=None,
+        after="all three began",
+        equal=None,
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_a_second_repro_in_the_same_checkout_is_refused(
+    project: Project, whole: Whole, record: Record
+) -> None:
+    first = project.repro()
+    project.wait_for_step(1)
+    began = time.monotonic()
+    assert ended(project.repro()) == 255
+    seconds = time.monotonic() - began
+    assert "busy, it is being blocked by" in project.said()
+    assert first.poll() is None, "the first one goes on"
+    assert ended(first) == 0, project.said()
+    assert project.outcome() == whole.outcome
+    record(
+        "two dvc repro at once in one checkout",
+        found="DVC refuses the second and names the first",
+        seconds=seconds,
+        lost=0,
+        after="the first finished",
+        equal=True,
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_two_clones_that_share_their_run_folders_make_a_run_once(
+    project: Project, whole: Whole, tmp_path: Path, record: Record
+) -> None:
+    clone = copy_of(whole.root, tmp_path / "clone")
+    project.env["SA3D_WORK"] = str(tmp_path / "work")
+    clone.env = project.env | {"DVC_SITE_CACHE_DIR": clone.env["DVC_SITE_CACHE_DIR"]}
+    try:
+        first = project.repro()
+        project.wait_for_step(1)
+        began = time.monotonic()
+        second = clone.repro()
+        waits = f"{PRETRAIN}: queued: another process (pid "
+        seconds = wait_for(lambda: waits in clone.said(), 600, clone.said()) and (
+            time.monotonic() - began
+        )
+        assert [ended(first), ended(second)] == [0, 0], [project.said(), clone.said()]
+    finally:
+        end_all(clone.mark)
+    assert f"{PRETRAIN}: finished" in project.said()
+    assert f"{PRETRAIN}: reused" in clone.said()
+    begun = [e for e in entries(project.run_dir / JOURNAL) if e["kind"] == "run"]
+    assert len(begun) == 1, "it was trained once"
+    assert project.outcome() == whole.outcome
+    for each in (project, clone):
+        results = json.loads((each.root / "reports" / "tiny" / "results.json").read_text())
+        assert results["nodes"][PRETRAIN]["status"] in ("finished", "reused")
+    record(
+        "two dvc repro at once in two clones with one SA3D_WORK",
+        found="the second says who makes the run, and waits",
+        seconds=seconds,
+        lost=0,
+        after="the second reused the run of the first",
+        equal=True,
+    )
+
+
+def test_a_lock_file_that_was_left_behind_holds_nobody_up(tmp_path: Path, record: Record) -> None:
+    """Locks are the kernel's; a file alone is none, even if it names a living process."""
+    for name in (".lock", ".flow.lock"):
+        (tmp_path / name).write_text(json.dumps({"pid": os.getpid(), "since": "2020-01-01"}))
+    began = time.monotonic()
+    claim = Claim(tmp_path)
+    assert claim.take()
+    claim.release()
+    record(
+        "lock files that a killed process left in a run folder",
+        found="at once",
+        seconds=time.monotonic() - began,
+        lost=None,
+        after="the run can be made",
+        equal=None,
+    )
