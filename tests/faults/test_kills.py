@@ -21,7 +21,7 @@ from tests.faults.conftest import Whole
 from tests.faults.processes import marked, wait_until_gone
 from tests.faults.project import EPOCH_STEPS, Project, ended
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]
 HIT = 2 * EPOCH_STEPS + 20  # inside the third epoch; the checkpoint before it is its beginning
 FAILED = 255  # of dvc, whatever its stage ended with
@@ -69,7 +69,6 @@ KILLS = [
 ]
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("kill", KILLS, ids=[kill.text.replace(": ", "-") for kill in KILLS])
 def test_nothing_stays_behind_and_the_next_start_goes_on(
     project: Project, whole: Whole, record: Record, kill: Kill
@@ -117,7 +116,6 @@ def again(project: Project, command: str) -> int:
     return ended(project.repro() if command == "dvc repro" else project.pretrain())
 
 
-@pytest.mark.faults
 def test_the_power_fails(project: Project, whole: Whole, record: Record) -> None:
     """Everything stops in the same moment, and half of what was being written is there."""
     dvc = project.repro()
@@ -151,7 +149,6 @@ def test_the_power_fails(project: Project, whole: Whole, record: Record) -> None
     )
 
 
-@pytest.mark.faults
 def test_a_pause_costs_its_own_time_alone(project: Project, whole: Whole, record: Record) -> None:
     """SIGSTOP and SIGCONT, as a suspended laptop or a debugger does it."""
     pause = 5.0
@@ -175,7 +172,6 @@ def test_a_pause_costs_its_own_time_alone(project: Project, whole: Whole, record
     )
 
 
-@pytest.mark.faults
 def test_data_that_dvc_prepares_when_it_is_killed(project: Project, record: Record) -> None:
     params = project.root / "params.yaml"
     text = params.read_text()

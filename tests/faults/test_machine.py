@@ -15,7 +15,7 @@ from sa3d.tracking import mlflow_store, mlflow_sync
 from tests.faults.conftest import Whole
 from tests.faults.project import EPOCH_STEPS, Project, ended
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]
 DISK = "24m"  # two checkpoints of 4 MB and the model
 # shifts the wall clock of every Python process by what the file says now

@@ -20,7 +20,7 @@ from tests.faults.processes import wait_for
 from tests.faults.project import PRETRAIN, Project, ended
 from tests.faults.servers import mlflow_server, prefect_server
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]
 AWAY = 60.0  # seconds without MLflow
 

@@ -1,22 +1,21 @@
-"""Several processes that want the same at once: databases, a checkout, a run, a lock."""
+"""Several processes that want the same at once: databases, a checkout, a run."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flows.executors.claim import Claim
 from sa3d.tracking.journal import FILE as JOURNAL
 from sa3d.tracking.journal import entries
 from tests.faults.conftest import Whole
 from tests.faults.processes import end_all, wait_for
 from tests.faults.project import PRETRAIN, Project, copy_of, ended
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]
 # what a flow does first, without the flow
 FIRST_START = """
@@ -30,8 +29,6 @@ with server.prefect_api(Path(sys.argv[1])):
 """
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(1800)
 def test_three_flows_start_where_there_are_no_databases_yet(
     project: Project, record: Record
 ) -> None:
@@ -54,8 +51,6 @@ def test_three_flows_start_where_there_are_no_databases_yet(
     )
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(1800)
 def test_a_second_repro_in_the_same_checkout_is_refused(
     project: Project, whole: Whole, record: Record
 ) -> None:
@@ -78,8 +73,6 @@ def test_a_second_repro_in_the_same_checkout_is_refused(
     )
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(1800)
 def test_two_clones_that_share_their_run_folders_make_a_run_once(
     project: Project, whole: Whole, tmp_path: Path, record: Record
 ) -> None:
@@ -113,22 +106,4 @@ def test_two_clones_that_share_their_run_folders_make_a_run_once(
         lost=0,
         after="the second reused the run of the first",
         equal=True,
-    )
-
-
-def test_a_lock_file_that_was_left_behind_holds_nobody_up(tmp_path: Path, record: Record) -> None:
-    """Locks are the kernel's; a file alone is none, even if it names a living process."""
-    for name in (".lock", ".flow.lock"):
-        (tmp_path / name).write_text(json.dumps({"pid": os.getpid(), "since": "2020-01-01"}))
-    began = time.monotonic()
-    claim = Claim(tmp_path)
-    assert claim.take()
-    claim.release()
-    record(
-        "lock files that a killed process left in a run folder",
-        found="at once",
-        seconds=time.monotonic() - began,
-        lost=None,
-        after="the run can be made",
-        equal=None,
     )

@@ -1,8 +1,10 @@
-"""Two GPUs and six jobs: never two jobs on one GPU, and a killed job frees its own."""
+"""Locks go with the process that holds them: those of GPUs, and those of runs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.executors.base import Event, Job
+from flows.executors.claim import Claim
 from flows.executors.local import LocalExecutor
 from flows.resources import Resources
 
@@ -71,5 +74,25 @@ def test_six_jobs_of_two_flows_on_two_gpus(
         seconds=0.0,
         lost=None,
         after="the other five finished, never two on one GPU",
+        equal=None,
+    )
+
+
+def test_a_lock_file_that_was_left_behind_holds_nobody_up(
+    tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """Locks are the kernel's; a file alone is none, even if it names a living process."""
+    for name in (".lock", ".flow.lock"):
+        (tmp_path / name).write_text(json.dumps({"pid": os.getpid(), "since": "2020-01-01"}))
+    began = time.monotonic()
+    claim = Claim(tmp_path)
+    assert claim.take()
+    claim.release()
+    record(
+        "lock files that a killed process left in a run folder",
+        found="at once",
+        seconds=time.monotonic() - began,
+        lost=None,
+        after="the run can be made",
         equal=None,
     )
