@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 # 0: do without the C++ kernels (slower, pure torch) where there is no compiler
 POINT_OPS_BUILD ?= require
 WORKERS ?= 2
-# of `make ui`
-PORT ?= 5000
+# of `make ui` and `make stack`, which take 4200 and 5000 where these are empty
+PREFECT_PORT ?=
+MLFLOW_PORT ?=
+STACK_PORTS = $(if $(PREFECT_PORT),--prefect-port $(PREFECT_PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT))
 
 # Relative to this folder, where recipes run: its full path may hold spaces, and make and the
 # shell would take the parts for names of their own.
@@ -26,7 +28,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test test-faults demo ui
+.PHONY: help place setup check test test-faults demo ui stack
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -86,7 +88,8 @@ test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo
 
-ui: setup ## MLflow on this folder's runs, at http://127.0.0.1:5000
-	@echo 'open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning; Ctrl-C ends it'
-	@set -a; . docker/quiet.env; set +a; \
-	exec mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db
+ui: setup ## Prefect and MLflow on this folder's runs; `python -m flows.stack down` ends them
+	python -m flows.stack up --servers-only $(STACK_PORTS)
+
+stack: setup ## likewise, with the flows deployed and a worker for each GPU: start runs in the browser
+	python -m flows.stack up $(STACK_PORTS)

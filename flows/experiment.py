@@ -47,6 +47,16 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit status 1 also where data was absent.")
     ] = False,
+    where: Annotated[
+        Literal["here", "workers"],
+        typer.Option("--where", help="Children of this process, or runs on the stack's workers."),
+    ] = "here",
+    queue: Annotated[
+        Literal["default", "high"], typer.Option("--queue", help="Of the workers' pool.")
+    ] = "default",
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0.0, help="The longest that a run may take.")
+    ] = None,
 ) -> None:
     """Pre-train, evaluate, report. What is finished is reused.
 
@@ -58,7 +68,8 @@ def command(
 
     config = load_experiment(name, params, overrides or ())
     require_data(config, params)
-    sys.exit(run(config, out, device, quiet, strict))
+    options = {"device": device, "quiet": quiet, "where": where, "queue": queue, "hours": hours}
+    sys.exit(run(config, out, strict, options))
 
 
 def main() -> None:
@@ -66,13 +77,20 @@ def main() -> None:
     app(prog_name="python -m flows.experiment")
 
 
-def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool, strict: bool) -> int:
+def run(config: ExperimentConfig, out: Path | None, strict: bool, options: dict[str, Any]) -> int:
     """The flow against the shared or a local Prefect server; the exit status.
+
+    Args:
+        config: of the experiment.
+        out: report folder.
+        strict: absent data is a failure.
+        options: further parameters of the flow.
 
     Raises:
         UserError: it could not begin.
     """
     from flows.server import prefect_api
+    from flows.stack.use import use_stack
     from sa3d.utils import paths
 
     # Prefect's own console output would repeat, with tracebacks, what is said here; its API
@@ -80,16 +98,18 @@ def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool, st
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     out = (out or paths.root() / "reports" / config.name).resolve()
     log = paths.root() / ".local" / "prefect-server.log"
-    with prefect_api(log):
-        from flows.pipeline import experiment
+    use_stack(say)
+    with prefect_api(log) as api:
+        from flows.pipeline import experiment  # while the server starts
 
+        api.wait()
         logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
-        state: State[Any] = experiment(config, out, device, quiet, return_state=True)
+        state: State[Any] = experiment(config, out, **options, return_state=True)
         found = state.result(raise_on_failure=False)
         _drain()
     if isinstance(found, BaseException):
         raise found
-    return _told(found, out, quiet, strict)
+    return _told(found, out, options["quiet"], strict)
 
 
 def _drain() -> None:

@@ -23,15 +23,17 @@ from typing import Annotated, Any, Literal
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import artifacts, tasks
-from flows.executors.local import LocalExecutor
+from flows.executors import Queue, Where, executor
+from flows.hooks import cancel_children
+from flows.marks import mark
 from flows.outcome import failures, primary_metric, write_results
 from flows.plan import Plan, plan
-from flows.resources import Resources
 from flows.runner import Runner
 from flows.scheduler import DONE
 from flows.settings import Settings
@@ -50,6 +52,8 @@ _RUNNER = ThreadPoolTaskRunner[PrefectFuture[Any]](max_workers=64)
 @flow(
     name="experiment",
     flow_run_name="{config.name}",
+    on_cancellation=[cancel_children],
+    on_crashed=[cancel_children],
     task_runner=_RUNNER,  # type: ignore[arg-type]  # its future is a subclass
 )
 def experiment(
@@ -57,16 +61,24 @@ def experiment(
     out: Annotated[Path | None, Field(description="report folder; reports/NAME by default")] = None,
     device: Annotated[Device, Field(description="what children compute on")] = "auto",
     quiet: Annotated[bool, Field(description="show no progress")] = False,
+    where: Annotated[Where, Field(description="here, or by the workers of pool gpu")] = "here",
+    queue: Annotated[Queue, Field(description="of pool gpu; high goes first")] = "default",
+    hours: Annotated[
+        float | None, Field(gt=0, description="the longest that a run may take; no limit if empty")
+    ] = None,
 ) -> State[dict[str, Any]]:
     """Run an experiment to its report. Completed only if every node was whose data is there."""
     began = time.monotonic()
+    mark()
     steps = plan(config)
     width = sum(node.kind == "evaluate" for node in steps.nodes)
-    resources = Resources(device, max(1, width))
+    made_by = executor(where, device, max(1, width), queue)
     planned = tasks.plan.submit(config)
     settings = planned.result()
-    table = StatusTable(steps.nodes, config.name, quiet)
-    runner = Runner(steps, settings, LocalExecutor(resources), table, planned, _handed(settings))
+    # a worker has no terminal, and its output may end before the flow does
+    silent = quiet or runtime.deployment.id is not None
+    table = StatusTable(steps.nodes, config.name, silent, get_run_logger().info)
+    runner = Runner(steps, settings, made_by, table, planned, _handed(settings), hours)
     runner.run()
     statuses = list(table.statuses.values())
     facts = {
@@ -110,7 +122,7 @@ def _conclude(
 ) -> State[dict[str, Any]]:
     """Report, summary run, and the flow's own state."""
     bad = failures(statuses)
-    last = tasks.over(runner.futures[name] for name in steps.leaves if name in runner.futures)
+    last = tasks.over(runner.boxes(steps.leaves))
     log = str(settings.folder / "report.log")
     future = tasks.report.submit(str(results), log, wait_for=last, return_state=False)
     future.wait()

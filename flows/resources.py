@@ -13,11 +13,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
 from sa3d.errors import UserError
 
+SIDE_BY_SIDE: Final = "SA3D_JOBS_SIDE_BY_SIDE"
+"""Set for a worker: how many jobs this machine makes at once, and shares its cores between."""
 _CHILD_BYTES = 2 << 30  # memory a CPU child may want: torch alone takes a third of it
 
 
@@ -46,12 +49,13 @@ class Resources:
     Args:
         device: ``auto`` (GPUs if there are any), ``cuda`` (GPUs or an error), ``cpu``.
         width: most children that could run side by side; cores are not cut finer than that.
+        gpu_workers: processes of this machine that have a GPU each, and share its cores.
 
     Raises:
         UserError: ``cuda`` without a GPU.
     """
 
-    def __init__(self, device: str, width: int) -> None:
+    def __init__(self, device: str, width: int, gpu_workers: int = 1) -> None:
         self.gpus = [] if device == "cpu" else visible_gpus()
         if device == "cuda" and not self.gpus:
             raise UserError("--device cuda, but nvidia-smi lists no GPU; use --device cpu")
@@ -59,7 +63,7 @@ class Resources:
         room = max(1, _available_memory() // _CHILD_BYTES)
         self.count = len(self.gpus) or max(1, min(width, len(usable), room))
         self._total = len(usable)
-        self._share = max(1, self._total // self.count)
+        self._share = max(1, self._total // max(self.count, gpu_workers if self.gpus else 1))
         self._cores = _Cores(usable)
 
     def allocate(self, whole: bool) -> Allocation | None:

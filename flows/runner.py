@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
@@ -18,7 +19,7 @@ from flows.plan import Node, Plan
 from flows.scheduler import Scheduler, State
 from flows.settings import Settings, command
 from flows.signals import StopRequests
-from flows.status_table import NodeStatus, StatusTable
+from flows.status_table import StatusTable
 from sa3d.checkpoints.card import find_model, model_digest
 from sa3d.errors import UserError
 from sa3d.runs.fingerprint import LENGTH, finished, locate
@@ -39,6 +40,7 @@ class Runner:
         table: where each node stands.
         planned: the task that made the settings; what needs no node comes after it.
         env: variables for every child.
+        hours: the longest that a run may take; None: no limit.
     """
 
     def __init__(
@@ -49,19 +51,26 @@ class Runner:
         table: StatusTable,
         planned: PrefectFuture[Any],
         env: Mapping[str, str],
+        hours: float | None = None,
     ) -> None:
         self.requests = StopRequests()
-        self.futures: dict[str, PrefectFuture[Any]] = {}
+        self._futures: dict[str, PrefectFuture[Any]] = {}
         self._plan = plan
         self._settings = settings
         self._executor = executor
         self._table = table
         self._planned = planned
         self._env = env
+        self._hours = hours
+        self._boxes: dict[str, UUID] = {}
         self._scheduler = Scheduler(plan)
         self._endings: dict[str, tasks.Ending] = {}
         self._registered: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stops = 0
+
+    def boxes(self, names: Iterable[str]) -> list[UUID]:
+        """What Prefect shows of these nodes; of one that was not begun, nothing."""
+        return [self._boxes[name] for name in names if name in self._boxes]
 
     def run(self) -> None:
         """Return once every node has ended, or the flow was asked to stop and everything has."""
@@ -131,6 +140,8 @@ class Runner:
             priority=self._plan.nodes.index(node),
             whole=node.kind == "pretrain",
             env=self._env,
+            hours=self._hours,
+            after=self._before(node.name),
         )
         self._executor.submit(job)
 
@@ -158,7 +169,7 @@ class Runner:
     def _collect_registered(self) -> None:
         while not self._registered.empty():
             name = self._registered.get()
-            future = self.futures[name]
+            future = self._futures[name]
             future.wait()
             found = future.state.result(raise_on_failure=False)
             if future.state.is_completed():
@@ -168,18 +179,16 @@ class Runner:
 
     def _take(self, event: Event) -> None:
         """What an event of the executor means."""
-        name, status = event.name, self._table.statuses[event.name]
+        name = event.name
+        shown = self._executor.shown(name)
+        if shown is not None:
+            self._boxes[name] = shown
         if event.kind == "waiting":
             self._table.change(name, "queued", where=event.text)
         elif event.kind == "started":
-            assert status.log is not None, "it has a folder since it was submitted"
-            self._scheduler.started(name)
-            self._table.change(name, "running", where=event.text)
-            task = tasks.pretrain if status.node.kind == "pretrain" else tasks.evaluate
-            self._endings[name] = tasks.Ending()
-            self._show(name, task, event.text, shown(status.log), self._endings[name])
+            self._started(event)
         elif event.kind in ("finished", "reused"):
-            self._read_result(event, status)
+            self._read_result(event)
         elif event.kind == "failed":
             self._fail(name, event.text)
         else:
@@ -187,28 +196,42 @@ class Runner:
             self._end(name, "stopped", event.text)
             self._skip_what_needs(skipped)
 
-    def _read_result(self, event: Event, status: NodeStatus) -> None:
+    def _started(self, event: Event) -> None:
+        name, status = event.name, self._table.statuses[event.name]
+        assert status.log is not None, "it has a folder since it was submitted"
+        if self._scheduler.states[name] == "queued":
+            self._scheduler.started(name)
+        self._table.change(name, "running", where=event.text)
+        if name not in self._boxes:
+            task = tasks.pretrain if status.node.kind == "pretrain" else tasks.evaluate
+            self._endings[name] = tasks.Ending()
+            self._show(name, task, event.text, shown(status.log), self._endings[name])
+
+    def _read_result(self, event: Event) -> None:
+        name, status = event.name, self._table.statuses[event.name]
         assert status.run_dir is not None
         assert status.log is not None
         try:
             result = finished(status.run_dir, status.fingerprint)
         except UserError as error:
-            self._fail(event.name, str(error))
+            self._fail(name, str(error))
             return
         if result is None:
-            self._fail(event.name, f"ended well but left no result (log: {shown(status.log)})")
+            self._fail(name, f"ended well but left no result (log: {shown(status.log)})")
         elif event.kind == "finished":
-            self._finish(event.name, result)
+            self._finish(name, result)
             value = primary_metric(status)
             text = shown(status.run_dir)
             if value is not None:
                 text = f"{status.node.run.task.metric.name} {value:.4g}; {text}"
-            self._endings.pop(event.name).tell(replace(event, text=text))
+            if name in self._endings:
+                self._endings.pop(name).tell(replace(event, text=text))
         else:
             status.result = result
-            self._scheduler.reused(event.name)
-            self._table.change(event.name, "reused")
-            self._show(event.name, tasks.reuse, shown(status.run_dir))
+            self._scheduler.reused(name)
+            self._table.change(name, "reused")
+            if name not in self._boxes:
+                self._show(name, tasks.reuse, shown(status.run_dir))
 
     def _finish(self, name: str, result: dict[str, Any]) -> None:
         self._table.statuses[name].result = result
@@ -226,7 +249,7 @@ class Runner:
         ending = self._endings.pop(name, None)
         if ending is not None:
             ending.tell(Event(name, "stopped" if state == "stopped" else "failed", why))
-        elif name not in self.futures and state == "failed":
+        elif name not in self._boxes and state == "failed":
             self._show(name, tasks.refuse, why)
 
     def _skip_what_needs(self, skipped: Mapping[str, str]) -> None:
@@ -242,10 +265,12 @@ class Runner:
         self, name: str, task: Task[..., Any], *arguments: Any, **options: Any
     ) -> PrefectFuture[Any]:
         """Have Prefect show a node, with edges from those that it needs."""
-        needs = self._plan.by_name[name].needs
-        before = [self.futures[needed] for needed in needs if needed in self.futures]
         future: PrefectFuture[Any] = task.submit(
-            name, *arguments, **options, wait_for=tasks.over(before or [self._planned])
+            name, *arguments, **options, wait_for=tasks.over(self._before(name))
         )
-        self.futures[name] = future
+        self._futures[name], self._boxes[name] = future, future.task_run_id
         return future
+
+    def _before(self, name: str) -> list[UUID]:
+        """What Prefect shows of the nodes that a node needs, or of the planning."""
+        return self.boxes(self._plan.by_name[name].needs) or [self._planned.task_run_id]

@@ -28,7 +28,7 @@ _BEFORE: Final[dict[State, tuple[State, ...]]] = {
     "queued": ("waiting",),
     "running": ("queued",),
     "finished": ("running",),
-    "reused": ("queued",),
+    "reused": ("queued", "running"),  # a worker may find the result only once it begins
     "failed": ("queued", "running"),
     "skipped": ("waiting",),
     "stopped": ("queued", "running"),
@@ -82,7 +82,7 @@ class Scheduler:
         self._move(name, "finished")
 
     def reused(self, name: str) -> None:
-        """The result of a queued node is there already."""
+        """The result of a node is there already: nothing was made."""
         self._move(name, "reused")
 
     def failed(self, name: str) -> dict[str, str]:

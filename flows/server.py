@@ -14,8 +14,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.parent_death_signal import with_parent_death_signal
@@ -26,8 +27,21 @@ _START_SECONDS = 120.0  # a cold disk and a new database have taken 75 s
 _STOP_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Api:
+    """A Prefect API that flows report to.
+
+    Attributes:
+        url: of it.
+        wait: returns once it answers; meanwhile a process may import what it needs.
+    """
+
+    url: str
+    wait: Callable[[], None] = field(repr=False)
+
+
 @contextmanager
-def prefect_api(log: Path) -> Iterator[str]:
+def prefect_api(log: Path) -> Iterator[Api]:
     """``PREFECT_API_URL``, checked, or that of a local server for as long as this is open.
 
     Enter from the main thread and before Prefect is imported: the server lives as long as
@@ -37,23 +51,24 @@ def prefect_api(log: Path) -> Iterator[str]:
         log: file that a local server's output is appended to.
 
     Raises:
-        UserError: the configured API does not answer, or no local server comes up.
+        UserError: the configured API does not answer. Of the one that is started, its ``wait``
+            says so.
     """
     # Prefect makes only the last folder of the path, and complains about the others
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
-        if not _healthy(configured, timeout=5.0):
+        if not healthy(f"{configured.rstrip('/')}/health", timeout=5.0):
             raise UserError(
                 f"PREFECT_API_URL={configured} does not answer; start that server, or "
                 "`unset PREFECT_API_URL` to use a local one"
             )
-        yield configured
+        yield Api(configured, lambda: None)
         return
-    with _local(log) as url:
-        os.environ["PREFECT_API_URL"] = url
+    with _local(log) as api:
+        os.environ["PREFECT_API_URL"] = api.url
         try:
-            yield url
+            yield api
         finally:
             del os.environ["PREFECT_API_URL"]
 
@@ -78,7 +93,7 @@ def home_settings() -> dict[str, str]:
 
 
 @contextmanager
-def _local(log: Path) -> Iterator[str]:
+def _local(log: Path) -> Iterator[Api]:
     log.parent.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -94,8 +109,7 @@ def _local(log: Path) -> Iterator[str]:
             start_new_session=True,  # Ctrl-C is for the flow, which then still has to report
         )
     try:
-        _await(process, url, log)
-        yield url
+        yield Api(url, lambda: _await(process, url, log))
     finally:
         process.terminate()
         try:
@@ -107,7 +121,7 @@ def _local(log: Path) -> Iterator[str]:
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     end = time.monotonic() + _START_SECONDS
-    while not _healthy(url, timeout=2.0):
+    while not healthy(f"{url}/health", timeout=2.0):
         if process.poll() is not None:
             raise UserError(f"Prefect's local server ended at once; its reason is in {log}")
         if time.monotonic() > end:
@@ -117,9 +131,10 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _healthy(url: str, timeout: float) -> bool:
+def healthy(address: str, timeout: float) -> bool:
+    """Whether a server answers at an address."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=timeout) as answer:
+        with urllib.request.urlopen(address, timeout=timeout) as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)  # it lives; Prefect's client brings the credentials

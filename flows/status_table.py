@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,12 +57,20 @@ class StatusTable:
         nodes: of the flow.
         title: over the table.
         quiet: show nothing.
+        log: told every line, whether or not it is shown.
     """
 
-    def __init__(self, nodes: Sequence[Node], title: str, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        title: str,
+        quiet: bool = False,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.statuses = {node.name: NodeStatus(node) for node in nodes}
         self._title = title
         self._quiet = quiet
+        self._log = log
         self._console = Console(file=sys.stderr, highlight=False)
         self._live: Live | None = None
         self._next_plain = 0.0
@@ -81,8 +89,10 @@ class StatusTable:
         elif status.state == "running":
             status.seconds = time.monotonic() - status.started
         status.state, status.where, status.error = state, where or status.where, error
-        told = state != "queued" or where
-        if told and not self._quiet and self._live is None:
+        if state == "queued" and not where:
+            return
+        self._log(_plain(status))
+        if not self._quiet and self._live is None:
             self._console.print(_plain(status), soft_wrap=True, markup=False)
 
     @contextmanager

@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateDetails
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import settings
 from flows.executors.base import Event
 from flows.executors.child import Child, failure
+from flows.executors.remote_runs import REUSED
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.tracking import mlflow_store
 
@@ -48,16 +49,16 @@ class Ending:
         return self._event
 
 
-def over(futures: Iterable[PrefectFuture[Any]]) -> list[State[Any]]:
-    """Tasks that are over, for ``wait_for``, which makes them the edges of the graph.
+def over(boxes: Iterable[UUID]) -> list[State[Any]]:
+    """Boxes of the graph that are over, for ``wait_for``, which draws edges from them.
 
-    States that refer to the tasks, because futures would be asked how they ended: Prefect does
+    States that refer to the boxes, because futures would be asked how they ended: Prefect does
     not start a task after one that was cancelled, not even a task that says it is skipped.
+
+    Args:
+        boxes: ids of task runs, or of flow runs that other flow runs made.
     """
-    return [
-        Completed(data=True, state_details=StateDetails(task_run_id=future.task_run_id))
-        for future in futures
-    ]
+    return [Completed(data=True, state_details=StateDetails(task_run_id=box)) for box in boxes]
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE)
@@ -93,7 +94,7 @@ def register(
 @task(**_NAMED)
 def reuse(name: str, run_dir: str) -> State[None]:
     """Nothing was run: the result was there."""
-    return Completed(name="Reused", message=f"result of {run_dir}")
+    return Completed(name=REUSED, message=f"result of {run_dir}")
 
 
 @task(**_NAMED)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from uuid import UUID
 
-# `waiting` may come again with other words; the last four end a job
+# `waiting` and `started` may come again with other words; the last four end a job
 EventKind = Literal["waiting", "started", "finished", "reused", "failed", "stopped"]
 
 
@@ -24,6 +25,9 @@ class Job:
         priority: jobs of lower numbers go first.
         whole: it gains from every core there is.
         env: variables beside those of the executor.
+        hours: the command is asked to stop after so many, and has then failed; None: no limit.
+        after: ids of what Prefect shows of the jobs that it comes after; see
+            :meth:`Executor.shown`.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Job:
     priority: int = 0
     whole: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    hours: float | None = None
+    after: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,13 @@ class Executor(ABC):
     @abstractmethod
     def poll(self, seconds: float) -> list[Event]:
         """What has happened, in order; waits up to ``seconds`` for the first event."""
+
+    def shown(self, name: str) -> UUID | None:
+        """The id of what Prefect shows of a job on the page of the flow run.
+
+        None: this executor has Prefect show nothing, so the caller does.
+        """
+        return None
 
     @abstractmethod
     def stop(self) -> None:

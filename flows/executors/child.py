@@ -22,17 +22,30 @@ _ASKED = (143, 130, -signal.SIGTERM, -signal.SIGINT)  # how a child ends that wa
 class Child:
     """A running command. It also ends with the thread that started it, asked by SIGTERM.
 
+    Attributes:
+        log: what it prints.
+        overdue: whether it was asked to stop because it took too long.
+
     Args:
         command: its words.
         log: file that its output is appended to, after the command itself.
         env: added to this process's environment.
+        hours: it is asked to stop after so many; None: it may run for ever.
 
     Raises:
         OSError: the log cannot be written, or the command not be started.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        env: Mapping[str, str],
+        hours: float | None = None,
+    ) -> None:
         self.log = log
+        self.overdue = False
+        self._latest = None if hours is None else time.monotonic() + 3600 * hours
         self._deadline: float | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
@@ -58,6 +71,9 @@ class Child:
             self._signal(signal.SIGKILL)  # the rest of its session
         elif self._deadline is not None and time.monotonic() > self._deadline:
             self.kill()
+        elif self._latest is not None and time.monotonic() > self._latest and not self.stopping:
+            self.overdue = True
+            self.stop()
         return code
 
     def stop(self) -> None:
@@ -86,13 +102,26 @@ def was_stopped(code: int) -> bool:
 
 
 def failure(code: int, log: Path) -> str:
-    """A message for a child that failed: the cause, then how it ended and where to read on."""
-    return f"{logs.cause(log)} ({_ending(code)}; log: {shown(log)})"
+    """A message for a child that failed: the cause first, and where to read on.
 
-
-def _ending(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed by SIGKILL, out of memory?"
+    A child that a signal killed had no time to say anything of it: its last line is no cause.
+    """
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit status {code}"
+        last = logs.last_line(log)
+        said = f"last line: {last}; " if last else ""
+        return f"{_killed(-code)} ({said}log: {shown(log)})"
+    return f"{logs.cause(log)} (exit status {code}; log: {shown(log)})"
+
+
+def too_long(hours: float, log: Path) -> str:
+    """A message for a child that was stopped because it took too long."""
+    return (
+        f"stopped after {hours:g} h, the longest that a run may take; the same command goes on "
+        f"from its checkpoint (log: {shown(log)})"
+    )
+
+
+def _killed(signum: int) -> str:
+    if signum == signal.SIGKILL:
+        return "killed by SIGKILL, out of memory?"
+    return f"killed by {signal.Signals(signum).name}"

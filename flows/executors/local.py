@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flows import logs
 from flows.executors.base import Event, Executor, Job
-from flows.executors.child import Child, failure, was_stopped
+from flows.executors.child import Child, failure, too_long, was_stopped
 from flows.executors.claim import Claim
 from flows.resources import Allocation, Resources
 from sa3d.errors import UserError
@@ -139,7 +139,8 @@ class LocalExecutor(Executor):
         job = waiting.job
         words = [*job.command, "--threads", str(allocation.threads), "--device", allocation.device]
         try:
-            child = Child(words, job.folder / logs.FILE, {**job.env, **allocation.env})
+            env = {**job.env, **allocation.env}
+            child = Child(words, job.folder / logs.FILE, env, job.hours)
         except OSError as error:
             allocation.release()
             return Event(job.name, "failed", f"cannot start: {error}")
@@ -157,6 +158,9 @@ def _once(waiting: _Waiting, text: str) -> Event | None:
 
 def _ending(running: _Running, code: int) -> Event:
     job, log = running.job, running.child.log
+    if running.child.overdue and code != 0:
+        assert job.hours is not None, "without a limit nothing is overdue"
+        return Event(job.name, "failed", too_long(job.hours, log))
     if was_stopped(code) or (code and running.child.stopping):
         return Event(job.name, "stopped", f"stopped (exit status {code}; log: {shown(log)})")
     if code != 0:

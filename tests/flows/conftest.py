@@ -126,8 +126,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before = os.environ.get("PREFECT_HOME")
     os.environ["PREFECT_HOME"] = str(folder)
     try:
-        with prefect_api(folder / "server.log") as url:
-            yield url
+        with prefect_api(folder / "server.log") as started:
+            started.wait()
+            yield started.url
     finally:
         if before is None:
             del os.environ["PREFECT_HOME"]

@@ -18,8 +18,9 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from flows.server import prefect_api
-with prefect_api(Path(sys.argv[1])) as url:
-    print(url, flush=True)
+with prefect_api(Path(sys.argv[1])) as api:
+    api.wait()
+    print(api.url, flush=True)
     time.sleep(300)
 """
 

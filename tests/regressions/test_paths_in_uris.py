@@ -210,11 +210,10 @@ def test_a_prefect_server_of_the_project_becomes_healthy(
     root = project_in(tmp_path, name, monkeypatch)
     monkeypatch.setenv("PREFECT_HOME", str(root / ".local" / "prefect"))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    with (
-        server.prefect_api(root / ".local" / "server.log") as url,
-        urllib.request.urlopen(f"{url}/health", timeout=10) as answer,
-    ):
-        assert answer.status == 200
+    with server.prefect_api(root / ".local" / "server.log") as api:
+        api.wait()
+        with urllib.request.urlopen(f"{api.url}/health", timeout=10) as answer:
+            assert answer.status == 200
     assert (root / ".local" / "prefect" / "prefect.db").is_file()
     assert strays(root) == []
 

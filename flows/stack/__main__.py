@@ -1,0 +1,5 @@
+"""``python -m flows.stack``."""
+
+from flows.stack.command import main
+
+main()
