@@ -35,8 +35,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setattr(server, "_START_SECONDS", 900.0)  # of a busy machine
         patch.setenv("PREFECT_HOME", str(folder))
         patch.delenv("PREFECT_API_URL", raising=False)
-        with server.prefect_api(folder / "server.log") as url:
-            yield url
+        with server.prefect_api(folder / "server.log") as started:
+            started.wait()
+            yield started.url
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ from pathlib import Path
 from flows import server
 from sa3d.tracking import mlflow_store
 server._START_SECONDS = 900.0  # of a busy machine
-with server.prefect_api(Path(sys.argv[1])):
+with server.prefect_api(Path(sys.argv[1])) as api:
+    api.wait()
     mlflow_store.init_store()
 """
 
