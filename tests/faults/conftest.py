@@ -41,27 +41,32 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, api: str) -> Whole:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """What every faulty project is copied from, and compared with in the end."""
     folder = tmp_path_factory.mktemp("faults")
     untouched = new_project(folder / "untouched")
     mlflow_store.init_store(mlflow_store.sqlite_uri(untouched.root / "mlflow.db"))
     project = copy_of(untouched.root, folder / "whole")
-    project.env["PREFECT_API_URL"] = api
     try:
-        assert ended(project.repro()) == 0, project.said()
+        assert ended(project.pretrain()) == 0, project.said()
     finally:
         end_all(project.mark)
     return Whole(untouched.root, project.outcome())
 
 
 @pytest.fixture
-def project(whole: Whole, tmp_path: Path, api: str) -> Iterator[Project]:
-    """A project of the test's own, where nothing was run; flows report to the common server."""
+def project(whole: Whole, tmp_path: Path) -> Iterator[Project]:
+    """A project of the test's own, where nothing was run; a flow starts a server of its own."""
     made = copy_of(whole.root, tmp_path / "project")
-    made.env["PREFECT_API_URL"] = api
     yield made
     end_all(made.mark)
+
+
+@pytest.fixture
+def served(project: Project, api: str) -> Project:
+    """A project whose flows report to the common server, which is there already."""
+    project.env["PREFECT_API_URL"] = api
+    return project
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sa3d.tracking.mlflow_store import sqlite_uri
 from tests.faults.processes import wait_for
@@ -91,3 +93,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def asked(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """An answer of Prefect's API; a POST where there is a body."""
+    request = urllib.request.Request(
+        f"{api}/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)

@@ -71,10 +71,10 @@ KILLS = [
 
 @pytest.mark.parametrize("kill", KILLS, ids=[kill.text.replace(": ", "-") for kill in KILLS])
 def test_nothing_stays_behind_and_the_next_start_goes_on(
-    project: Project, whole: Whole, record: Record, kill: Kill
+    project: Project, api: str, whole: Whole, record: Record, kill: Kill
 ) -> None:
-    if kill.server:
-        del project.env["PREFECT_API_URL"]
+    if not kill.server:
+        project.env["PREFECT_API_URL"] = api
     dvc = project.repro()
     project.wait_for_step(HIT)
     reached = project.step()
@@ -116,8 +116,9 @@ def again(project: Project, command: str) -> int:
     return ended(project.repro() if command == "dvc repro" else project.pretrain())
 
 
-def test_the_power_fails(project: Project, whole: Whole, record: Record) -> None:
+def test_the_power_fails(served: Project, whole: Whole, record: Record) -> None:
     """Everything stops in the same moment, and half of what was being written is there."""
+    project = served
     dvc = project.repro()
     project.wait_for_step(HIT)
     reached = project.step()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +15,7 @@ from sa3d.tracking.journal import entries, read_journal
 from tests.faults.conftest import Whole
 from tests.faults.processes import wait_for
 from tests.faults.project import PRETRAIN, Project, ended
-from tests.faults.servers import mlflow_server, prefect_server
+from tests.faults.servers import asked, mlflow_server, prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]
@@ -97,8 +94,9 @@ def test_mlflow_is_away_for_a_minute(project: Project, record: Record) -> None:
 
 
 def test_mlflow_is_dead_at_the_start_of_a_run(
-    project: Project, whole: Whole, record: Record
+    served: Project, whole: Whole, record: Record
 ) -> None:
+    project = served
     server = mlflow_server(project.root, project.env)
     there = {"MLFLOW_TRACKING_URI": server.url}
     began = time.monotonic()
@@ -176,14 +174,3 @@ def test_the_prefect_server_goes_and_comes_back(
         after="the flow went on; flow run and tasks Completed",
         equal=True,
     )
-
-
-def asked(api: str, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    request = urllib.request.Request(
-        f"{api}/{path}",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        found: list[dict[str, Any]] = json.load(answer)
-    return found

@@ -34,7 +34,6 @@ def test_three_flows_start_where_there_are_no_databases_yet(
     project: Project, record: Record
 ) -> None:
     (project.root / "mlflow.db").unlink()
-    del project.env["PREFECT_API_URL"]
     (project.root / "first.py").write_text(FIRST_START)
     began = time.monotonic()
     started = [project.start("first", f"server{n}.log") for n in range(3)]
@@ -53,8 +52,9 @@ def test_three_flows_start_where_there_are_no_databases_yet(
 
 
 def test_a_second_repro_in_the_same_checkout_is_refused(
-    project: Project, whole: Whole, record: Record
+    served: Project, whole: Whole, record: Record
 ) -> None:
+    project = served
     first = project.repro()
     project.wait_for_step(1)
     began = time.monotonic()
@@ -75,8 +75,9 @@ def test_a_second_repro_in_the_same_checkout_is_refused(
 
 
 def test_two_clones_that_share_their_run_folders_make_a_run_once(
-    project: Project, whole: Whole, tmp_path: Path, record: Record
+    served: Project, whole: Whole, tmp_path: Path, record: Record
 ) -> None:
+    project = served
     clone = copy_of(whole.root, tmp_path / "clone")
     project.env["SA3D_WORK"] = str(tmp_path / "work")
     clone.env = project.env | {"DVC_SITE_CACHE_DIR": clone.env["DVC_SITE_CACHE_DIR"]}
