@@ -42,11 +42,11 @@ def test_three_flows_start_where_there_are_no_databases_yet(
     assert codes == [0, 0, 0], [project.said(), *logs]
     assert len(list(project.root.rglob("prefect.db"))) == 1
     record(
-        "first start of three flows at once, neither Prefect's nor MLflow's database there",
-        found="no need to",
+        "three flows start at once where neither Prefect nor MLflow has a database yet",
+        found="each waits for its turn; all three have begun",
         seconds=time.monotonic() - began,
         lost=None,
-        after="all three began",
+        after="nothing more to do",
         equal=None,
     )
 
