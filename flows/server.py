@@ -25,7 +25,7 @@ from flows.parent_death_signal import with_parent_death_signal
 from sa3d.errors import UserError
 from sa3d.tracking import mlflow_store
 
-_START_SECONDS = 120.0  # a cold disk and a new database have taken 75 s
+_START_SECONDS = 300.0  # a cold disk and a new database have taken 75 s, a busy machine 130 s
 _STOP_SECONDS = 10.0
 _LOCK = "starting.lock"  # in Prefect's home: held while a server makes or migrates its database
 
