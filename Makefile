@@ -28,10 +28,10 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test demo ui stack
+.PHONY: help place setup check test test-faults demo ui stack
 
 help: ## show this list
-	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 # Refuses, before anything is touched, characters in this folder's path: a colon separates the
 # folders of PATH; the scripts of a virtual environment hold the path between double quotes, where
@@ -77,8 +77,13 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	python -m flows.dvc_pipeline --check
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 
-test: check ## everything, slow tests too
-	OMP_NUM_THREADS=1 pytest -m slow -n $(WORKERS)
+test: check ## everything but most faults, slow tests too
+	OMP_NUM_THREADS=1 pytest -m "slow and not faults" -n $(WORKERS)
+
+test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20 minutes
+	rm -f .local/faults.jsonl
+	mkdir -p .local
+	SA3D_FAULT_RECORD=.local/faults.jsonl OMP_NUM_THREADS=1 pytest tests/faults -n $(WORKERS)
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo

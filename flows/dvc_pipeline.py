@@ -42,11 +42,14 @@ HEADER = f"""\
 # cannot, and resumes each by its fingerprint. Checkpoints lie in work/, outside DVC, which
 # would hand one experiment's to the next. Results are small and not cached.
 # A data set without raw data is prepared to a file that says so; what needs it is skipped.
+# What takes long ends with DVC, also where DVC is killed: flows/parent_death_signal.py.
 # A short list below repeats its last entry: one template has to serve all experiments.
 """
 CODE = ("sa3d", "flows", "extensions/point_ops", "extensions/csrc")
 SOURCES = "sa3d.data.sources"
 REPORT = ("results.json", "lineage.json", "metrics.json", "report.html", "report.md", "figures")
+# `exec`: the command's parent is DVC, not a shell that would outlive it
+ENDS_WITH_DVC = "exec python flows/parent_death_signal.py SIGTERM"
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -97,7 +100,7 @@ def _prepare(params: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
         "foreach": {name: {"raw": _raw(name, params, tree)} for name in source_names(params)},
         "do": {
             "desc": "processed clouds of one data set",
-            "cmd": "python -m sa3d data prepare ${key} --or-absent",
+            "cmd": f"{ENDS_WITH_DVC} python -m sa3d data prepare ${{key}} --or-absent",
             "deps": ["${item.raw}", "sa3d/data"],
             "params": ["datasets.${key}"],
             # persist: DVC does not delete a file that came from elsewhere before the stage runs
@@ -145,7 +148,7 @@ def _provided(names: list[str]) -> dict[str, Any]:
         "foreach": names,
         "do": {
             "desc": "a data set that nothing here makes",
-            "cmd": "python -m sa3d data check ${item}",
+            "cmd": f"{ENDS_WITH_DVC} python -m sa3d data check ${{item}}",
             "outs": [{file: {"cache": False, "persist": True}}],  # persist: DVC never deletes it
         },
     }
@@ -166,7 +169,7 @@ def _experiment(
             "desc": "pre-train, register, compare on every task, report",
             "cmd": [
                 f"{WRITE} --check",  # -S may have changed what the stage depends on
-                "python -m flows.experiment ${key} --out reports/${key}",
+                f"{ENDS_WITH_DVC} python -m flows.experiment ${{key}} --out reports/${{key}}",
                 "mkdir -p metrics && cp reports/${key}/metrics.json metrics/${key}.json",
             ],
             "deps": [*(f"${{item.inputs[{i}]}}" for i in range(files)), *CODE],

@@ -19,12 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import FileLock
+
 from flows.parent_death_signal import with_parent_death_signal
 from sa3d.errors import UserError
 from sa3d.tracking import mlflow_store
 
 _START_SECONDS = 300.0  # a cold disk and a new database have taken 75 s, on a busy machine 200
 _STOP_SECONDS = 10.0
+_LOCK = "starting.lock"  # in Prefect's home: held while a server makes or migrates its database
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def home_settings() -> dict[str, str]:
 @contextmanager
 def _local(log: Path) -> Iterator[Api]:
     log.parent.mkdir(parents=True, exist_ok=True)
+    # of several servers that make a new database at once, all but one die: "index already exists"
+    starting = FileLock(
+        Path(os.environ["PREFECT_HOME"]) / _LOCK, thread_local=False, fallback_to_soft=False
+    )
+    starting.acquire()
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start"]
@@ -109,8 +117,9 @@ def _local(log: Path) -> Iterator[Api]:
             start_new_session=True,  # Ctrl-C is for the flow, which then still has to report
         )
     try:
-        yield Api(url, lambda: _await(process, url, log))
+        yield Api(url, lambda: _await(process, url, log, starting))
     finally:
+        starting.release()
         process.terminate()
         try:
             process.wait(_STOP_SECONDS)
@@ -119,7 +128,8 @@ def _local(log: Path) -> Iterator[Api]:
             process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _await(process: subprocess.Popen[bytes], url: str, log: Path, starting: FileLock) -> None:
+    """Return once the server answers; then the next one may start."""
     end = time.monotonic() + _START_SECONDS
     while not healthy(f"{url}/health", timeout=2.0):
         if process.poll() is not None:
@@ -129,6 +139,7 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 f"Prefect's local server was not ready after {_START_SECONDS:.0f} s; see {log}"
             )
         time.sleep(0.1)
+    starting.release()
 
 
 def healthy(address: str, timeout: float) -> bool:

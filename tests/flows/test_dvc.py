@@ -149,7 +149,7 @@ def test_a_small_pipeline(tmp_path: Path) -> None:
     }
     assert written["provided"]["foreach"] == ["scans"]
     checked = written["provided"]["do"]
-    assert checked["cmd"] == "python -m sa3d data check ${item}"
+    assert checked["cmd"] == ends_with_dvc("python -m sa3d data check ${item}")
     # data that only the user has: DVC neither deletes nor caches them
     assert checked["outs"] == [{"data/processed/${item}.h5": {"cache": False, "persist": True}}]
     assert written["experiment"]["foreach"] == {
@@ -162,6 +162,20 @@ def test_a_small_pipeline(tmp_path: Path) -> None:
             "params": ["experiments.second", "experiments.second", "experiments.second"],
         },
     }
+
+
+def ends_with_dvc(command: str) -> str:
+    """``exec``: DVC itself, not a shell, is the parent whose death the kernel tells of."""
+    return f"exec python flows/parent_death_signal.py SIGTERM {command}"
+
+
+def test_whatever_takes_long_ends_with_dvc(stages: dict[str, PipelineStage]) -> None:
+    assert stages["prepare@shapes"].cmd == ends_with_dvc(
+        "python -m sa3d data prepare shapes --or-absent"
+    )
+    commands = stages["experiment@demo"].cmd
+    assert isinstance(commands, list)
+    assert commands[1] == ends_with_dvc("python -m flows.experiment demo --out reports/demo")
 
 
 @pytest.mark.parametrize(

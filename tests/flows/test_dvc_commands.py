@@ -169,7 +169,7 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
     # other data: dvc.yaml would not say that the experiment depends on them
     said = dvc(project, "exp run -S experiments.demo.pretrain.data.name=kicad experiment@demo", 255)
     assert "sa3d: dvc.yaml does not fit params.yaml; write it again" in said
-    assert "> python -m flows.experiment" not in said
+    assert "python -m flows.experiment" not in said
 
 
 @pytest.mark.slow

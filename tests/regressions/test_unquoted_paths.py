@@ -160,6 +160,7 @@ def test_every_target_runs_the_tools_of_this_checkout(taken: World) -> None:
     taken.asked()
     wanted = {
         "check": {"ruff", "mypy", "lint-imports", "python", "pytest"},
+        "test-faults": {"pytest"},
         "demo": {"dvc"},
         "ui": {"mlflow"},
     }
