@@ -26,7 +26,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test demo ui
+.PHONY: help place setup check test demo ui secrets audit
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,7 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 
 test: check ## everything, slow tests too
+	$(PIP) -r requirements-test.txt
 	OMP_NUM_THREADS=1 pytest -m slow -n $(WORKERS)
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
@@ -85,3 +86,11 @@ ui: setup ## MLflow on this folder's runs, at http://127.0.0.1:5000
 	@echo 'open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning; Ctrl-C ends it'
 	@set -a; . docker/quiet.env; set +a; \
 	exec mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db
+
+secrets: ## random passwords for docker/compose.yaml, those that are not there yet
+	@docker/secrets.sh
+
+audit: ## known vulnerabilities in the pinned packages; asks PyPI's advisories, so needs the internet
+	@set -e; [ -x .local/audit/bin/pip-audit ] || { "$$PYTHON" -m venv .local/audit; \
+	  .local/audit/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1; }; \
+	.local/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt

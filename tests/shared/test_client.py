@@ -136,7 +136,7 @@ def test_an_experiment_on_shared_servers(
     assert "report/report.html" in pictures
     link = found["nodes"]["svm-shapes-sa3df-s3"]["mlflow_url"]
     assert link.startswith(f"{stack.mlflow}/#/experiments/")
-    # files in the bucket, though the client's keys are wrong
+    # files in the bucket, though the client was not told where S3 is
     keys = stack.s3()
     s3 = boto3.client(
         "s3",
