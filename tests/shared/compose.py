@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -156,46 +158,40 @@ def status(url: str, host: str | None = None, auth: str | None = None) -> int:
 
 
 @contextmanager
-def postgres(folder: Path, port: int, secrets: Path) -> Iterator[None]:
-    """PostgreSQL with the users and databases that docker/databases.sh makes."""
-    unprivileged = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    as_user = unprivileged if os.getuid() == 0 else []
-    data = folder / "postgres"
-    data.mkdir()
-    if as_user:
-        import shutil
+def postgres(log: Path, port: int, secrets: Path) -> Iterator[None]:
+    """PostgreSQL with the users and databases that docker/databases.sh makes.
 
-        shutil.chown(data, "postgres", "postgres")
-    quick = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
-    words = [POSTGRES / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256"]
-    words += ["--no-sync", "--no-instructions", f"--pwfile={secrets / 'postgres_password'}"]
-    _readable_by_all(folder)
-    subprocess.run([*as_user, *map(str, words)], check=True, capture_output=True, cwd="/")
-    server = [POSTGRES / "postgres", "-D", data, "-p", str(port), "-k", ""]
-    options = [f"-c{each}" for each in ("listen_addresses=127.0.0.1", *quick)]
-    log = folder / "postgres.log"
-    env = plain_env()
-    with running([*as_user, *map(str, server), *options], env, log, Path("/")) as process:
-        admin = env | {
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(port),
-            "PGPASSWORD": (secrets / "postgres_password").read_text(),
-            "PREFECT_DB_PASSWORD_FILE": str(secrets / "prefect_db_password"),
-            "MLFLOW_DB_PASSWORD_FILE": str(secrets / "mlflow_db_password"),
-        }
-        # the health check of compose.yaml
-        _, check = COMPOSE["services"]["postgres"]["healthcheck"]["test"]
-        end = time.monotonic() + _START_SECONDS
-        while subprocess.run(shlex.split(check), env=admin, check=False).returncode:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.1)
-        subprocess.run([DOCKER / "databases.sh"], env=admin, check=True)
-        yield
-
-
-def _readable_by_all(folder: Path) -> None:
-    """Let the server's user through: pytest's folders are closed to others."""
-    for each in (folder, *folder.parents):
-        if each.stat().st_uid == os.getuid() and each != Path("/"):
-            each.chmod(each.stat().st_mode | 0o011)
+    Its data lie outside of pytest's folders, which are closed to the server's user: as root it
+    would not run.
+    """
+    with tempfile.TemporaryDirectory(prefix="sa3d-postgres-", ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        shutil.copy(secrets / "postgres_password", folder / "password")
+        as_user: list[str] = []
+        if os.getuid() == 0:
+            as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            for each in (folder, folder / "password"):
+                shutil.chown(each, "postgres", "postgres")
+        make = [f"{POSTGRES}/initdb", "-D", f"{place}/data", "-U", "postgres", "--no-sync"]
+        make += ["--no-instructions", "-A", "scram-sha-256", f"--pwfile={place}/password"]
+        subprocess.run([*as_user, *make], check=True, capture_output=True, cwd="/")
+        serve = [f"{POSTGRES}/postgres", "-D", f"{place}/data", "-p", str(port), "-k", ""]
+        quick = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+        serve += [f"-c{each}" for each in ("listen_addresses=127.0.0.1", *quick)]
+        with running([*as_user, *serve], plain_env(), log, Path("/")) as process:
+            admin = plain_env() | {
+                "PGHOST": "127.0.0.1",
+                "PGPORT": str(port),
+                "PGPASSWORD": (secrets / "postgres_password").read_text(),
+                "PREFECT_DB_PASSWORD_FILE": str(secrets / "prefect_db_password"),
+                "MLFLOW_DB_PASSWORD_FILE": str(secrets / "mlflow_db_password"),
+            }
+            # the health check of compose.yaml
+            _, check = COMPOSE["services"]["postgres"]["healthcheck"]["test"]
+            end = time.monotonic() + _START_SECONDS
+            while subprocess.run(shlex.split(check), env=admin, check=False).returncode:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.1)
+            subprocess.run([DOCKER / "databases.sh"], env=admin, check=True)
+            yield

@@ -1,4 +1,4 @@
-"""Prefect and MLflow as compose.yaml has them: PostgreSQL, S3, passwords; and a client of theirs."""
+"""Prefect and MLflow as compose.yaml has them: on PostgreSQL and S3, with passwords."""
 
 from __future__ import annotations
 
@@ -76,9 +76,8 @@ def databases(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """PostgreSQL with empty databases."""
     if not (POSTGRES / "initdb").is_file():
         pytest.skip(f"PostgreSQL is not installed: no {POSTGRES} (Debian: postgresql-15)")
-    secrets = places.secrets
-    secrets.chmod(0o711)  # initdb reads the first password as another user
-    with postgres(tmp_path_factory.mktemp("postgres"), places.postgres, secrets):
+    log = tmp_path_factory.mktemp("postgres") / "log"
+    with postgres(log, places.postgres, places.secrets):
         yield places
 
 

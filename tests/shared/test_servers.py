@@ -53,9 +53,13 @@ def test_mlflow_answers_to_the_names_that_are_listed(
 def test_each_server_has_databases_of_its_own(stack: Stack) -> None:
     def ask(user: str, database: str, sql: str) -> str:
         return subprocess.run(
-            ["psql", "-w", "-tA", "-h", "127.0.0.1", "-p", str(stack.places.postgres), "-U", user]
-            + ["-d", database, "-c", sql],
-            env={"PATH": "/usr/bin:/bin", "PGPASSWORD": stack.secret(f"{user}_db_password")},
+            ["psql", "-w", "-tA", "-U", user, "-d", database, "-c", sql],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "PGHOST": "127.0.0.1",
+                "PGPORT": str(stack.places.postgres),
+                "PGPASSWORD": stack.secret(f"{user}_db_password"),
+            },
             capture_output=True,
             text=True,
             check=False,
