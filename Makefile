@@ -77,7 +77,7 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 
 test: check ## everything, slow tests too
 	$(PIP) -r requirements-test.txt
-	OMP_NUM_THREADS=1 pytest -m slow -n $(WORKERS)
+	OMP_NUM_THREADS=1 pytest -m slow -n $(WORKERS) --dist loadgroup
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo

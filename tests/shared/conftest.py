@@ -15,14 +15,17 @@ from tests.shared.compose import (
     DOCKER,
     POSTGRES,
     Places,
+    await_status,
     free_port,
     plain_env,
     postgres,
     running,
     served,
     service,
-    status,
 )
+
+CLIENTS = 3
+FIRST = "from sa3d.tracking import mlflow_store; mlflow_store.init_store()"
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class Stack:
 
     places: Places
     folder: Path
+    first_clients: tuple[tuple[int, str], ...]
+    """Exit status and words of the clients that were the first ones, all at once."""
 
     def secret(self, name: str) -> str:
-        return (self.places.secrets / name).read_text()
+        return secret(self.places, name)
 
     @property
     def mlflow(self) -> str:
@@ -45,14 +50,7 @@ class Stack:
 
     def client(self) -> dict[str, str]:
         """The variables of somebody who uses both servers, without keys of S3."""
-        return {
-            **plain_env(),
-            "PREFECT_API_URL": self.prefect,
-            "PREFECT_API_AUTH_STRING": self.secret("prefect_auth_string"),
-            "MLFLOW_TRACKING_URI": self.mlflow,
-            "MLFLOW_TRACKING_USERNAME": "admin",
-            "MLFLOW_TRACKING_PASSWORD": self.secret("mlflow_admin_password"),
-        }
+        return client_of(self.places)
 
     def s3(self) -> dict[str, str]:
         """The variables of somebody who uses the DVC remote."""
@@ -61,6 +59,21 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": self.secret("s3_secret_key"),
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+
+def secret(places: Places, name: str) -> str:
+    return (places.secrets / name).read_text()
+
+
+def client_of(places: Places) -> dict[str, str]:
+    return {
+        **plain_env(),
+        "PREFECT_API_URL": f"http://127.0.0.1:{places.prefect}/api",
+        "PREFECT_API_AUTH_STRING": secret(places, "prefect_auth_string"),
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{places.mlflow}",
+        "MLFLOW_TRACKING_USERNAME": "admin",
+        "MLFLOW_TRACKING_PASSWORD": secret(places, "mlflow_admin_password"),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +103,7 @@ def stack(databases: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         s3 = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(places.s3)]
         log = folder / "s3.log"
         process = open_.enter_context(running(s3, plain_env(), log, folder))
-        while status(f"http://127.0.0.1:{places.s3}/moto-api/") != 200:
-            assert process.poll() is None, log.read_text()
+        await_status(process, f"http://127.0.0.1:{places.s3}/moto-api/", 200, log)
         command, env = service("buckets", places)
         at = DOCKER.parent  # the image's folder
         made = subprocess.run(
@@ -100,4 +112,21 @@ def stack(databases: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         assert made.returncode == 0, made.stderr
         open_.enter_context(served("prefect", places, folder))
         open_.enter_context(served("mlflow", places, folder))
-        yield Stack(places, folder)
+        yield Stack(places, folder, _first_clients(places, folder))
+
+
+def _first_clients(places: Places, folder: Path) -> tuple[tuple[int, str], ...]:
+    """Several processes that all find the servers new and make MLflow's experiments."""
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST],
+            env=client_of(places),
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(CLIENTS)
+    ]
+    said = [process.communicate()[0] for process in begun]
+    return tuple((process.returncode, text) for process, text in zip(begun, said, strict=True))

@@ -18,7 +18,12 @@ import pytest
 from tests.shared.compose import ROOT
 from tests.shared.conftest import Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+# one process of several runs them all: the servers are started once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.xdist_group("shared"),
+]
 PARTS = ("sa3d", "flows", "extensions", "docker/quiet.env", ".dvc/config", ".gitignore")
 EXPERIMENT = "experiment@demo"
 PARAMS = """

@@ -8,15 +8,37 @@ import sys
 
 import pytest
 
+from sa3d.registry import TASKS
 from tests.shared.compose import DOCKER, service, status
-from tests.shared.conftest import Stack
+from tests.shared.conftest import CLIENTS, Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# one process of several runs them all: the servers are started once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.xdist_group("shared"),
+]
 EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
 
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def ask(stack: Stack, user: str, database: str, sql: str) -> str:
+    """What PostgreSQL answers to a user; empty if it refuses."""
+    return subprocess.run(
+        ["psql", "-w", "-tA", "-U", user, "-d", database, "-c", sql],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(stack.places.postgres),
+            "PGPASSWORD": stack.secret(f"{user}_db_password"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
 
 
 def test_without_a_password_there_is_no_way_in(stack: Stack) -> None:
@@ -51,26 +73,20 @@ def test_mlflow_answers_to_the_names_that_are_listed(
 
 
 def test_each_server_has_databases_of_its_own(stack: Stack) -> None:
-    def ask(user: str, database: str, sql: str) -> str:
-        return subprocess.run(
-            ["psql", "-w", "-tA", "-U", user, "-d", database, "-c", sql],
-            env={
-                "PATH": "/usr/bin:/bin",
-                "PGHOST": "127.0.0.1",
-                "PGPORT": str(stack.places.postgres),
-                "PGPASSWORD": stack.secret(f"{user}_db_password"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
-
     count = "select count(*) > 5 from information_schema.tables where table_schema = 'public'"
-    assert ask("prefect", "prefect", count) == "t"
-    assert ask("mlflow", "mlflow", count) == "t"
-    assert ask("mlflow", "mlflow_auth", "select username from users") == "admin"
-    assert ask("mlflow", "prefect", "select 1") == ""
-    assert ask("prefect", "mlflow", "select 1") == ""
+    assert ask(stack, "prefect", "prefect", count) == "t"
+    assert ask(stack, "mlflow", "mlflow", count) == "t"
+    assert ask(stack, "mlflow", "mlflow_auth", "select username from users") == "admin"
+    assert ask(stack, "mlflow", "prefect", "select 1") == ""
+    assert ask(stack, "prefect", "mlflow", "select 1") == ""
+
+
+def test_clients_that_are_the_first_together_all_get_in(stack: Stack) -> None:
+    assert stack.first_clients == ((0, ""),) * CLIENTS
+    names = "select name, count(*) from experiments where name like 'sa3d/%' group by name"
+    made = dict(line.split("|") for line in ask(stack, "mlflow", "mlflow", names).splitlines())
+    assert set(made) == {f"sa3d/{name}" for name in (*TASKS, "experiments")}
+    assert set(made.values()) == {"1"}
 
 
 def test_making_the_buckets_again_changes_nothing(stack: Stack) -> None:
