@@ -35,8 +35,9 @@ def hide_mlflow_credentials() -> None:
 
 
 def hide_prefect_credentials() -> None:
-    """Move user and password out of ``PREFECT_API_URL`` into ``PREFECT_API_AUTH_STRING``, from where
-    Prefect's client takes them. What is set there stays.
+    """Move user and password out of ``PREFECT_API_URL`` into ``PREFECT_API_AUTH_STRING``.
+
+    From there Prefect's client takes them. What is set there stays.
 
     Must come before the first import of Prefect, which reads both once.
     """
