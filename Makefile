@@ -28,7 +28,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test test-faults demo ui stack
+.PHONY: help place setup check test test-faults demo ui stack secrets audit
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -78,7 +78,8 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 
 test: check ## everything but most faults, slow tests too
-	OMP_NUM_THREADS=1 pytest -m "slow and not faults" -n $(WORKERS)
+	$(PIP) -r requirements-test.txt
+	OMP_NUM_THREADS=1 pytest -m "slow and not faults" -n $(WORKERS) --dist loadgroup
 
 test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20 minutes
 	rm -f .local/faults.jsonl
@@ -93,3 +94,11 @@ ui: setup ## Prefect and MLflow on this folder's runs; `python -m flows.stack do
 
 stack: setup ## likewise, with the flows deployed and a worker for each GPU: start runs in the browser
 	python -m flows.stack up $(STACK_PORTS)
+
+secrets: ## random passwords for docker/compose.yaml, those that are not there yet
+	@docker/secrets.sh
+
+audit: ## known vulnerabilities in the pinned packages; asks PyPI's advisories, so needs the internet
+	@set -e; [ -x .local/audit/bin/pip-audit ] || { "$$PYTHON" -m venv .local/audit; \
+	  .local/audit/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1; }; \
+	.local/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt

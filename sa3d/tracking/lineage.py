@@ -24,7 +24,7 @@ PARENT_TAGS = "SA3D_TAGS"  # JSON: tags a flow hands down to the runs it starts
 
 @cache
 def git(folder: Path | None = None) -> dict[str, str]:
-    """``git.commit`` and ``git.dirty`` of the checkout; empty outside one.
+    """``git.commit`` and ``git.dirty`` of the checkout; outside one ``$SA3D_COMMIT`` or nothing.
 
     ``dvc.lock`` and ``metrics/`` do not count as dirt: the very run that is being described
     rewrites them.
@@ -34,7 +34,10 @@ def git(folder: Path | None = None) -> dict[str, str]:
         commit = _git(where, "rev-parse", "HEAD")
         changed = _git(where, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        return {}  # an unpacked archive, no git on this machine, or one that does not answer
+        # an unpacked archive, no git on this machine, or one that does not answer; or an image,
+        # which was told its commit when it was built
+        given = os.environ.get("SA3D_COMMIT")
+        return {"git.commit": given} if given else {}
     ours = re.compile(r"dvc\.lock|metrics/[^/]+\.json")
     dirty = any(not ours.fullmatch(line[3:]) for line in changed.splitlines())
     return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}

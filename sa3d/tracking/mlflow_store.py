@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from sa3d.errors import UserError
 from sa3d.registry import TASKS
+from sa3d.utils.credentials import hide_mlflow_credentials
 from sa3d.utils.paths import root
 from sa3d.utils.telemetry import disable_telemetry
 
@@ -66,7 +67,12 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def tracking_uri() -> str:
-    """``$MLFLOW_TRACKING_URI``, else the SQLite file under the project's root."""
+    """``$MLFLOW_TRACKING_URI``, else the SQLite file under the project's root.
+
+    Raises:
+        ConfigError: it is a database's, with a password in it.
+    """
+    hide_mlflow_credentials()
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root() / "mlflow.db")
 
 
