@@ -81,8 +81,11 @@ class RunConfig:
         """What decides how a downstream run measures, whatever encoder it measures: numbers are
         compared only where this is the same. The data set is told apart by its digest."""
         decided = self.deciding()
-        fine_tuning = {key: decided["model"][key] for key in sorted(self.model.fine_tuning)
-                       if key in decided["model"]}
+        fine_tuning = {
+            key: decided["model"][key]
+            for key in sorted(self.model.fine_tuning)
+            if key in decided["model"]
+        }
         return {"data": decided["data"], "model": fine_tuning, "settings": decided["settings"]}
 
 

@@ -169,7 +169,9 @@ def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]
     run = located.run
     name = f"{run.experiment}-{run.spec.short}"
     experiment = f"sa3d/{run.spec.task}"
-    with open_tracker(folder, experiment=experiment, run_name=name, tags=run_tags(located)) as tracker:
+    with open_tracker(
+        folder, experiment=experiment, run_name=name, tags=run_tags(located)
+    ) as tracker:
         yield tracker
 
 

@@ -47,7 +47,9 @@ def _link(folder: Path) -> None:
     """Give a finished run the tags that link it, if it is from before them."""
     if not ((folder / RESULT).is_file() and (folder / FILE).is_file()):
         return  # skipped, failed, or made elsewhere: nothing to link
-    if any(keys.DATA in each["values"] for each in entries(folder / FILE) if each["kind"] == "tags"):
+    if any(
+        keys.DATA in each["values"] for each in entries(folder / FILE) if each["kind"] == "tags"
+    ):
         return
     journal = Journal(folder)
     journal.tags(tags_of_folder(folder))

@@ -186,7 +186,9 @@ def _judge(opened: MlflowClient, candidate: Any, champion: Any | None, rules: Ga
     ours = _Shown(opened, candidate)
     theirs = None if champion is None else _Shown(opened, champion)
     checks = tuple(
-        check for key, rule in rules.tasks.items() for check in _checks(key, rule, rules, ours, theirs)
+        check
+        for key, rule in rules.tasks.items()
+        for check in _checks(key, rule, rules, ours, theirs)
     )
     failed = [check.failed for check in checks if check.failed]
     return Verdict(
@@ -333,7 +335,11 @@ def _notes(ours: _Shown, theirs: _Shown | None, checks: Sequence[Check]) -> tupl
             continue
         conditions = ours.newest(check.evaluation)
         code = [
-            {digest for each in shown.under(check.evaluation, conditions).values() for digest in each.code}
+            {
+                digest
+                for each in shown.under(check.evaluation, conditions).values()
+                for digest in each.code
+            }
             for shown in (ours, theirs)
         ]
         if code[0] != code[1]:

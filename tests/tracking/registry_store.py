@@ -65,7 +65,12 @@ class Store:
             place.experiment_id, name=NAME, source_run_id=run.info.run_id
         )
         self.client.finalize_logged_model(logged.model_id, "READY")
-        own = {keys.SHA256: sha256, keys.TRAINING: training, "seed": str(seed), "experiment": "demo"}
+        own = {
+            keys.SHA256: sha256,
+            keys.TRAINING: training,
+            "seed": str(seed),
+            "experiment": "demo",
+        }
         found = self.client.create_model_version(
             NAME,
             source=f"models:/{logged.model_id}",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from sa3d.config.gate import GateRules, TaskRule
 from sa3d.errors import UserError
+from sa3d.tasks.fewshot.task import FewshotConfig
 from sa3d.tracking import gate, keys
 from sa3d.tracking.gate import promote, rollback
 from tests.tracking.registry_store import NAME, Store, empty_store, protocol, registry
@@ -62,6 +66,7 @@ def test_a_worse_candidate_does_not_move_the_champion(registry: Store) -> None:
     assert registry.tags("2")["gate.champion"] == "1"
 
 
+@pytest.mark.slow
 def test_the_champion_promoted_again_changes_nothing(registry: Store) -> None:
     registry.candidate("a" * 64)
     registry.evaluate("a" * 64, 0.9)
@@ -74,6 +79,7 @@ def test_the_champion_promoted_again_changes_nothing(registry: Store) -> None:
     assert registry.alias("previous") is None
 
 
+@pytest.mark.slow
 def test_all_seeds_of_the_pre_training_count(registry: Store) -> None:
     for seed, (sha, value) in enumerate((("a", 0.90), ("b", 0.80), ("c", 0.70))):
         registry.version(sha * 64, seed=seed)
@@ -90,6 +96,7 @@ def test_all_seeds_of_the_pre_training_count(registry: Store) -> None:
     assert registry.tags("1").keys().isdisjoint({keys.GATE, keys.REASON})
 
 
+@pytest.mark.slow
 def test_of_a_seed_that_was_made_twice_the_newest_counts_unless_it_is_asked_for(
     registry: Store,
 ) -> None:
@@ -108,6 +115,7 @@ def test_of_a_seed_that_was_made_twice_the_newest_counts_unless_it_is_asked_for(
     assert versions("1") == ("1", "3")
 
 
+@pytest.mark.slow
 def test_what_has_not_finished_is_waited_for(registry: Store) -> None:
     registry.candidate("a" * 64)
     assert "MLflow has no evaluation of version 1" in promote(NAME).reason
@@ -120,6 +128,7 @@ def test_what_has_not_finished_is_waited_for(registry: Store) -> None:
     assert promote(NAME, rules=rules(classify={})).reason == "version 1 is the champion"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_made_again_replaces_the_failed_one(registry: Store) -> None:
     registry.candidate("a" * 64)
     registry.evaluate("a" * 64, 0.1, status="KILLED")
@@ -130,14 +139,11 @@ def test_a_run_that_was_made_again_replaces_the_failed_one(registry: Store) -> N
     assert verdict.checks[0].candidate.mean == 0.9
 
 
+@pytest.mark.slow
 def test_every_fold_must_have_finished(registry: Store) -> None:
-    import json
-
-    from sa3d.tasks.fewshot.task import FewshotConfig
-
-    settings = FewshotConfig(
-        way=5, shot=10, folds=2, epochs=1, batch_size=4, lr=0.001
-    ).model_dump(mode="json")
+    settings = FewshotConfig(way=5, shot=10, folds=2, epochs=1, batch_size=4, lr=0.001).model_dump(
+        mode="json"
+    )
     how = json.dumps({"data": {"points": 64}, "model": {}, "settings": settings})
     more: dict[str, Any] = {"task": "fewshot", "label": "5w10s", "how": how}
     registry.candidate("a" * 64)
@@ -162,6 +168,7 @@ def test_every_fold_must_have_finished(registry: Store) -> None:
         ({"kernels": "torch"}, "measured with other point kernels (cpp here, torch there)"),
     ],
 )
+@pytest.mark.slow
 def test_what_was_measured_otherwise_is_not_compared(
     registry: Store, other: dict[str, str], told: str
 ) -> None:
@@ -182,6 +189,7 @@ def test_what_was_measured_otherwise_is_not_compared(
     assert verdict.checks[0].champion.mean == 0.6
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_only_the_champion_has_is_not_passed_over(registry: Store) -> None:
     registry.candidate("a" * 64)
     registry.evaluate("a" * 64, 0.9)
@@ -196,6 +204,7 @@ def test_an_evaluation_that_only_the_champion_has_is_not_passed_over(registry: S
     assert promote(NAME, rules=rules(svm_shapes={})).moved  # only this one was asked for
 
 
+@pytest.mark.slow
 def test_other_code_is_told_and_not_refused(registry: Store) -> None:
     registry.candidate("a" * 64)
     registry.evaluate("a" * 64, 0.9, code="c1")
@@ -207,6 +216,7 @@ def test_other_code_is_told_and_not_refused(registry: Store) -> None:
     assert verdict.notes == ("svm-shapes: the code that measured differs (c2; of the champion c1)",)
 
 
+@pytest.mark.slow
 def test_back_by_one_command_and_not_forward_again_by_itself(registry: Store) -> None:
     for sha, training in (("a", "t1"), ("b", "t2")):
         registry.candidate(sha * 64, training=training)
@@ -228,11 +238,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", range(6))
+@pytest.mark.slow
 def test_a_stop_between_any_two_requests_leaves_one_champion_and_is_completed(
     registry: Store, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    from mlflow import MlflowClient
-
     registry.candidate("a" * 64)
     registry.evaluate("a" * 64, 0.8)
     promote(NAME)
@@ -268,6 +277,7 @@ def test_a_stop_between_any_two_requests_leaves_one_champion_and_is_completed(
     assert rollback(NAME) == ("2", "1")
 
 
+@pytest.mark.slow
 def test_two_at_once_leave_a_champion_that_the_rules_allow(
     registry: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,10 +289,8 @@ def test_two_at_once_leave_a_champion_that_the_rules_allow(
     judge, together = gate._judge, threading.Barrier(2)
 
     def judged(*args: Any) -> Any:
-        try:
+        with contextlib.suppress(threading.BrokenBarrierError):
             together.wait(timeout=3)  # without the lock both would get here before either moves
-        except threading.BrokenBarrierError:
-            pass
         return judge(*args)
 
     monkeypatch.setattr(gate, "_judge", judged)
@@ -304,6 +312,7 @@ def test_two_at_once_leave_a_champion_that_the_rules_allow(
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_no_trace(registry: Store) -> None:
     registry.candidate("a" * 64)
     registry.evaluate("a" * 64, 0.9)
@@ -322,6 +331,7 @@ def test_a_dry_run_leaves_no_trace(registry: Store) -> None:
         (NAME, "champion", f"{NAME} has no alias 'champion'; it has candidate"),
     ],
 )
+@pytest.mark.slow
 def test_a_version_that_is_not_there(registry: Store, name: str, which: str, told: str) -> None:
     registry.candidate("a" * 64)
     with pytest.raises(UserError) as error:
