@@ -26,7 +26,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test demo ui
+.PHONY: help place setup check test demo ui wheels
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*##/ { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ test: check ## everything, slow tests too
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo
+
+wheels: setup ## the wheels of sa3d and point_ops, for a machine without this checkout, to dist/
+	POINT_OPS_BUILD=$(POINT_OPS_BUILD) $(VENV)/bin/python -m pip wheel -q --no-build-isolation --no-deps -w dist . ./extensions
 
 ui: setup ## MLflow on this folder's runs, at http://127.0.0.1:5000
 	@echo 'open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning; Ctrl-C ends it'

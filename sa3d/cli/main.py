@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, models, training
+from sa3d.cli import convert, data, features, models, training
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
 
@@ -44,6 +44,7 @@ app = typer.Typer(
 training.add_commands(app)
 app.add_typer(data.app, name="data")
 app.command()(convert.convert)
+app.command()(features.features)
 models.add_commands(app)
 
 

@@ -40,17 +40,12 @@ def promote(
     The rules are `gate` in params.yaml. Exit status: 0, it is the champion (--dry-run: it would
     pass); 1, the gate refused; 2, nothing could be judged.
     """
-    from sa3d.config.gate import load_rules
     from sa3d.tracking import gate, keys
-    from sa3d.tracking.versions import find, reference, store
+    from sa3d.tracking.versions import reference
 
     _answer_soon()
     name, which = reference(model, keys.CANDIDATE)
-    rules = None
-    if params is not None:
-        with store() as opened:
-            rules = load_rules(find(opened, name, which).tags.get("experiment", ""), params)
-    verdict = gate.promote(name, which, rules, dry_run=dry_run)
+    verdict = gate.promote(name, which, params=params, dry_run=dry_run)
     if as_json:
         print(json.dumps(verdict.as_json(), indent=2))
     else:

@@ -42,12 +42,14 @@ def about(folder: Path, card: dict[str, Any]) -> str:
     spec = RunSpec.from_json(card["spec"])
     model, settings = card.get("model", {}), card.get("settings", {})
     backbone = model.get("backbone", "unknown architecture")
+    method = settings.get("method", spec.variant)
+    size, origin = _million(_parameters(folder)), card["experiment"]
+    data, digest = card["data"], card["data"]["digest"][:12]
     parts = [
-        f"Encoder of point clouds: {backbone} with {_million(_parameters(folder))} parameters "
-        f"(decoder included), pre-trained without labels by `{settings.get('method', spec.variant)}`"
-        f" (variant {spec.variant} of experiment {card['experiment']}, seed {spec.seed}).",
-        f"**Data**: {spec.data}{_count(folder)}, digest {card['data']['digest'][:12]}, "
-        f"{card['data']['points']} points a cloud.",
+        f"Encoder of point clouds: {backbone} with {size} parameters (decoder included), "
+        f"pre-trained without labels by `{method}` (variant {spec.variant} of experiment {origin}, "
+        f"seed {spec.seed}).",
+        f"**Data**: {spec.data}{_count(folder)}, digest {digest}, {data['points']} points a cloud.",
         f"**Training**: {_training(settings, spec)}.",
         f"**Input**: {_input(card)}.",
         "**Output**: one row of float32 features for each cloud.",

