@@ -15,8 +15,12 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
-from importlib.metadata import packages_distributions
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+)
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +42,10 @@ EXTRAS = {
     extra: [Requirement(text) for text in texts]
     for extra, texts in PROJECT["optional-dependencies"].items()
 }
+SMALL = [
+    *("model.groups=8", "model.group_size=8", "model.dim=24", "model.depth=1", "model.heads=2"),
+    "pretrain.data.points=64",
+]
 # comes with another package that is named: scikit-learn and typing helpers of pydantic
 WITH_OTHERS = {"pydantic-core": "pydantic"}
 # only looked for, by `sa3d doctor`
@@ -61,7 +69,8 @@ def third_party(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def test_whatever_is_imported_is_asked_for() -> None:
-    asked = {canonicalize_name(each.name) for each in CORE + sum(EXTRAS.values(), [])}
+    every = [*CORE, *(each for extra in EXTRAS.values() for each in extra)]
+    asked = {canonicalize_name(each.name) for each in every}
     aliases = {"ruamel": "ruamel-yaml"}  # a namespace that several distributions share
     missing = [
         f"{name} ({file})"
@@ -161,17 +170,7 @@ def test_the_wheel_serves_a_model_in_an_empty_environment(
     link(closure(core).values(), tmp_path / "core")
     (site / "core.pth").write_text(f"{tmp_path / 'core'}\n")
 
-    config = load_experiment(
-        "demo",
-        ROOT / "params.yaml",
-        [
-            *(
-                f"model.{each}"
-                for each in ("groups=8", "group_size=8", "dim=24", "depth=1", "heads=2")
-            )
-        ]
-        + ["pretrain.data.points=64"],
-    )
+    config = load_experiment("demo", ROOT / "params.yaml", SMALL)
     trained = choose(config, "pretrain", variant="random-masks")
     torch.manual_seed(0)
     method = build_method(trained.method, trained.model)
