@@ -56,18 +56,14 @@ def _model(text: str) -> FeatureModel:
 
     if not text.startswith("models:/"):
         return FeatureModel(find_model(Path(text)))
-    import mlflow.artifacts
 
     from sa3d.tracking import keys
-    from sa3d.tracking.versions import find, reference, store
+    from sa3d.tracking.versions import download, find, reference, store
 
     name, which = reference(text, keys.CHAMPION)
     with store() as opened, tempfile.TemporaryDirectory() as scratch:
         version = find(opened, name, which)
-        folder = mlflow.artifacts.download_artifacts(
-            f"{version.source}/data/{FOLDER}", dst_path=scratch, tracking_uri=opened.tracking_uri
-        )
-        return FeatureModel(Path(folder))
+        return FeatureModel(download(opened, version, f"data/{FOLDER}", scratch))
 
 
 def _points(file: Path) -> NDArray[Any]:

@@ -102,6 +102,9 @@ def _answer_soon() -> None:
 
 def _told(verdict: Verdict, dry_run: bool) -> Iterator[str]:
     version = f"{verdict.name} version {verdict.version}"
+    if verdict.champion == verdict.version:
+        yield f"{version} is the champion already"
+        return
     if verdict.moved:
         after = f", after version {verdict.champion}" if verdict.champion else ", the first one"
         yield f"{version} is the champion{after}"

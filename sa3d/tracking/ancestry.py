@@ -21,7 +21,7 @@ from sa3d.runs.fingerprint import CONFIG
 from sa3d.tracking import checks, keys, mlflow_sync
 from sa3d.tracking.checks import Finding
 from sa3d.tracking.journal import FILE, entries
-from sa3d.tracking.versions import find, reference, store
+from sa3d.tracking.versions import download, find, reference, store
 from sa3d.utils import paths
 from sa3d.utils.paths import RESULT
 
@@ -170,7 +170,7 @@ def _of_version(opened: MlflowClient, version: Any) -> Ancestry:
         else f"{run.info.run_id} ({run.info.status})",
         **_origin(tags),
     }
-    card = _card(opened, str(version.source).removeprefix("models:/"))
+    card = _card(opened, version)
     settings = {key: card[key] for key in ("model", "data", "settings") if key in card}
     folder = _folder(card, tags)
     findings = (*checks.weights(folder, tags.get(keys.SHA256)), *_checked(tags))
@@ -218,16 +218,11 @@ def _run(opened: MlflowClient, run_id: str | None) -> Any | None:
         return None
 
 
-def _card(opened: MlflowClient, model_id: str) -> dict[str, Any]:
-    """``model.json`` of a logged model, without its weights."""
-    import mlflow.artifacts
-
-    file = f"data/{FOLDER}/{MODEL_FILE}"
+def _card(opened: MlflowClient, version: Any) -> dict[str, Any]:
+    """``model.json`` of a version, without its weights."""
     with tempfile.TemporaryDirectory() as scratch:
-        local = mlflow.artifacts.download_artifacts(
-            f"models:/{model_id}/{file}", dst_path=scratch, tracking_uri=opened.tracking_uri
-        )
-        found: dict[str, Any] = json.loads(Path(local).read_text(encoding="utf-8"))
+        local = download(opened, version, f"data/{FOLDER}/{MODEL_FILE}", scratch)
+        found: dict[str, Any] = json.loads(local.read_text(encoding="utf-8"))
     return found
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa3d.errors import UserError
@@ -83,6 +85,20 @@ def siblings(opened: MlflowClient, version: Any) -> list[Any]:
     return sorted(by_seed.values(), key=lambda v: int(v.version))
 
 
+def download(opened: MlflowClient, version: Any, path: str, scratch: str) -> Path:
+    """A file or folder of a version's artifacts, brought to the folder ``scratch``."""
+    import mlflow.artifacts
+
+    uri = opened.tracking_uri
+    # what a version's source names is looked up at the process's URI, not at the client's
+    mlflow.set_tracking_uri(uri)
+    place = f"models:/{version.name}/{version.version}/{path}"
+    found = mlflow.artifacts.download_artifacts(
+        place, dst_path=scratch, tracking_uri=uri, registry_uri=uri
+    )
+    return Path(found)
+
+
 @contextlib.contextmanager
 def store() -> Iterator[MlflowClient]:
     """A client of the registry; what goes wrong with it in the block is said in one line.
@@ -93,6 +109,7 @@ def store() -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
 
     uri = mlflow_store.tracking_uri()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few small files
     try:
         yield mlflow_store.client(uri)
     except (MlflowException, OSError) as error:

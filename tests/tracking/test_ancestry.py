@@ -190,7 +190,7 @@ def test_promoted_traced_and_rolled_back_by_commands(made: Made) -> None:
     assert code == 0
     assert json.loads(said)["moved"] is True
     code, said = sa3d("promote", f"{NAME}/1")
-    assert (code, said) == (0, f"{NAME} version 1 is the champion\n")
+    assert (code, said) == (0, f"{NAME} version 1 is the champion already\n")
 
     code, said = sa3d("lineage", f"models:/{NAME}@champion")
     assert code == 0
