@@ -16,6 +16,7 @@ from sa3d.checkpoints.card import WEIGHTS_FILE
 from sa3d.runs.spec import RunSpec
 from sa3d.tracking import evidence, keys
 from sa3d.tracking.evidence import Evaluated
+from sa3d.tracking.versions import weights_of
 from sa3d.utils.paths import RESULT
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def update(opened: MlflowClient, name: str, version: str) -> list[Evaluated]:
         The evaluations, each under the conditions of its newest run.
     """
     found = opened.get_model_version(name, version)
-    by_name = evidence.evaluations(opened, found.tags[keys.SHA256])
+    by_name = evidence.evaluations(opened, weights_of(found))
     newest = [entries[0] for _, entries in sorted(by_name.items())]
     done = [each for each in newest if each.values]
     for each in done:

@@ -22,7 +22,7 @@ from sa3d.errors import UserError
 from sa3d.tracking import describe, evidence, keys
 from sa3d.tracking.evidence import Conditions, Evaluated
 from sa3d.tracking.registry_lock import locked
-from sa3d.tracking.versions import by_alias, find, siblings, store
+from sa3d.tracking.versions import by_alias, find, siblings, store, weights_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -212,7 +212,7 @@ class _Shown:
     def __init__(self, opened: MlflowClient, version: Any) -> None:
         self.version = str(version.version)
         self.by_version = {
-            str(each.version): evidence.evaluations(opened, each.tags[keys.SHA256])
+            str(each.version): evidence.evaluations(opened, weights_of(each))
             for each in siblings(opened, version)
         }
 

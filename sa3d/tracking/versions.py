@@ -69,6 +69,21 @@ def by_alias(opened: MlflowClient, name: str, alias: str) -> Any | None:
     return None if number is None else opened.get_model_version(name, str(number))
 
 
+def weights_of(version: Any) -> str:
+    """sha256 of a version's weights.
+
+    Raises:
+        UserError: it was not registered by a flow of this project.
+    """
+    sha256 = version.tags.get(keys.SHA256)
+    if sha256 is None:
+        raise UserError(
+            f"{version.name} version {version.version} has no tag `{keys.SHA256}`: it was not "
+            "registered from a pre-training of this project, so no evaluation can be found"
+        )
+    return str(sha256)
+
+
 def siblings(opened: MlflowClient, version: Any) -> list[Any]:
     """The versions of all seeds of the pre-training that made ``version``, itself included.
 

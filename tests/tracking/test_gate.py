@@ -337,3 +337,11 @@ def test_a_version_that_is_not_there(registry: Store, name: str, which: str, tol
     with pytest.raises(UserError) as error:
         promote(name, which)
     assert str(error.value).startswith(told)
+
+
+@pytest.mark.slow
+def test_a_version_from_elsewhere_is_refused(registry: Store) -> None:
+    registry.candidate("a" * 64)
+    registry.client.delete_model_version_tag(NAME, "1", keys.SHA256)
+    with pytest.raises(UserError, match="version 1 has no tag `sha256`"):
+        promote(NAME)

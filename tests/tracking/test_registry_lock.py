@@ -31,9 +31,9 @@ def test_it_is_held_once_and_given_back(registry: Store) -> None:
     with locked(registry.client, NAME):
         assert len(held(registry)) == 1
         began = time.monotonic()
-        with pytest.raises(UserError, match="is being changed by another process"):
-            with locked(registry.client, NAME, patience=1.0):
-                raise AssertionError("two hold it")
+        refused = pytest.raises(UserError, match="is being changed by another process")
+        with refused, locked(registry.client, NAME, patience=1.0):
+            raise AssertionError("two hold it")
         assert 1.0 <= time.monotonic() - began < 30.0
         assert len(held(registry)) == 1
     assert held(registry) == []
