@@ -10,7 +10,7 @@ that a stop anywhere before leaves the old one, and the same call completes what
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -135,7 +135,7 @@ def promote(
             if champion is not None:
                 opened.set_registered_model_alias(name, keys.PREVIOUS, str(champion.version))
             opened.set_registered_model_alias(name, keys.CHAMPION, verdict.version)
-    return Verdict(**{**vars(verdict), "moved": True})
+    return replace(verdict, moved=True)
 
 
 def rollback(name: str) -> tuple[str, str]:
@@ -235,6 +235,15 @@ class _Shown:
             if each.conditions == conditions
         }
 
+    def otherwise(self, name: str, conditions: Conditions) -> str:
+        """Which of the versions was measured only under other conditions; empty: none."""
+        for version, by_name in self.by_version.items():
+            found = [each.conditions for each in by_name.get(name, [])]
+            if found and conditions not in found:
+                how = conditions.against(found[0])
+                return f"version {version}, another seed, was measured {how}; evaluate it again"
+        return ""
+
 
 def _checks(
     key: str, rule: TaskRule, rules: GateRules, ours: _Shown, theirs: _Shown | None
@@ -274,6 +283,9 @@ def _check(
         f"version {version}, {what}" for version, each in measured.items() for what in each.missing
     ]
     number = _number(measured)
+    mixed = ours.otherwise(name, conditions)
+    if mixed:
+        return Check(name, metric, number, None, f"{name}: {mixed}")
     if missing:
         return Check(name, metric, number, None, f"{name} has not finished: {missing[0]}")
     if number is None or len(number.seeds) < rules.min_seeds:

@@ -345,3 +345,18 @@ def test_a_version_from_elsewhere_is_refused(registry: Store) -> None:
     registry.client.delete_model_version_tag(NAME, "1", keys.SHA256)
     with pytest.raises(UserError, match="version 1 has no tag `sha256`"):
         promote(NAME)
+
+
+@pytest.mark.slow
+def test_seeds_that_were_measured_otherwise_are_not_left_out(registry: Store) -> None:
+    for seed, sha in enumerate("ab"):
+        registry.version(sha * 64, seed=seed)
+        registry.evaluate(sha * 64, 0.5 + seed / 10, seed=seed)
+    registry.evaluate("b" * 64, 0.9, seed=1, how=protocol(folds=5))
+    refused = promote(NAME, "2")
+    assert refused.reason == (
+        "svm-shapes: version 1, another seed, was measured by another protocol "
+        "(settings.folds=5 here, 3 there); evaluate it again"
+    )
+    registry.evaluate("a" * 64, 0.8, how=protocol(folds=5))
+    assert promote(NAME, "2").reason.startswith("svm-shapes: test/acc 0.8500")
