@@ -14,7 +14,7 @@ from sa3d.cli.options import Params
 
 if TYPE_CHECKING:
     from sa3d.tracking.ancestry import Ancestry
-    from sa3d.tracking.gate import Verdict
+    from sa3d.tracking.verdict import Verdict
 
 _MARKS: Final = {"holds": "ok", "wrong": "WRONG", "unknown": "?"}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -286,14 +286,14 @@ def test_two_at_once_leave_a_champion_that_the_rules_allow(
         registry.version(sha * 64, training=training)
         registry.evaluate(sha * 64, value)
     assert promote(NAME, "1").moved
-    judge, together = gate._judge, threading.Barrier(2)
+    judge, together = gate.judge, threading.Barrier(2)
 
     def judged(*args: Any) -> Any:
         with contextlib.suppress(threading.BrokenBarrierError):
             together.wait(timeout=3)  # without the lock both would get here before either moves
         return judge(*args)
 
-    monkeypatch.setattr(gate, "_judge", judged)
+    monkeypatch.setattr(gate, "judge", judged)
     verdicts: dict[str, gate.Verdict] = {}
 
     def run(version: str) -> None:
@@ -360,3 +360,12 @@ def test_seeds_that_were_measured_otherwise_are_not_left_out(registry: Store) ->
     )
     registry.evaluate("a" * 64, 0.8, how=protocol(folds=5))
     assert promote(NAME, "2").reason.startswith("svm-shapes: test/acc 0.8500")
+
+
+@pytest.mark.slow
+def test_the_other_seeds_do_not_stand_for_the_candidate(registry: Store) -> None:
+    for seed, sha in enumerate("ab"):
+        registry.version(sha * 64, seed=seed)
+    registry.evaluate("a" * 64, 0.9)
+    assert promote(NAME, "2").reason == "svm-shapes: only other seeds of version 2 were evaluated"
+    assert promote(NAME, "1").moved
