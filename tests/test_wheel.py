@@ -30,6 +30,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sa3d.checkpoints.export import export_model
+from sa3d.cli.extras import EXTRAS as EXTRA_OF
 from sa3d.config.loading import load_experiment
 from sa3d.inference.serving import FeatureModel
 from sa3d.methods.build import build_method
@@ -79,6 +80,19 @@ def test_whatever_is_imported_is_asked_for() -> None:
         if WITH_OTHERS.get(name, aliases.get(name, name)) not in asked | LOOKED_FOR
     ]
     assert missing == []
+
+
+def test_a_command_that_lacks_a_package_names_the_extra_that_brings_it() -> None:
+    known = packages_distributions()
+    core = {canonicalize_name(each.name) for each in CORE}
+    imported = {module for module, _ in third_party("sa3d")} - core - LOOKED_FOR
+    brought = set()
+    for module, extra in EXTRA_OF.items():
+        asked = {canonicalize_name(each.name) for each in EXTRAS[extra]}
+        found = {canonicalize_name(each) for each in known[module]} & asked
+        assert found, f"sa3d[{extra}] does not bring {module}"
+        brought |= found
+    assert imported - set(WITH_OTHERS) - {"ruamel"} <= brought
 
 
 def test_what_is_tested_fits_what_is_asked_for() -> None:
@@ -191,8 +205,12 @@ def test_the_wheel_serves_a_model_in_an_empty_environment(
     said = run(sa3d, "features", str(tmp_path / "model"), *files, "--out", str(out))
     assert said == f"{out}: 2 rows of {wanted.shape[1]} features\n"
     np.testing.assert_allclose(np.load(out), wanted, rtol=1e-4, atol=1e-5)
-    absent = subprocess.run([python, "-c", "import mlflow"], cwd="/", capture_output=True)
-    assert absent.returncode == 1, "it sees more than it asks for"
+    lacking = subprocess.run(
+        [sa3d, "promote", "a"], cwd="/", env={}, capture_output=True, text=True, check=False
+    )
+    assert lacking.returncode == 2, "it sees more than it asks for"
+    told = "sa3d: this needs mlflow, which is not installed: pip install 'sa3d[mlflow]'\n"
+    assert lacking.stderr == told
 
     import mlflow.pyfunc
 
