@@ -28,7 +28,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test test-faults demo ui stack secrets audit
+.PHONY: help place setup check test test-faults demo ui stack wheels secrets audit
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,9 @@ ui: setup ## Prefect and MLflow on this folder's runs; `python -m flows.stack do
 
 stack: setup ## likewise, with the flows deployed and a worker for each GPU: start runs in the browser
 	python -m flows.stack up $(STACK_PORTS)
+
+wheels: setup ## the wheels of sa3d and point_ops, for a machine without this checkout, to dist/
+	POINT_OPS_BUILD=$(POINT_OPS_BUILD) $(VENV)/bin/python -m pip wheel -q --no-build-isolation --no-deps -w dist . ./extensions
 
 secrets: ## random passwords for docker/compose.yaml, those that are not there yet
 	@docker/secrets.sh

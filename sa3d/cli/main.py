@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, training
+from sa3d.cli import convert, data, features, models, training
+from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
 
@@ -29,6 +30,12 @@ class _Commands(TyperGroup):
         except UserError as error:
             print(f"sa3d: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except ModuleNotFoundError as error:
+            said = missing(error)
+            if said is None:
+                raise
+            print(f"sa3d: {said}", file=sys.stderr)
+            sys.exit(UserError.exit_code)
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -44,6 +51,8 @@ app = typer.Typer(
 training.add_commands(app)
 app.add_typer(data.app, name="data")
 app.command()(convert.convert)
+app.command()(features.features)
+models.add_commands(app)
 
 
 @app.command()

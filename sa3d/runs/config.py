@@ -77,6 +77,17 @@ class RunConfig:
             data["val_fraction"] = self.data.val_fraction
         return {"model": model, "data": data, "settings": self.settings.deciding(self.model)}
 
+    def protocol(self) -> dict[str, Any]:
+        """What decides how a downstream run measures, whatever encoder it measures: numbers are
+        compared only where this is the same. The data set is told apart by its digest."""
+        decided = self.deciding()
+        fine_tuning = {
+            key: decided["model"][key]
+            for key in sorted(self.model.fine_tuning)
+            if key in decided["model"]
+        }
+        return {"data": decided["data"], "model": fine_tuning, "settings": decided["settings"]}
+
 
 def runs_of(config: ExperimentConfig) -> list[RunConfig]:
     """Every run of an experiment, each after those that it needs."""

@@ -163,17 +163,15 @@ def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]
         return
     import point_ops  # noqa: F401  (loaded, so that the run's tags name its kernels)
 
+    from sa3d.runs.tags import run_tags
     from sa3d.tracking.tracker import open_tracker
 
     run = located.run
-    tags = run.spec.tags() | {
-        "experiment": run.experiment,
-        "encoder": run.model.backbone,
-        "fingerprint": located.fingerprint,
-    }
     name = f"{run.experiment}-{run.spec.short}"
     experiment = f"sa3d/{run.spec.task}"
-    with open_tracker(folder, experiment=experiment, run_name=name, tags=tags) as tracker:
+    with open_tracker(
+        folder, experiment=experiment, run_name=name, tags=run_tags(located)
+    ) as tracker:
         yield tracker
 
 

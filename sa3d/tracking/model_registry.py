@@ -1,8 +1,8 @@
 """Exported models as versions in MLflow's registry. The only module that registers.
 
 A version carries everything to load it without this checkout: weights, settings, the code of
-``sa3d`` and ``point_ops``, and the versions of what they import. Registering the same weights
-again finds the version that is there.
+``sa3d`` and ``point_ops``, and the versions of what they import; and it says what it is
+(:mod:`sa3d.tracking.describe`). Registering the same weights again finds the version that is there.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from sa3d.checkpoints.card import find_model, model_card
 from sa3d.runs.spec import RunSpec
-from sa3d.tracking import lineage, mlflow_store, mlflow_sync
+from sa3d.runs.tags import training_digest
+from sa3d.tracking import describe, keys, mlflow_store, mlflow_sync
+from sa3d.tracking.journal import FILE, entries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-CANDIDATE = "candidate"
-_FINGERPRINT = "fingerprint"
 _IMPORTED = ("torch", "timm", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
 
 
@@ -55,11 +55,14 @@ def register(
     # the registry resolves models:/ID by the process's URI, not by that of the client
     mlflow_tracking.set_tracking_uri(mlflow_store.tracking_uri())
     name = f"sa3d-{experiment}-{variant}"
+    tags, about = _tags(card, run_dir), describe.about(folder, card)
     found = _existing(opened, name, card["sha256"])
     if found is None:
-        found = _create(opened, name, folder, card, mlflow_sync.run_of(run_dir))
+        found = _create(opened, name, folder, card, mlflow_sync.run_of(run_dir), tags, about)
+    else:
+        _complete(opened, found, tags, about)
     if candidate:
-        opened.set_registered_model_alias(name, CANDIDATE, str(found.version))
+        opened.set_registered_model_alias(name, keys.CANDIDATE, str(found.version))
     return {
         "name": name,
         "version": str(found.version),
@@ -78,14 +81,32 @@ def _existing(opened: MlflowClient, name: str, sha256: str) -> Any:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+        _create_name(opened, name)
+    for candidate in opened.search_model_versions(f"name = '{name}'"):
+        if candidate.tags.get(keys.SHA256) == sha256:
+            return candidate
+    return None
+
+
+def _create_name(opened: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
         opened.create_registered_model(
             name, description="Frozen features of point clouds: (B, N, 3) in, (B, D) out."
         )
-        return None
-    for candidate in opened.search_model_versions(f"name = '{name}'"):
-        if candidate.tags.get("sha256") == sha256:
-            return candidate
-    return None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another seed's registration was first
+            raise
+
+
+def _complete(opened: MlflowClient, found: Any, tags: dict[str, str], about: str) -> None:
+    """Give a version that was registered earlier what it lacks."""
+    for key, value in tags.items():
+        if key not in found.tags:
+            opened.set_model_version_tag(found.name, found.version, key, value)
+    if not found.description:
+        opened.update_model_version(found.name, found.version, about)
 
 
 def _create(
@@ -94,6 +115,8 @@ def _create(
     folder: Path,
     card: dict[str, Any],
     run: mlflow_sync.SyncedRun | None,
+    tags: dict[str, str],
+    about: str,
 ) -> Any:
     uri = mlflow_store.tracking_uri()
     run_id = run.run_id if run is not None and run.uri == uri else None
@@ -102,7 +125,6 @@ def _create(
         if run is not None and run_id is not None
         else mlflow_store.experiment_id(opened, "sa3d/pretrain", uri)
     )
-    tags = _tags(card)
     logged = opened.create_logged_model(
         experiment, name=name, source_run_id=run_id, tags=tags, model_type="pretrained"
     )
@@ -124,6 +146,7 @@ def _create(
         source=f"models:/{logged.model_id}",
         run_id=run_id,
         tags=tags,
+        description=about,
         model_id=logged.model_id,
     )
 
@@ -151,7 +174,11 @@ def _save(
             signature=signature(),
             input_example=example(int(card.get("data", {}).get("points", 1024))),
             pip_requirements=[f"{package}=={version(package)}" for package in _IMPORTED],
-            metadata={_FINGERPRINT: card.get(_FINGERPRINT, ""), "sha256": card["sha256"]},
+            metadata={
+                keys.FINGERPRINT: card.get(keys.FINGERPRINT, ""),
+                keys.SHA256: card["sha256"],
+                **describe.preprocessing_tags(card),
+            },
         )
 
 
@@ -173,12 +200,19 @@ def example(points: int) -> NDArray[np.float32]:
     return found
 
 
-def _tags(card: dict[str, Any]) -> dict[str, str]:
+def _tags(card: dict[str, Any], run_dir: Path) -> dict[str, str]:
+    """What the run said of itself, such as its commit and its data, and what the card says."""
     spec = RunSpec.from_json(card["spec"])
+    trained: dict[str, str] = {}
+    for entry in entries(run_dir / FILE):
+        if entry["kind"] == "tags":
+            trained |= entry["values"]
+    trained.pop("process", None)
     own = spec.tags() | {
         "experiment": str(card["experiment"]),
-        _FINGERPRINT: str(card[_FINGERPRINT]),
-        "sha256": card["sha256"],
-        "data.digest": str(card["data"]["digest"]),
+        keys.FINGERPRINT: str(card[keys.FINGERPRINT]),
+        keys.SHA256: card["sha256"],
+        keys.DATA: str(card["data"]["digest"]),
+        keys.TRAINING: training_digest(card, trained.get(keys.CODE)),
     }
-    return lineage.tags(spec.data) | own
+    return trained | own | describe.preprocessing_tags(card)

@@ -57,6 +57,10 @@ SURFACE = {
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
     "sync": {"RUN_DIR", "--quiet", "-q"},
+    "features": {"MODEL", "FILES", "--out", "--quiet", "-q"},
+    "promote": {"MODEL", "--dry-run", "--json", "--params"},
+    "rollback": {"NAME", "--json"},
+    "lineage": {"WHAT", "--json"},
 }
 Invoke = Callable[..., tuple[int, str, str]]
 

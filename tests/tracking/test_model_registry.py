@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,25 @@ def test_a_model_is_registered_once_and_new_weights_are_a_new_version(
 def test_nothing_is_registered_without_a_model(root: Path) -> None:
     with pytest.raises(CheckpointError, match="no exported model"):
         model_registry.register(root, "demo", "random-masks")
+
+
+@pytest.mark.slow
+def test_two_seeds_are_registered_at_once(root: Path, run: RunConfig) -> None:
+    """Both find that the name is not there yet, and both make it."""
+    for seed in range(2):
+        exported(root / str(seed), run, seed=seed)
+    mlflow_store.init_store()
+    with ThreadPoolExecutor(2) as pool:
+        futures = [
+            pool.submit(model_registry.register, root / str(seed), "demo", "random-masks")
+            for seed in range(2)
+        ]
+        found = sorted(future.result()["version"] for future in futures)
+    assert found == ["1", "2"]
+    versions = mlflow_store.client().search_model_versions("name = 'sa3d-demo-random-masks'")
+    assert {version.tags["seed"] for version in versions} == {"0", "1"}
+    # the seeds of one pre-training have this in common
+    assert len({version.tags["training"] for version in versions}) == 1
 
 
 LOADER = """
