@@ -45,6 +45,11 @@ class Request:
         return tuple(cell.config for cell in self.cells)
 
     @property
+    def compares(self) -> bool:
+        """Whether its cells are to be compared with each other."""
+        return any(cell.values for cell in self.cells)
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """Names of all data sets that are read, without repetition."""
         return tuple(dict.fromkeys(name for each in self.configs for name in each.datasets))

@@ -23,8 +23,6 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import settings
 from flows.executors.base import Event
 from flows.executors.child import Child, failure
-from sa3d.config.experiment import ExperimentConfig
-from sa3d.tracking import mlflow_store
 
 _NAMED: Final[dict[str, Any]] = {"task_run_name": "{name}", "cache_policy": NO_CACHE}
 
@@ -58,14 +56,6 @@ def over(futures: Iterable[PrefectFuture[Any]]) -> list[State[Any]]:
         Completed(data=True, state_details=StateDetails(task_run_id=future.task_run_id))
         for future in futures
     ]
-
-
-@task(task_run_name="plan", cache_policy=NO_CACHE)
-def plan(config: ExperimentConfig) -> settings.Settings:
-    """Refuse at once whatever can be refused, before anything costs time."""
-    found = settings.settle(config)
-    mlflow_store.init_store()
-    return found
 
 
 @task(**_NAMED)

@@ -93,14 +93,15 @@ class AblationForm(RunningForm):
                 "an ablation compares two combinations at least: give two values of mask_ratio, "
                 "mask, end_ratio or of a setting in grid"
             )
-        cells = []
+        cells: list[Cell] = []
         for values in found:
             said = {_label(key, axes): value for key, value in values.items()}
             config = load_experiment(self.experiment, file, [*common, *overrides(values)])
-            name = _name(base.name, said)
+            name = _name(base.name, said, [cell.config.name for cell in cells])
             cells.append(Cell(only(config, [variant], tasks=self.tasks or None, name=name), said))
         _compared(cells[0].config)
-        require_data(cells[0].config, file)
+        for cell in cells:
+            require_data(cell.config, file)
         name = f"{base.name}-ablation-{variant}"
         return Request(name, tuple(cells), self.folder(name), register=False)
 
@@ -156,12 +157,13 @@ def _label(key: str, axes: Mapping[str, Any]) -> str:
     return word if len(alike) == 1 else key
 
 
-def _name(base: str, said: Values) -> str:
-    """``demo-mask_ratio-0.5-gc``, as names of experiments are."""
+def _name(base: str, said: Values, taken: Sequence[str]) -> str:
+    """``demo-mask_ratio-0.5-gc``, as names of experiments are; each once."""
     words = [base]
     for key, value in said.items():
         words += [str(value)] if key == "mask" else [key, override("", value)[1:]]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words)).strip("-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words)).strip("-")
+    return name if name not in taken else f"{name}-{len(taken)}"
 
 
 def _compared(config: ExperimentConfig) -> None:

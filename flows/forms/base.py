@@ -24,6 +24,13 @@ FIRST: Final = ("model", "experiment", "variant", "variants", "data", "tasks")
 LAST: Final = ("seeds", "settings", "where", "queue", "device", "offline", "strict", "out")
 
 
+def ordered(names: Iterable[str]) -> list[str]:
+    """Fields in the order of a form: what is run, what is changed in it, how."""
+    found = list(names)
+    middle = [name for name in found if name not in (*FIRST, *LAST)]
+    return [name for name in (*FIRST, *middle, *LAST) if name in found]
+
+
 def _as_form(schema: Schema) -> None:
     """What makes a settings class a form.
 
@@ -32,8 +39,7 @@ def _as_form(schema: Schema) -> None:
     database may change that of the keys.
     """
     properties = schema.get("properties", {})
-    middle = [name for name in properties if name not in (*FIRST, *LAST)]
-    order = [*FIRST, *middle, *LAST]
+    order = ordered(properties)
     for name, each in properties.items():
         kinds = [kind for kind in each.get("anyOf", ()) if kind != {"type": "null"}]
         if len(kinds) == 1:
