@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prefect import runtime
 from prefect.client.schemas.objects import State
@@ -24,18 +24,17 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import artifacts, comparison, planning, tasks
 from flows.commands import words_of
-from flows.executors.base import Executor
-from flows.executors.local import LocalExecutor
+from flows.executors import executor
 from flows.forms.base import RunningForm
 from flows.outcome import failures, write_results
 from flows.planning import REFUSED, Planned
-from flows.resources import Resources
 from flows.runner import Runner
 from flows.settings import Settings
 from flows.status_table import NodeStatus, StatusTable
 from flows.summary import handed, record
 from sa3d.errors import UserError
 
+OFFLINE: Final = "SA3D_OFFLINE"  # read by what records runs, here and in every child
 Ended = State[dict[str, Any]]
 
 
@@ -46,19 +45,22 @@ def carry_out(form: RunningForm) -> Ended:
     begun.
     """
     began = time.monotonic()
+    if form.offline:
+        os.environ[OFFLINE] = "1"
     future = planning.plan.submit(form)
     future.wait()
     if future.state.name == REFUSED:
         return _refused(str(future.state.message))
     planned = future.result()
     assert isinstance(planned, Planned)
+    steps, settings = planned.steps, planned.settings
+    width = sum(node.kind == "evaluate" for node in steps.nodes)
     try:
-        executor = _executor(form, planned)
+        made_by = executor(form.where, form.device, max(1, width), form.queue)
     except UserError as error:
         return _refused(str(error))
-    steps, settings = planned.steps, planned.settings
     table = StatusTable(steps.nodes, planned.request.name, form.quiet)
-    runner = Runner(steps, settings, executor, table, future, handed(settings))
+    runner = Runner(steps, settings, made_by, table, future, handed(settings))
     runner.run()
     statuses = list(table.statuses.values())
     facts = {
@@ -74,14 +76,6 @@ def carry_out(form: RunningForm) -> Ended:
         summary = _summary(results, signal=runner.requests.first)
         return Cancelled(message=f"stopped; started again it goes on ({results})", data=summary)
     return _conclude(form, planned, runner, statuses, results)
-
-
-def _executor(form: RunningForm, planned: Planned) -> Executor:
-    """Where the runs are made."""
-    if form.where == "workers":
-        raise UserError("where = workers: runs cannot be made on workers yet; choose here")
-    width = sum(node.kind == "evaluate" for node in planned.steps.nodes)
-    return LocalExecutor(Resources(form.device, max(1, width)))
 
 
 def _command(form: RunningForm) -> str:

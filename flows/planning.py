@@ -44,7 +44,7 @@ def plan(form: RunningForm) -> Planned | State[None]:
     """
     try:
         request = form.request()
-        steps = nodes_of(*request.configs, register=request.register)
+        steps = nodes_of(*request.configs, register=request.register and not form.offline)
         settings = settle(*request.configs, name=request.name)
         if not form.offline:
             mlflow_store.init_store()

@@ -11,12 +11,11 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
+from flows.executors import Queue, Where
 from sa3d.config.base import Frozen
 from sa3d.utils import paths
 
 Device = Literal["auto", "cpu", "cuda"]
-Where = Literal["here", "workers"]
-Queue = Literal["default", "high"]
 Schema = dict[str, Any]
 
 # above and below everything else in a form, in this order
