@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.endings import say_once
 from flows.forms.ablation import AblationForm
 from flows.forms.evaluate import EvaluateForm
 from flows.forms.experiment import ExperimentForm
@@ -18,6 +19,8 @@ from flows.forms.pretrain import PretrainForm
 from flows.forms.promote import PromoteForm
 from flows.pipeline import carry_out
 from flows.promotion import decide
+
+say_once()
 
 # tasks at once; they only wait, the executor decides how many compute
 _RUNNER = ThreadPoolTaskRunner[PrefectFuture[Any]](max_workers=64)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.command_line import say
+from flows.endings import NotCompleted
 from flows.forms.base import Form, RunningForm
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def run(name: str, form: Form) -> dict[str, Any]:
         state: State[Any] = FLOWS[name](form, return_state=True)
         found = state.result(raise_on_failure=False)
         _drain()
+    if isinstance(found, NotCompleted):
+        return found.summary
     if isinstance(found, BaseException):
         raise found
     summary: dict[str, Any] = found

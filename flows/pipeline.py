@@ -24,6 +24,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import artifacts, comparison, planning, tasks
 from flows.commands import words_of
+from flows.endings import NotCompleted
 from flows.executors import executor
 from flows.forms.base import RunningForm
 from flows.outcome import failures, write_results
@@ -35,7 +36,7 @@ from flows.summary import handed, record
 from sa3d.errors import UserError
 
 OFFLINE: Final = "SA3D_OFFLINE"  # read by what records runs, here and in every child
-Ended = State[dict[str, Any]]
+Ended = State[Any]
 
 
 def carry_out(form: RunningForm) -> Ended:
@@ -74,7 +75,8 @@ def carry_out(form: RunningForm) -> Ended:
     results = _write(planned, statuses, facts)
     if runner.requests.count:
         summary = _summary(results, signal=runner.requests.first)
-        return Cancelled(message=f"stopped; started again it goes on ({results})", data=summary)
+        message = f"stopped; started again it goes on ({results})"
+        return Cancelled(message=message, data=NotCompleted(message, summary))
     return _conclude(form, planned, runner, statuses, results)
 
 
@@ -126,7 +128,8 @@ def _conclude(
     skipped = _skipped(planned.settings, statuses)
     summary = _summary(results, failed=bad, skipped=skipped)
     if bad or (form.strict and skipped):
-        return Failed(message="; ".join([*bad, *skipped]), data=summary)
+        message = "; ".join([*bad, *skipped])
+        return Failed(message=message, data=NotCompleted(message, summary))
     return Completed(message="; ".join([f"report in {results.parent}", *skipped]), data=summary)
 
 
@@ -140,7 +143,8 @@ def _skipped(settings: Settings, statuses: list[NodeStatus]) -> list[str]:
 
 
 def _refused(why: str) -> Ended:
-    return Failed(name=REFUSED, message=why, data=_summary(None, refused=why))
+    data = NotCompleted(why, _summary(None, refused=why))
+    return Failed(name=REFUSED, message=why, data=data)
 
 
 def _summary(

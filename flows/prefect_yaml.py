@@ -161,7 +161,7 @@ def _deployment(name: str, each: Deployment) -> dict[str, Any]:
 
 
 def _description(each: Deployment) -> str:
-    if "experiment" not in each.form.model_fields:
+    if each.form is not ExperimentForm:
         return each.click
     table = experiments_table()
     return f"{each.click}\n\nThe experiments, and what their reference says:\n\n{table}\n"

@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.endings import NotCompleted
 from flows.forms.promote import PromoteForm
 from flows.planning import REFUSED
 from sa3d.errors import UserError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 NOT_PROMOTED: Final = "NotPromoted"  # name of the state where the gate refused
 
 
-def decide(form: PromoteForm) -> State[dict[str, Any]]:
+def decide(form: PromoteForm) -> State[Any]:
     """Let the gate decide; the state of the flow that this is called in.
 
     Completed if the model is the champion now, Failed and named "NotPromoted" if the gate refused
@@ -30,15 +31,16 @@ def decide(form: PromoteForm) -> State[dict[str, Any]]:
         verdict = gate.promote(form.model, str(form.version) if form.version else "candidate")
     except UserError as error:
         why = str(error)
-        return Failed(name=REFUSED, message=why, data={"refused": why, "verdict": None})
+        return Failed(name=REFUSED, message=why, data=NotCompleted(why, {"refused": why}))
     said = told(verdict)
     create_table_artifact([_row(check) for check in verdict.checks], key="gate")
     notes = "".join(f"\n- {note}" for note in verdict.notes)
     create_markdown_artifact(f"# {said}\n\n{verdict.reason}\n{notes}", key="verdict")
     data = {"refused": "", "verdict": verdict.as_json(), "said": said}
+    message = f"{said}: {verdict.reason}"
     if verdict.passed:
-        return Completed(message=f"{said}: {verdict.reason}", data=data)
-    return Failed(name=NOT_PROMOTED, message=f"{said}: {verdict.reason}", data=data)
+        return Completed(message=message, data=data)
+    return Failed(name=NOT_PROMOTED, message=message, data=NotCompleted(message, data))
 
 
 def told(verdict: Verdict) -> str:
