@@ -35,7 +35,7 @@ _METAVARS: Final = {"settings": "KEY=VALUE", "grid": "KEY=VALUE,VALUE"}
 _HELP: Final = {
     "settings": "Override a setting; may be repeated.",
     "params": "Settings file. [default: params.yaml]",
-    "out": "Report folder. [default: a folder of its own in reports/]",
+    "out": "Report folder. [default: one in reports/, named after what is run]",
 }
 
 
@@ -100,27 +100,33 @@ def words_of(form: Form) -> list[str]:
         value = getattr(form, name)
         if name == argument or value == facts.get_default(call_default_factory=True):
             continue
-        words += _words(name, value)
+        words += _words(name, value, lists=_holds_lists(facts))
     return words
 
 
-def _words(name: str, value: Any) -> list[str]:
+def _words(name: str, value: Any, *, lists: bool) -> list[str]:
     if value is True:
         return [option(name)]
     if isinstance(value, tuple):
         return [option(name), ",".join(map(str, value))]
     if isinstance(value, Mapping):
-        pairs = [f"{key}={_text(each)}" for key, each in value.items()]
+        pairs = [f"{key}={_text(each, lists=lists)}" for key, each in value.items()]
         return [word for pair in pairs for word in (option(name), pair)]
     return [option(name), str(value)]
 
 
-def _text(value: Any) -> str:
-    """A value inside ``KEY=VALUE``."""
+def _text(value: Any, *, lists: bool) -> str:
+    """A value behind ``KEY=``; values with commas between them where ``lists``."""
     if isinstance(value, str):
         return value
-    text = json.dumps(value)
-    return text.strip("[]") if isinstance(value, list) else text
+    return json.dumps(value)[1:-1] if lists else json.dumps(value)
+
+
+def _holds_lists(facts: FieldInfo) -> bool:
+    """Whether a field is a mapping of lists."""
+    kind = _kind(facts)
+    inner = typing.get_args(kind)
+    return typing.get_origin(kind) is dict and typing.get_origin(inner[1]) is list
 
 
 def option(field: str) -> str:
@@ -175,8 +181,7 @@ def _value(facts: FieldInfo, name: str, given: Any) -> Any:
     if origin is tuple:
         return _list(name, given)
     if origin is dict:
-        lists = typing.get_origin(typing.get_args(_kind(facts))[1]) is list
-        return _mapping(name, given, lists=lists)
+        return _mapping(name, given, lists=_holds_lists(facts))
     return given
 
 

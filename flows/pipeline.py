@@ -48,7 +48,9 @@ def carry_out(form: RunningForm) -> Ended:
     began = time.monotonic()
     if form.offline:
         os.environ[OFFLINE] = "1"
-    future = planning.plan.submit(form)
+    # started from a page, a run has a report of its own; reports/NAME is what DVC made last
+    own = str(runtime.flow_run.id)[:8] if runtime.deployment.id else ""
+    future = planning.plan.submit(form, own)
     future.wait()
     if future.state.name == REFUSED:
         return _refused(str(future.state.message))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from prefect import task
@@ -37,13 +37,20 @@ class Planned:
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE)
-def plan(form: RunningForm) -> Planned | State[None]:
+def plan(form: RunningForm, within: str = "") -> Planned | State[None]:
     """Refuse at once whatever can be refused, before anything costs time.
 
     A mistake of the user is a state and its message: an exception would be logged with a traceback.
+
+    Args:
+        form: what was asked for.
+        within: end of the name of the report folder, where the form names none.
     """
     try:
         request = form.request()
+        if within and not form.out:
+            out = request.out.with_name(f"{request.out.name}-{within}")
+            request = replace(request, out=out)
         steps = nodes_of(*request.configs, register=request.register and not form.offline)
         settings = settle(*request.configs, name=request.name)
         if not form.offline:

@@ -56,7 +56,7 @@ class Form(Frozen):
 
     model_config = ConfigDict(json_schema_extra=_as_form)
 
-    out: str = Field("", description="report folder; empty: a folder of its own in reports/")
+    out: str = Field("", description="report folder; empty: one of its own in reports/")
     # what only a command line says
     params: SkipJsonSchema[Path | None] = Field(None, description="settings file")
     quiet: SkipJsonSchema[bool] = Field(False, description="show no progress")
