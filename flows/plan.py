@@ -1,5 +1,7 @@
-"""The plan of one or several experiments: its nodes, and which of them need which others. Nothing is
-read or written here."""
+"""The plan of one or several experiments: its nodes, and which of them need which others.
+
+Nothing is read or written here.
+"""
 
 from __future__ import annotations
 

@@ -64,11 +64,15 @@ def settle(*configs: ExperimentConfig, name: str | None = None) -> Settings:
             absent[data] = str(error)
     if not digests:
         raise AbsentDataError("; ".join(absent.values()))
-    text = json.dumps([*(each.model_dump(mode="json") for each in configs), digests], sort_keys=True)
+    text = json.dumps(
+        [*(each.model_dump(mode="json") for each in configs), digests], sort_keys=True
+    )
     pipeline_id = f"{name or configs[0].name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     folder = paths.work() / f"experiment-{pipeline_id}"
     params = write_whole(folder / "params.yaml", params_text(*configs).encode())
-    return Settings({each.name: each for each in configs}, digests, absent, params, folder, pipeline_id)
+    return Settings(
+        {each.name: each for each in configs}, digests, absent, params, folder, pipeline_id
+    )
 
 
 def params_text(*configs: ExperimentConfig) -> str:

@@ -59,7 +59,7 @@ class AblationForm(RunningForm):
     grid: dict[str, list[JsonValue]] = Field(
         {},
         description='values of any other settings, by key: {"model.depth": [4, 8], '
-        '"variants.sa3df.gc_weight": [0.5, 1]}; the keys are those of the experiment in params.yaml',
+        '"variants.sa3df.gc_weight": [0.5, 1]}; keys are those of the experiment in params.yaml',
     )
     seeds: tuple[Seed, ...] = Field(
         (), description="a whole run each of every combination; empty: as in params.yaml"
@@ -126,9 +126,7 @@ class AblationForm(RunningForm):
         for values in axes.values():
             count *= len(values)
         if count > MOST_CELLS:
-            raise ConfigError(
-                f"{count} combinations are more than {MOST_CELLS}; give fewer values"
-            )
+            raise ConfigError(f"{count} combinations are more than {MOST_CELLS}; give fewer values")
         strategy, end = f"variants.{variant}.mask.name", f"variants.{variant}.mask.end_ratio"
         found: list[Values] = []
         for values in itertools.product(*axes.values()):

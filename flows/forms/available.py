@@ -39,7 +39,7 @@ def models() -> list[str]:
 
 
 def methods_of(experiment: str, file: Path) -> list[str]:
-    """The variants of an experiment that are pre-trained; none where there is no such experiment."""
+    """The variants of an experiment that are pre-trained; of an unknown one, none."""
     return [variant for name, variant in _methods(file) if name == experiment]
 
 

@@ -110,7 +110,7 @@ def _offer(names: Callable[[], Iterable[str]], schema: Schema) -> None:
 
 
 def override(key: str, value: JsonValue) -> str:
-    """A setting as ``--set`` takes it. A text is read as it would be there: ``[1, 2]`` is a list."""
+    """A setting as ``--set`` takes it. A text is read as there: ``[1, 2]`` is a list."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 

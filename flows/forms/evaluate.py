@@ -44,12 +44,8 @@ class EvaluateForm(RunningForm):
         description="data set instead of that of each evaluation",
         json_schema_extra=choices(available.datasets),
     )
-    scratch: bool = Field(
-        False, description="compare with the same encoder with random weights"
-    )
-    seeds: tuple[Seed, ...] = Field(
-        (), description="a run each; empty: those of each evaluation"
-    )
+    scratch: bool = Field(False, description="compare with the same encoder with random weights")
+    seeds: tuple[Seed, ...] = Field((), description="a run each; empty: those of each evaluation")
 
     @property
     def title(self) -> str:

@@ -19,9 +19,7 @@ class PretrainingForm(RunningForm):
         None, gt=0.0, lt=1.0, description=f"share of patches that are masked; {_EMPTY}"
     )
     epochs: Positive | None = Field(None, description=f"passes over the clouds; {_EMPTY}")
-    lr: float | None = Field(
-        None, gt=0.0, title="Learning rate", description=f"its peak; {_EMPTY}"
-    )
+    lr: float | None = Field(None, gt=0.0, title="Learning rate", description=f"its peak; {_EMPTY}")
     batch_size: int | None = Field(None, ge=2, description=f"clouds a step; {_EMPTY}")
     seeds: tuple[Seed, ...] = Field((), description=f"a whole run each; {_EMPTY}")
 

@@ -70,9 +70,7 @@ class Ablation:
 
     def best(self, evaluation: str) -> list[Row]:
         """The combinations with the best mean; none where no run finished."""
-        means = [
-            mean for row in self.rows if (mean := row.measured[evaluation].mean) is not None
-        ]
+        means = [mean for row in self.rows if (mean := row.measured[evaluation].mean) is not None]
         if not means:
             return []
         best = max(means) if self.metrics[evaluation].higher_is_better else min(means)
@@ -194,7 +192,9 @@ def _chart(found: Ablation, evaluation: str) -> figures.Chart | None:
     if across is None:
         roles = style.VARIANTS
         dots = [
-            charts.Dot(found.label(row), roles[0], row.measured[evaluation].mean, *_ends(row, evaluation))
+            charts.Dot(
+                found.label(row), roles[0], row.measured[evaluation].mean, *_ends(row, evaluation)
+            )
             for row in rows
         ]
         limits = (0.0, 1.0) if metric.share else (float("-inf"), float("inf"))
@@ -238,7 +238,9 @@ def _across(found: Ablation) -> str | None:
         if all(_is_number(row.values[axis]) for row in found.rows if axis in row.values)
     }
     best = max(counts.values(), default=0)
-    return next((axis for axis, count in counts.items() if count == best), None) if best > 1 else None
+    return (
+        next((axis for axis, count in counts.items() if count == best), None) if best > 1 else None
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -70,9 +70,7 @@ def _bring(version: Any, scratch: Path) -> Path:
     # artifacts of models:/ID are resolved by the process's URI, not by that of a client
     tracking.set_tracking_uri(mlflow_store.tracking_uri())
     brought = Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=str(version.source), dst_path=str(scratch)
-        )
+        mlflow.artifacts.download_artifacts(artifact_uri=str(version.source), dst_path=str(scratch))
     )
     for card in brought.rglob(MODEL_FILE):
         if (card.parent / WEIGHTS_FILE).is_file():
@@ -86,7 +84,10 @@ def _bring(version: Any, scratch: Path) -> Path:
 def _refused(name: str, alias: str | None, version: str | None, error: Exception) -> UserError:
     """What the registry's refusal means: no such model, no such version, or no answer."""
     wanted = f"@{alias}" if alias is not None else f"/{version}"
-    if getattr(error, "error_code", "") not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+    if getattr(error, "error_code", "") not in (
+        "RESOURCE_DOES_NOT_EXIST",
+        "INVALID_PARAMETER_VALUE",
+    ):
         return UserError(
             f"MLflow at {mlflow_store.tracking_uri()} does not answer "
             f"({mlflow_store.short(error)}); start it, or give the folder of a model"

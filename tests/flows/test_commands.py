@@ -144,7 +144,10 @@ def command(*words: str, **env: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["flows.pretrain", "demo", "--variant", "scratch"], "scratch of 'demo' is not pre-trained"),
+        (
+            ["flows.pretrain", "demo", "--variant", "scratch"],
+            "scratch of 'demo' is not pre-trained",
+        ),
         (["flows.evaluate", "no/such/folder"], "no exported model in no/such/folder"),
         (["flows.ablation", "demo", "--mask-ratio", "0.5"], "two combinations at least"),
     ],

@@ -145,9 +145,7 @@ def test_forms_run_on_a_worker_to_their_reports(served: Project) -> None:
         assert {v.get("mask_ratio") for v in results["experiment"]["variants"].values()} == {
             *(0.75, None),
         }
-        assert results["command"] == (
-            "python -m flows.experiment tiny --mask-ratio 0.75 --seeds 4"
-        )
+        assert results["command"] == ("python -m flows.experiment tiny --mask-ratio 0.75 --seeds 4")
         shown = artifacts(served, run["id"])
         assert {"progress", "results", "report"} <= set(shown)
         assert shown["report"] == "a report\n"

@@ -184,7 +184,9 @@ def test_pre_training_is_the_variant_for_its_seeds_and_evaluates_nothing() -> No
     assert names == [*pretrained, "register-random-masks-s1", "register-random-masks-s2"]
     assert request.out.name == "demo-pretrain-random-masks"
     assert form.title == "demo random-masks: seeds=1+2"
-    names = [each.spec.variant for each in runs_of(PretrainForm(experiment="demo").request().configs[0])]
+    names = [
+        each.spec.variant for each in runs_of(PretrainForm(experiment="demo").request().configs[0])
+    ]
     assert names == ["random-masks", "sa3df"]  # its teacher, and the reference
 
 
@@ -268,9 +270,9 @@ def test_any_setting_makes_a_grid() -> None:
     }
     form = AblationForm(experiment="demo", params=PARAMS, grid=grid, variant="random-masks")
     found = form.request().configs
-    assert [(each.model.model_dump()["depth"], each.methods["random-masks"].betas) for each in found] == [
-        (depth, betas) for depth in (2, 4) for betas in ((0.9, 0.95), (0.9, 0.999))
-    ]
+    assert [
+        (each.model.model_dump()["depth"], each.methods["random-masks"].betas) for each in found
+    ] == [(depth, betas) for depth in (2, 4) for betas in ((0.9, 0.95), (0.9, 0.999))]
     assert len({each.name for each in found}) == 4
 
 
