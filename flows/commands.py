@@ -20,14 +20,12 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from flows.command_line import Command, plain_app
-from flows.forms.base import ordered
+from flows.forms.base import Form, ordered
 from sa3d.config.yaml_file import read_value
 from sa3d.errors import ConfigError
 from sa3d.utils.paths import give_params
 
-if typing.TYPE_CHECKING:
-    from flows.forms.base import Form
-
+F = typing.TypeVar("F", bound=Form)
 # where an option is not called as its field
 _OPTIONS: Final = {"settings": "--set"}
 _SHORT: Final = {"quiet": ("-q",)}
@@ -39,7 +37,7 @@ _HELP: Final = {
 }
 
 
-def command_app(name: str, kind: type[Form], act: Callable[[str, Form], int]) -> typer.Typer:
+def command_app(name: str, kind: type[F], act: Callable[[str, F], int]) -> typer.Typer:
     """The application behind ``python -m flows.NAME``.
 
     Args:
@@ -75,7 +73,7 @@ def argument_of(kind: type[Form]) -> str:
     return found
 
 
-def read(kind: type[Form], given: Mapping[str, Any]) -> Form:
+def read(kind: type[F], given: Mapping[str, Any]) -> F:
     """A form out of the values of a command line.
 
     Raises:

@@ -47,7 +47,8 @@ def run(name: str, form: Form) -> dict[str, Any]:
         from flows.deployed import FLOWS
 
         logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
-        state: State[Any] = FLOWS[name](form, return_state=True)
+        flow: Any = FLOWS[name]
+        state: State[Any] = flow(form, return_state=True)
         found = state.result(raise_on_failure=False)
         _drain()
     if isinstance(found, NotCompleted):

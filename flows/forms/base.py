@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from flows.executors import Queue, Where
+from flows.request import Request
 from sa3d.config.base import Frozen
 from sa3d.utils import paths
 
@@ -61,6 +63,11 @@ class Form(Frozen):
     params: SkipJsonSchema[Path | None] = Field(None, description="settings file")
     quiet: SkipJsonSchema[bool] = Field(False, description="show no progress")
 
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The flow run's name: what differs from other runs."""
+
 
 class RunningForm(Form):
     """A form of a flow that makes runs: where and how they are made, and any setting by its key."""
@@ -85,6 +92,14 @@ class RunningForm(Form):
     strict: bool = Field(
         False, description="a run that is skipped, as its data is absent, counts as failed"
     )
+
+    @abstractmethod
+    def request(self) -> Request:
+        """What is to be done.
+
+        Raises:
+            UserError: something that cannot be.
+        """
 
     def file(self) -> Path:
         """The settings file."""

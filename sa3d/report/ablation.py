@@ -7,8 +7,9 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sa3d.errors import DataError
 from sa3d.report import figures
@@ -18,6 +19,11 @@ from sa3d.tasks.base import Metric
 from sa3d.utils.files import write_whole
 from sa3d.utils.progress import duration
 from sa3d.viz import charts, grid, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sa3d.viz.style import Palette
 
 FORMAT: Final = 1  # of ablation.json
 NONE: Final = "—"
@@ -140,7 +146,8 @@ def read(source: Path) -> Ablation:
         return Ablation(tree["name"], tree["axes"], metrics, rows, tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{source} is not what an ablation leaves ({type(error).__name__}: {error}); run it again"
+            f"{source} is not what an ablation leaves ({type(error).__name__}: {error}); run the "
+            "ablation again"
         ) from None
 
 
@@ -190,21 +197,15 @@ def _chart(found: Ablation, evaluation: str) -> figures.Chart | None:
     title = f"{evaluation}: {metric.label}"
     across = _across(found)
     if across is None:
-        roles = style.VARIANTS
-        dots = [
-            charts.Dot(
-                found.label(row), roles[0], row.measured[evaluation].mean, *_ends(row, evaluation)
-            )
-            for row in rows
-        ]
+        dots = [_dot(found, row, evaluation) for row in rows]
         limits = (0.0, 1.0) if metric.share else (float("-inf"), float("inf"))
-        return figures.chart(
-            key, title, "Means; bars are one standard deviation over runs.",
-            lambda palette: charts.dots(
-                dots, [], palette, show=lambda value: number(value, metric), tick=tick, limits=limits
-            ),
-            wide=True,
-        )  # fmt: skip
+
+        def beside(palette: Palette) -> Figure:
+            show = partial(number, metric=metric)
+            return charts.dots(dots, [], palette, show=show, tick=tick, limits=limits)
+
+        caption = "Means; bars are one standard deviation over runs."
+        return figures.chart(key, title, caption, beside, wide=True)
     by_line: dict[str, list[grid.Point]] = {}
     for row in sorted(rows, key=lambda row: float(row.values.get(across, 0))):
         measured = row.measured[evaluation]
@@ -223,11 +224,12 @@ def _chart(found: Ablation, evaluation: str) -> figures.Chart | None:
     )  # fmt: skip
 
 
-def _ends(row: Row, evaluation: str) -> tuple[float | None, float | None]:
-    measured = row.measured[evaluation]
+def _dot(found: Ablation, row: Row, evaluation: str) -> charts.Dot:
+    measured, label = row.measured[evaluation], found.label(row)
     if measured.mean is None or measured.sd is None:
-        return None, None
-    return measured.mean - measured.sd, measured.mean + measured.sd
+        return charts.Dot(label, style.VARIANTS[0], measured.mean)
+    low, high = measured.mean - measured.sd, measured.mean + measured.sd
+    return charts.Dot(label, style.VARIANTS[0], measured.mean, low, high)
 
 
 def _across(found: Ablation) -> str | None:
@@ -238,9 +240,9 @@ def _across(found: Ablation) -> str | None:
         if all(_is_number(row.values[axis]) for row in found.rows if axis in row.values)
     }
     best = max(counts.values(), default=0)
-    return (
-        next((axis for axis, count in counts.items() if count == best), None) if best > 1 else None
-    )
+    if best < 2:
+        return None
+    return next(axis for axis, count in counts.items() if count == best)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A chart of a grid of settings: a number over one setting, a line for each choice of the others."""
+"""A chart of a grid of settings: a number over one of them, a line for each other choice."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def lines(
             marker=MARKERS[place // len(VARIANTS) % len(MARKERS)],
             linestyle=("-", "--")[place // len(VARIANTS) % 2],
         )  # fmt: skip
-        spread = [each for each in points if each.sd is not None]
+        spread = [(each.x, each.mean, each.sd) for each in points if each.sd is not None]
         axes.errorbar(
-            [each.x for each in spread], [each.mean for each in spread],
-            yerr=[each.sd for each in spread],
+            [x for x, _, _ in spread], [mean for _, mean, _ in spread],
+            yerr=[sd for _, _, sd in spread],
             fmt="none", ecolor=color, elinewidth=1.2, capsize=3, alpha=0.7,
         )  # fmt: skip
     axes.set_xticks(sorted({point.x for _, points in found for point in points}))
