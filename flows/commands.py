@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from flows.command_line import Command, plain_app
-from flows.forms.base import Form, ordered
+from flows.forms.base import Form, RunningForm, ordered
 from sa3d.config.yaml_file import read_value
 from sa3d.errors import ConfigError
 from sa3d.utils.paths import give_params
@@ -35,6 +35,10 @@ _HELP: Final = {
     "params": "Settings file. [default: params.yaml]",
     "out": "Report folder. [default: one in reports/, named after what is run]",
 }
+_STATUS: Final = (
+    "What is finished is reused. Exit status: 0, every run finished; 1, some failed; 2, refused; "
+    "128 + signal, stopped."
+)
 
 
 def command_app(name: str, kind: type[F], act: Callable[[str, F], int]) -> typer.Typer:
@@ -63,7 +67,10 @@ def command_app(name: str, kind: type[F], act: Callable[[str, F], int]) -> typer
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     app = plain_app()
-    app.command(cls=Command, help=inspect.getdoc(kind))(command)
+    said = inspect.getdoc(kind) or ""
+    if issubclass(kind, RunningForm):
+        said += f"\n\n{_STATUS}"
+    app.command(cls=Command, help=said)(command)
     return app
 
 
