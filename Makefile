@@ -75,6 +75,7 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	mypy --strict extensions/point_ops
 	lint-imports --no-logo
 	python -m flows.dvc_pipeline --check
+	python -m flows.prefect_yaml --check
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 
 test: check ## everything but most faults, slow tests too

@@ -76,6 +76,11 @@ def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:
             create_link_artifact(url, link_text=name, key=f"mlflow-{_key(name)}")
 
 
+def publish_comparison(rows: Sequence[dict[str, Any]]) -> None:
+    """The cells of an ablation as a table."""
+    create_table_artifact(list(rows), key="comparison", description="every combination")
+
+
 def _row(status: NodeStatus) -> dict[str, Any]:
     entry, value = node_entry(status), primary_metric(status)
     return {

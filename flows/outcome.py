@@ -68,21 +68,30 @@ def failures(statuses: Sequence[NodeStatus]) -> list[str]:
 
 
 def write_results(
-    out: Path, settings: Settings, statuses: Sequence[NodeStatus], facts: dict[str, Any]
+    out: Path,
+    experiment: str,
+    settings: Settings,
+    statuses: Sequence[NodeStatus],
+    facts: dict[str, Any],
 ) -> Path:
-    """Write ``results.json`` and ``lineage.json`` into ``out``; returns the first.
+    """Write ``results.json`` and ``lineage.json`` of an experiment into ``out``; returns the first.
 
     Args:
         out: the report folder.
+        experiment: one of the flow's.
         settings: of the flow.
-        statuses: every node and what became of it.
+        statuses: every node and what became of it; those of other experiments are left out.
         facts: further entries of ``results.json``: times, command and the flow run.
     """
-    nodes = {status.node.name: node_entry(status) for status in statuses}
+    nodes = {
+        status.node.local: node_entry(status)
+        for status in statuses
+        if experiment in status.node.experiments
+    }
     origin = _lineage(settings, nodes, facts)
     results = {
         "format": FORMAT,
-        "experiment": settings.config.model_dump(mode="json"),
+        "experiment": settings.configs[experiment].model_dump(mode="json"),
         "nodes": nodes,
         "data": {name: {"digest": digest} for name, digest in settings.digests.items()}
         | {name: {"absent": why} for name, why in settings.absent.items()},

@@ -1,4 +1,4 @@
-"""The experiment as a Prefect flow: pre-train, register, evaluate, report.
+"""What the flows do: pre-train, register, evaluate, report, for all that a form asks for.
 
 A node whose result is already there is reused; one that fails stops only what needs it, and alone
 runs again next time.
@@ -9,8 +9,6 @@ that a cancelled or killed flow leaves checkpoints and no orphans.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
 import sys
@@ -18,67 +16,59 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Final
 
-from prefect import flow, runtime
+from prefect import runtime
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
-from flows import artifacts, tasks
-from flows.executors import Queue, Where, executor
-from flows.hooks import cancel_children
+from flows import artifacts, comparison, planning, tasks
+from flows.commands import words_of
+from flows.endings import NotCompleted
+from flows.executors import executor
+from flows.forms.base import RunningForm
 from flows.marks import mark
-from flows.outcome import failures, primary_metric, write_results
-from flows.plan import Plan, plan
+from flows.outcome import failures, write_results
+from flows.planning import REFUSED, Planned
 from flows.runner import Runner
-from flows.scheduler import DONE
 from flows.settings import Settings
 from flows.status_table import NodeStatus, StatusTable
-from sa3d.config.base import flat
-from sa3d.config.experiment import ExperimentConfig
-from sa3d.tracking import lineage
-from sa3d.tracking.tracker import open_tracker
-from sa3d.utils import paths
+from flows.summary import handed, record
+from sa3d.errors import UserError
 
-Device = Literal["auto", "cpu", "cuda"]
-# tasks at once; they only wait, the executor decides how many compute
-_RUNNER = ThreadPoolTaskRunner[PrefectFuture[Any]](max_workers=64)
+OFFLINE: Final = "SA3D_OFFLINE"  # read by what records runs, here and in every child
+Ended = State[Any]
 
 
-@flow(
-    name="experiment",
-    flow_run_name="{config.name}",
-    on_cancellation=[cancel_children],
-    on_crashed=[cancel_children],
-    task_runner=_RUNNER,  # type: ignore[arg-type]  # its future is a subclass
-)
-def experiment(
-    config: ExperimentConfig,
-    out: Annotated[Path | None, Field(description="report folder; reports/NAME by default")] = None,
-    device: Annotated[Device, Field(description="what children compute on")] = "auto",
-    quiet: Annotated[bool, Field(description="show no progress")] = False,
-    where: Annotated[Where, Field(description="here, or by the workers of pool gpu")] = "here",
-    queue: Annotated[Queue, Field(description="of pool gpu; high goes first")] = "default",
-    hours: Annotated[
-        float | None, Field(gt=0, description="the longest that a run may take; no limit if empty")
-    ] = None,
-) -> State[dict[str, Any]]:
-    """Run an experiment to its report. Completed only if every node was whose data is there."""
+def carry_out(form: RunningForm) -> Ended:
+    """Run what a form asks for to its report; the state of the flow that this is called in.
+
+    Completed only if every node was whose data is there; Failed and named "Refused" if nothing was
+    begun.
+    """
     began = time.monotonic()
     mark()
-    steps = plan(config)
+    if form.offline:
+        os.environ[OFFLINE] = "1"
+    # started from a page, a run has a report of its own; reports/NAME is what DVC made last
+    own = str(runtime.flow_run.id)[:8] if runtime.deployment.id else ""
+    future = planning.plan.submit(form, own)
+    future.wait()
+    if future.state.name == REFUSED:
+        return _refused(str(future.state.message))
+    planned = future.result()
+    assert isinstance(planned, Planned)
+    steps, settings = planned.steps, planned.settings
     width = sum(node.kind == "evaluate" for node in steps.nodes)
-    made_by = executor(where, device, max(1, width), queue)
-    planned = tasks.plan.submit(config)
-    settings = planned.result()
+    try:
+        made_by = executor(form.where, form.device, max(1, width), form.queue)
+    except UserError as error:
+        return _refused(str(error))
     # a worker has no terminal, and its output may end before the flow does
-    silent = quiet or runtime.deployment.id is not None
-    table = StatusTable(steps.nodes, config.name, silent, get_run_logger().info)
-    runner = Runner(steps, settings, made_by, table, planned, _handed(settings), hours)
+    silent = form.quiet or runtime.deployment.id is not None
+    table = StatusTable(steps.nodes, planned.request.name, silent, get_run_logger().info)
+    runner = Runner(steps, settings, made_by, table, future, handed(settings), form.hours)
     runner.run()
     statuses = list(table.statuses.values())
     facts = {
@@ -86,44 +76,48 @@ def experiment(
         "wall_seconds": round(time.monotonic() - began, 1),
         "compute_seconds": round(sum(each.result.get("seconds", 0.0) for each in statuses), 1),
         "reused": [each.node.name for each in statuses if each.state == "reused"],
-        "command": _command(config),
+        "command": _command(form),
         "prefect_flow_run": str(runtime.flow_run.id),
     }
-    folder = out or paths.root() / "reports" / config.name
-    results = write_results(folder, settings, statuses, facts)
+    results = _write(planned, statuses, facts)
     if runner.requests.count:
         summary = _summary(results, signal=runner.requests.first)
-        return Cancelled(message=f"stopped; started again it goes on ({results})", data=summary)
-    return _conclude(steps, runner, settings, statuses, results)
+        message = f"stopped; started again it goes on ({results})"
+        return Cancelled(message=message, data=NotCompleted(message, summary))
+    return _conclude(form, planned, runner, statuses, results)
 
 
-def _handed(settings: Settings) -> dict[str, str]:
-    """Variables for the children: tags of their runs in MLflow."""
-    tags = {
-        "pipeline_id": settings.pipeline_id,
-        "prefect.flow_run_id": str(runtime.flow_run.id),
-        "prefect.flow_run_url": str(runtime.flow_run.ui_url),
-    }
-    return {lineage.PARENT_TAGS: json.dumps(tags)}
-
-
-def _command(config: ExperimentConfig) -> str:
+def _command(form: RunningForm) -> str:
     """What to type to have this run again."""
-    if os.environ.get("DVC_STAGE"):
-        return f"dvc repro experiment@{config.name}"
+    stage = os.environ.get("DVC_STAGE")
+    if stage:
+        return f"dvc repro {stage}"
     words = sys.orig_argv
-    if "flows.experiment" in words:
+    if any(word.startswith("flows.") for word in words):
         return shlex.join(["python", *words[1:]])
-    return f"deployed flow `experiment` with the settings of {config.name}"
+    return shlex.join(["python", "-m", *words_of(form)])
+
+
+def _write(planned: Planned, statuses: list[NodeStatus], facts: dict[str, Any]) -> Path:
+    """The results as a file, from which the report is made."""
+    request = planned.request
+    if request.compares:
+        return comparison.write_comparison(planned, statuses, facts)
+    name = request.cells[0].config.name
+    return write_results(request.out, name, planned.settings, statuses, facts)
 
 
 def _conclude(
-    steps: Plan, runner: Runner, settings: Settings, statuses: list[NodeStatus], results: Path
-) -> State[dict[str, Any]]:
+    form: RunningForm,
+    planned: Planned,
+    runner: Runner,
+    statuses: list[NodeStatus],
+    results: Path,
+) -> Ended:
     """Report, summary run, and the flow's own state."""
     bad = failures(statuses)
-    last = tasks.over(runner.boxes(steps.leaves))
-    log = str(settings.folder / "report.log")
+    last = tasks.over(runner.boxes(planned.steps.leaves))
+    log = str(planned.settings.folder / "report.log")
     future = tasks.report.submit(str(results), log, wait_for=last, return_state=False)
     future.wait()
     reported = future.state.is_completed()
@@ -131,11 +125,16 @@ def _conclude(
         bad.append(f"report failed: {future.state.message}")
     # after a failure an older one may lie there
     artifacts.publish(statuses, results.parent / "report.md" if reported else None)
-    _record(settings, statuses, results.parent, failed=bool(bad))
-    skipped = _skipped(settings, statuses)
+    compared = {}
+    if planned.request.compares:
+        compared = comparison.means(results)
+        artifacts.publish_comparison(comparison.rows(results))
+    record(planned, statuses, compared, kind=str(runtime.flow_run.flow_name), failed=bool(bad))
+    skipped = _skipped(planned.settings, statuses)
     summary = _summary(results, failed=bad, skipped=skipped)
-    if bad:
-        return Failed(message="; ".join(bad), data=summary)
+    if bad or (form.strict and skipped):
+        message = "; ".join([*bad, *skipped])
+        return Failed(message=message, data=NotCompleted(message, summary))
     return Completed(message="; ".join([f"report in {results.parent}", *skipped]), data=summary)
 
 
@@ -148,51 +147,24 @@ def _skipped(settings: Settings, statuses: list[NodeStatus]) -> list[str]:
     ]
 
 
+def _refused(why: str) -> Ended:
+    data = NotCompleted(why, _summary(None, refused=why))
+    return Failed(name=REFUSED, message=why, data=data)
+
+
 def _summary(
-    results: Path,
+    results: Path | None,
     signal: int = 0,
     failed: Sequence[str] = (),
     skipped: Sequence[str] = (),
+    refused: str = "",
 ) -> dict[str, Any]:
-    """What the command line tells: where the results are, what stopped the flow, what failed and
-    what was skipped because its data is absent."""
+    """What the command line tells: where the results are, what stopped the flow, what failed, what
+    was skipped because its data is absent, and why nothing was begun."""
     return {
-        "results": str(results),
+        "results": str(results) if results else "",
         "signal": signal,
         "failed": list(failed),
         "skipped": list(skipped),
+        "refused": refused,
     }
-
-
-def _record(settings: Settings, statuses: list[NodeStatus], folder: Path, *, failed: bool) -> None:
-    """One run in MLflow's ``sa3d/experiments`` with the headline numbers and the report."""
-    config = settings.config
-    tags = {"task": "experiment", "experiment": config.name}
-    tags |= json.loads(_handed(settings)[lineage.PARENT_TAGS])
-    for name in config.datasets:
-        tags |= lineage.data_tags(name)
-    found = {
-        f"test/{status.node.name}": value
-        for status in statuses
-        if (value := primary_metric(status)) is not None
-    }
-    tracker = open_tracker(
-        _record_folder(settings, statuses),
-        experiment="sa3d/experiments",
-        run_name=config.name,
-        tags=tags,
-    )
-    status: Literal["FINISHED", "FAILED"] = "FAILED"
-    try:
-        tracker.params(flat(config.model_dump(mode="json")))
-        tracker.results(found)
-        tracker.artifact(folder, "report")
-        status = "FAILED" if failed else "FINISHED"
-    finally:
-        tracker.close(status)
-
-
-def _record_folder(settings: Settings, statuses: list[NodeStatus]) -> Path:
-    """One for each set of results: other code or another failure is another MLflow run."""
-    text = json.dumps([[each.node.name, each.fingerprint, each.state in DONE] for each in statuses])
-    return settings.folder / f"summary-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

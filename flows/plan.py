@@ -1,9 +1,12 @@
-"""The plan of an experiment: its nodes, and which of them need which others. Nothing is read or
-written here."""
+"""The plan of one or several experiments: its nodes, and which of them need which others.
+
+Nothing is read or written here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,6 +14,7 @@ from typing import Literal
 from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.runs.config import RunConfig, runs_of
+from sa3d.runs.spec import RunSpec
 
 Kind = Literal["pretrain", "register", "evaluate"]
 
@@ -20,16 +24,29 @@ class Node:
     """One step of an experiment: a run, or the registration of a run's model.
 
     Attributes:
-        name: unique in a plan; that of the run, or ``register-<variant>-s<seed>``.
+        name: unique in a plan; that of the run, or ``register-<variant>-s<seed>``; in a plan of
+            several experiments that have such a node and mean different ones, after the name of
+            the experiment and a slash.
         kind: what is done.
         run: the run; of a registration, the pre-training whose model is registered.
         needs: names of the nodes that must be done before.
+        experiments: names of those that it is part of.
     """
 
     name: str
     kind: Kind
     run: RunConfig
     needs: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> str:
+        """The name within its experiment."""
+        return _local(self.kind, self.run)
+
+    def needed(self, spec: RunSpec) -> str:
+        """The node of a run that this one starts from."""
+        return dict(zip(self.run.spec.needs, self.needs, strict=True))[spec]
 
 
 @dataclass(frozen=True)
@@ -59,22 +76,59 @@ class Plan:
         return [node.name for node in self.nodes if node.name not in inner]
 
 
-def plan(config: ExperimentConfig) -> Plan:
-    """The plan of an experiment: pre-trainings, registrations, evaluations.
+def plan(*configs: ExperimentConfig, register: bool = True) -> Plan:
+    """The plan of experiments: pre-trainings, registrations, evaluations.
+
+    What several of them have in common is one node.
+
+    Args:
+        configs: the experiments, each with a name of its own.
+        register: whether pre-trained models are registered.
 
     Raises:
         ConfigError: two nodes would have one name.
     """
-    runs = runs_of(config)
-    pretrainings = [run for run in runs if run.spec.task == registry.PRETRAIN]
-    nodes = [_node("pretrain", run) for run in pretrainings]
-    nodes += [
-        Node(f"register-{run.spec.variant}-s{run.spec.seed}", "register", run, (run.spec.name,))
-        for run in pretrainings
-    ]
-    nodes += [_node("evaluate", run) for run in runs if run.spec.task != registry.PRETRAIN]
-    return Plan(tuple(nodes))
+    shared: dict[str, list[RunConfig]] = {}  # the same run in several experiments
+    needs: dict[str, list[str]] = {}
+    for config in configs:
+        known: dict[RunSpec, str] = {}  # of this experiment
+        for run in runs_of(config):  # each after those that it needs
+            before = [known[spec] for spec in run.spec.needs]
+            identity = known[run.spec] = _identity(run, before)
+            shared.setdefault(identity, []).append(run)
+            needs[identity] = before
+    names = _names(shared)
+    order: dict[Kind, list[Node]] = {"pretrain": [], "register": [], "evaluate": []}
+    for identity, runs in shared.items():
+        run, within = runs[0], tuple(each.experiment for each in runs)
+        kind: Kind = "pretrain" if run.spec.task == registry.PRETRAIN else "evaluate"
+        name, before = names[identity], [names[each] for each in needs[identity]]
+        order[kind].append(Node(name, kind, run, tuple(before), within))
+        if kind == "pretrain" and register:
+            beside = name.replace(run.spec.name, _local("register", run))
+            order["register"].append(Node(beside, "register", run, (name,), within))
+    return Plan(tuple(node for nodes in order.values() for node in nodes))
 
 
-def _node(kind: Kind, run: RunConfig) -> Node:
-    return Node(run.spec.name, kind, run, tuple(spec.name for spec in run.spec.needs))
+def _identity(run: RunConfig, needs: Sequence[str]) -> str:
+    """Equal for runs that have one fingerprint, whatever the data, code and models are."""
+    spec = run.spec
+    own = [spec.task, spec.variant, spec.data, spec.label, spec.seed, spec.fold, *needs]
+    paths = [each for each in (spec.start, spec.teacher) if isinstance(each, str)]
+    return json.dumps([own, paths, run.deciding()], sort_keys=True)
+
+
+def _local(kind: Kind, run: RunConfig) -> str:
+    spec = run.spec
+    return f"register-{spec.variant}-s{spec.seed}" if kind == "register" else spec.name
+
+
+def _names(shared: Mapping[str, list[RunConfig]]) -> dict[str, str]:
+    """A name for every run: its own, if no other has it."""
+    own = [runs[0].spec.name for runs in shared.values()]
+    return {
+        identity: runs[0].spec.name
+        if own.count(runs[0].spec.name) == 1
+        else f"{runs[0].experiment}/{runs[0].spec.name}"
+        for identity, runs in shared.items()
+    }

@@ -135,7 +135,8 @@ class Runner:
     def _submit(self, node: Node) -> None:
         status = self._table.statuses[node.name]
         spec = node.run.spec
-        located = locate(node.run, start=self._model(spec.start), teacher=self._model(spec.teacher))
+        start, teacher = (self._model(node, each) for each in (spec.start, spec.teacher))
+        located = locate(node.run, start=start, teacher=teacher)
         status.fingerprint, status.run_dir = located.fingerprint, located.folder
         job = Job(
             name=node.name,
@@ -150,17 +151,17 @@ class Runner:
         )
         self._executor.submit(job)
 
-    def _model(self, source: RunSpec | str | None) -> Path | None:
+    def _model(self, node: Node, source: RunSpec | str | None) -> Path | None:
         """The folder of a model that a run starts from."""
         if source is None:
             return None
         if isinstance(source, str):
             return find_model(Path(source)).resolve()
-        return self._table.statuses[source.name].run_dir
+        return self._table.statuses[node.needed(source)].run_dir
 
     def _register(self, node: Node) -> None:
-        spec, config = node.run.spec, self._settings.config
-        source = self._table.statuses[spec.name].run_dir
+        spec, config = node.run.spec, self._settings.configs[node.run.experiment]
+        source = self._table.statuses[node.needs[0]].run_dir
         assert source is not None, "a registration comes after its pre-training"
         self._table.statuses[node.name].fingerprint = model_digest(source)[:LENGTH]
         self._scheduler.started(node.name)

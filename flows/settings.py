@@ -27,16 +27,16 @@ class Settings:
     """What all children of one flow share.
 
     Attributes:
-        config: the experiment, with overrides applied.
+        configs: the experiments by name, with overrides applied.
         digests: of the content of every data set that is there, by name.
         absent: of every other why it is not, by name.
-        params: a file that says exactly ``config``, for children to read: the flow may have
+        params: a file that says exactly ``configs``, for children to read: the flow may have
             been started with values that stand in no ``params.yaml``.
         folder: the flow's own work folder.
-        pipeline_id: the same for every attempt at the same experiment on the same data.
+        pipeline_id: the same for every attempt at the same experiments on the same data.
     """
 
-    config: ExperimentConfig
+    configs: dict[str, ExperimentConfig]
     digests: dict[str, str]
     absent: dict[str, str]
     params: Path
@@ -44,35 +44,45 @@ class Settings:
     pipeline_id: str
 
 
-def settle(config: ExperimentConfig) -> Settings:
+def settle(*configs: ExperimentConfig, name: str | None = None) -> Settings:
     """Check the processed data and write down what children will read.
+
+    Args:
+        configs: the experiments.
+        name: of all of them together, for the work folder; None: that of the first.
 
     Raises:
         DataError: a data set was not prepared, or a task cannot be run on it. AbsentDataError: one
             that everything needs is absent. WriteError: full disk, no permission.
     """
     digests, absent = {}, {}
-    for name in config.datasets:
+    needed = {c.pretrain.data.name for c in configs if c.pretrain is not None}
+    for data in dict.fromkeys(data for config in configs for data in config.datasets):
         try:
-            digests[name] = data_digest(paths.processed(name))
+            digests[data] = data_digest(paths.processed(data))
         except AbsentDataError as error:
-            if config.pretrain is not None and config.pretrain.data.name == name:
+            if data in needed:
                 raise  # nothing that could be compared would be left
-            absent[name] = str(error)
+            absent[data] = str(error)
     if not digests:
         raise AbsentDataError("; ".join(absent.values()))
-    check_data(run for run in runs_of(config) if run.data.name in digests)
-    text = json.dumps([config.model_dump(mode="json"), digests], sort_keys=True)
-    pipeline_id = f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    runs = (run for config in configs for run in runs_of(config))
+    check_data(run for run in runs if run.data.name in digests)
+    text = json.dumps(
+        [*(each.model_dump(mode="json") for each in configs), digests], sort_keys=True
+    )
+    pipeline_id = f"{name or configs[0].name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     folder = paths.work() / f"experiment-{pipeline_id}"
-    params = write_whole(folder / "params.yaml", params_text(config).encode())
-    return Settings(config, digests, absent, params, folder, pipeline_id)
+    params = write_whole(folder / "params.yaml", params_text(*configs).encode())
+    return Settings(
+        {each.name: each for each in configs}, digests, absent, params, folder, pipeline_id
+    )
 
 
-def params_text(config: ExperimentConfig) -> str:
-    """A ``params.yaml`` with this experiment alone, complete and without recipes."""
-    values = config.model_dump(mode="json", exclude={"name"})
-    return yaml.safe_dump({"experiments": {config.name: values}}, sort_keys=False)
+def params_text(*configs: ExperimentConfig) -> str:
+    """A ``params.yaml`` with these experiments alone, complete and without recipes."""
+    values = {each.name: each.model_dump(mode="json", exclude={"name"}) for each in configs}
+    return yaml.safe_dump({"experiments": values}, sort_keys=False)
 
 
 def command(located: Located, settings: Settings) -> list[str]:
@@ -83,7 +93,7 @@ def command(located: Located, settings: Settings) -> list[str]:
         settings: of the flow.
     """
     spec = located.run.spec
-    words = [*CHILD, spec.task, "-e", settings.config.name, "--params", str(settings.params)]
+    words = [*CHILD, spec.task, "-e", located.run.experiment, "--params", str(settings.params)]
     words += ["--variant", spec.variant]
     if spec.task != registry.PRETRAIN:
         # an empty label too: it tells this evaluation from one that has a label

@@ -24,8 +24,6 @@ from flows import settings
 from flows.executors.base import Event
 from flows.executors.child import Child, failure
 from flows.executors.remote_runs import REUSED
-from sa3d.config.experiment import ExperimentConfig
-from sa3d.tracking import mlflow_store
 
 _NAMED: Final[dict[str, Any]] = {"task_run_name": "{name}", "cache_policy": NO_CACHE}
 
@@ -59,14 +57,6 @@ def over(boxes: Iterable[UUID]) -> list[State[Any]]:
         boxes: ids of task runs, or of flow runs that other flow runs made.
     """
     return [Completed(data=True, state_details=StateDetails(task_run_id=box)) for box in boxes]
-
-
-@task(task_run_name="plan", cache_policy=NO_CACHE)
-def plan(config: ExperimentConfig) -> settings.Settings:
-    """Refuse at once whatever can be refused, before anything costs time."""
-    found = settings.settle(config)
-    mlflow_store.init_store()
-    return found
 
 
 @task(**_NAMED)

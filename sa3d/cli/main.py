@@ -57,16 +57,19 @@ models.add_commands(app)
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="results.json of an experiment.")],
+    results: Annotated[
+        Path, typer.Argument(help="results.json of an experiment, or ablation.json of an ablation.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder. [default: that of results.json]")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the report of an experiment: report.html, report.md, figures."""
-    from sa3d.report import write_report
+    """Write the report of an experiment or ablation: report.html, report.md, figures."""
+    from sa3d.report import write_ablation, write_report
 
-    written = write_report(results, out or results.parent)
+    write = write_ablation if results.name == "ablation.json" else write_report
+    written = write(results, out or results.parent)
     if not quiet:
         print(written)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,13 +11,13 @@ from typing import Any
 from sa3d import registry
 from sa3d.report import figures, official, pictures, pretraining, provenance, published, tables
 from sa3d.report.headline import headline
+from sa3d.report.rendering import as_json, render
 from sa3d.report.results import Experiment, read_experiment
 from sa3d.report.sections import Section, sections_of, variants_of
 from sa3d.report.tables import metric_label
 from sa3d.utils.files import write_whole
 from sa3d.viz import clouds, style
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE = 950.0  # pixels that two charts beside each other share, without what frames them
 AROUND = 160.0  # pixels of a chart's title, caption and frame
 WIDEST = 0.54  # share of the page for the wider of two columns
@@ -83,9 +81,9 @@ def write_report(results_json: Path, out: Path) -> Path:
         # last: whatever is missing has been noticed by now
         "problems": list(dict.fromkeys(experiment.problems)),
     }
-    files["metrics.json"] = _json(tables.metrics(experiment, sections))
-    files["report.md"] = _render("report.md.j2", context)
-    files["report.html"] = _render("report.html.j2", context)
+    files["metrics.json"] = as_json(tables.metrics(experiment, sections))
+    files["report.md"] = render("report.md.j2", context)
+    files["report.html"] = render("report.html.j2", context)
     for name, content in files.items():
         write_whole(Path(out) / name, content)
     return Path(out) / "report.html"
@@ -189,37 +187,3 @@ def left_share(sides: Sequence[Sequence[figures.Chart]]) -> float:
     left, right = (sum(item.height for item in side) for side in sides)
     rest = AROUND * (len(sides[1]) - len(sides[0]))
     return min(max((right * PAGE + rest) / (left + right) / PAGE, 1 - WIDEST), WIDEST)
-
-
-def _unbroken(value: Any) -> Any:
-    """Keep a number and its unit on one line, and 5-NN too; markup passes as it is."""
-    if type(value) is not str:
-        return value
-    value = re.sub(r"(?<=\d)-(?=NN\b|fold\b)", "\u2011", value)
-    return re.sub(r"(?<=\d) (?=(%|s|min|h|points|\d{3})(?!\w))", "\u00a0", value)
-
-
-def _json(tree: dict[str, Any]) -> bytes:
-    return (json.dumps(tree, indent=2) + "\n").encode()
-
-
-def _render(name: str, context: dict[str, Any]) -> bytes:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=".html" in name,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_unbroken if ".html" in name else None,
-    )
-    # text inside a Markdown table must not open a new cell, line or tag
-    environment.filters["cell"] = lambda text: (
-        str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-    )
-    # as GitHub makes the anchor of a heading
-    environment.filters["anchor"] = lambda text: re.sub(
-        r"\s", "-", re.sub(r"[^\w\s-]", "", str(text)).strip().lower()
-    )
-    return (environment.get_template(name).render(context).rstrip() + "\n").encode("utf-8")

@@ -1,12 +1,16 @@
-"""``python -m flows.experiment`` with the fake child and without weights to register."""
+"""``python -m flows.experiment`` with the fake child and without weights to register.
+
+``$FLOW`` names another flow.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
-from flows import experiment, settings
+from flows import settings
 from sa3d.tracking import model_registry
 
 settings.CHILD[:] = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
@@ -23,4 +27,4 @@ def register(
 model_registry.register = register
 
 if __name__ == "__main__":
-    experiment.main()
+    importlib.import_module(f"flows.{os.environ.get('FLOW', 'experiment')}").main()

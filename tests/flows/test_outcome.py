@@ -39,7 +39,7 @@ def test_results_name_every_node_and_every_data_set(
     lost = statuses["register-sa3df-s0"]
     lost.state, lost.error = "skipped", "needs pretrain-shapes-sa3df-s0"
     written = write_results(
-        tmp_path / "out", settings, list(statuses.values()), {"wall_seconds": 1.0}
+        tmp_path / "out", "demo", settings, list(statuses.values()), {"wall_seconds": 1.0}
     )
     found = json.loads(written.read_text())
     assert found["format"] == 2

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from flows import settings
+from flows.forms.narrow import only
 from flows.plan import Plan, plan
 from flows.settings import CHILD, command, params_text, settle
 from sa3d.config.experiment import ExperimentConfig
@@ -95,6 +96,60 @@ def test_every_node_comes_after_what_it_needs_and_each_run_is_a_node(name: str) 
     assert sorted(run.spec.name for run in runs) == sorted(r.spec.name for r in runs_of(config))
     registered = [node.run.spec.name for node in steps.nodes if node.kind == "register"]
     assert registered == [r.spec.name for r in runs_of(config) if r.spec.task == "pretrain"]
+
+
+def cell(name: str, *overrides: str) -> ExperimentConfig:
+    """The demo without fine-tuning, under another name."""
+    config = load_experiment("demo", PARAMS, overrides)
+    return only(config, ["sa3df"], tasks=["svm"], name=name)
+
+
+def test_experiments_of_one_plan_share_what_is_the_same() -> None:
+    one = cell("one")
+    two = cell("two", "variants.sa3df.mask.end_ratio=0.9")
+    three = cell("three", "evaluate.svm.settings.folds=4")
+    steps = plan(one, two, three, register=False)
+    needs = needs_of(steps)
+    teacher = "pretrain-shapes-random-masks-s0"  # nothing of it differs
+    assert steps.by_name[teacher].experiments == ("one", "two", "three")
+    pretrained = "pretrain-shapes-sa3df-s0"
+    assert needs[f"one/{pretrained}"] == needs[f"two/{pretrained}"] == (teacher,)
+    assert steps.by_name[f"one/{pretrained}"].experiments == ("one", "three")
+    assert f"three/{pretrained}" not in needs
+    svm = "svm-shapes-sa3df-s0"
+    for name, start in (("one", "one"), ("two", "two"), ("three", "one")):
+        node = steps.by_name[f"{name}/{svm}"]
+        assert node.needs == (f"{start}/{pretrained}",)
+        assert node.local == node.run.spec.name == svm
+        assert node.needed(node.run.spec.needs[0]) == f"{start}/{pretrained}"
+        assert node.run.experiment == name
+    assert len(steps.nodes) == 1 + 2 + 3 * 3
+    order = [node.name for node in steps.nodes]
+    assert all(order.index(a) < order.index(b) for a, b in steps.edges)
+
+
+def test_one_experiment_alone_has_plain_names() -> None:
+    for config in (cell("one"), load_experiment("demo", PARAMS)):
+        steps = plan(config)
+        assert [node.name for node in steps.nodes] == [node.local for node in steps.nodes]
+        assert {node.experiments for node in steps.nodes} == {(config.name,)}
+
+
+def test_children_of_several_experiments_read_each_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [cell("one"), cell("two", "evaluate.svm.settings.folds=4")]
+    prepared(tmp_path, load_experiment("demo", PARAMS), monkeypatch)
+    settings = settle(*configs, name="both")
+    assert settings.folder.name.startswith("experiment-both-")
+    for config in configs:
+        assert load_experiment(config.name, settings.params) == config
+    steps = plan(*configs, register=False)
+    model = exported(tmp_path / "model")
+    for node in steps.nodes:
+        if node.kind == "evaluate":
+            words = command(locate(node.run, start=model), settings)
+            assert words[words.index("-e") + 1] == node.run.experiment
 
 
 CLASH = """

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from flows import experiment, outcome, server
+from flows import launch, outcome, server
 from sa3d.checkpoints.export import export_model
 from sa3d.config.loading import load_experiment
 from sa3d.errors import UserError
@@ -279,7 +279,7 @@ def test_how_to_look_at_the_stores(
     home = root / ".local" / "prefect"
     monkeypatch.setenv("PREFECT_HOME", str(home))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    found = {key: how.partition(", then ")[0] for key, how in experiment._viewers().items()}
+    found = {key: how.partition(", then ")[0] for key, how in launch.viewers().items()}
     *words, uri = accepted(found["MLflow"])
     assert words == ["mlflow", "ui", "--backend-store-uri"]
     assert mlflow_store.sqlite_path(uri) == root / "mlflow.db"
@@ -326,7 +326,7 @@ def test_the_command_that_is_printed_shows_the_run(
     root = project_in(tmp_path, name, monkeypatch)
     recorded(root)
     monkeypatch.setenv("PREFECT_HOME", "/unused")
-    command = experiment._viewers()["MLflow"].partition(", then ")[0]
+    command = launch.viewers()["MLflow"].partition(", then ")[0]
     port = server._free_port()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
