@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.command_line import Command, plain_app, say
+from sa3d.cli.options import Offline
 from sa3d.utils.paths import give_params
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit status 1 also where data was absent.")
     ] = False,
+    offline: Offline = False,
 ) -> None:
     """Pre-train, evaluate, report. What is finished is reused.
 
@@ -89,7 +91,7 @@ def run(config: ExperimentConfig, out: Path | None, device: str, quiet: bool, st
         _drain()
     if isinstance(found, BaseException):
         raise found
-    return _told(found, out, quiet, strict)
+    return _told(found, config.name, out, quiet, strict)
 
 
 def _drain() -> None:
@@ -101,7 +103,7 @@ def _drain() -> None:
     EventsWorker.drain_all(timeout=5)
 
 
-def _told(summary: dict[str, Any], out: Path, quiet: bool, strict: bool) -> int:
+def _told(summary: dict[str, Any], name: str, out: Path, quiet: bool, strict: bool) -> int:
     """Say how it ended and where to look."""
     if summary["signal"]:
         say("stopped; checkpoints are kept, the same command goes on from there")
@@ -112,18 +114,21 @@ def _told(summary: dict[str, Any], out: Path, quiet: bool, strict: bool) -> int:
         say("the same command runs only what failed, with what needs it")
     if not quiet:
         say(f"report     {_near(out / 'report.html')}")
-        for name, how in _viewers().items():
-            say(f"{name:<10} {how}")
+        for viewer, how in _viewers(name).items():
+            say(f"{viewer:<10} {how}")
     return 1 if summary["failed"] or (strict and summary["skipped"]) else 0
 
 
-def _viewers() -> dict[str, str]:
+def _viewers(experiment: str) -> dict[str, str]:
     """How to open MLflow and Prefect on what was just recorded."""
     from sa3d.tracking import mlflow_store
 
     uri = mlflow_store.tracking_uri()
     here = "?workflowType=machine_learning"  # MLflow opens in another mode otherwise
-    if uri.startswith(("sqlite:", "sqlite+")):
+    if mlflow_store.offline():
+        command = shlex.join(["sa3d", "sync", "-e", experiment])
+        found = {"MLflow": f"has nothing of this yet; send it when it is up: {command}"}
+    elif uri.startswith(("sqlite:", "sqlite+")):
         command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
         found = {"MLflow": f"{command}, then http://127.0.0.1:5000/#/{here}"}
     else:

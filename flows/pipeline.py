@@ -38,7 +38,9 @@ from flows.settings import Settings
 from flows.status_table import NodeStatus, StatusTable
 from sa3d.config.base import flat
 from sa3d.config.experiment import ExperimentConfig
-from sa3d.tracking import lineage
+from sa3d.runs import naming
+from sa3d.tracking import lineage, mlflow_store
+from sa3d.tracking.data_sets import USES, DataUse
 from sa3d.tracking.tracker import open_tracker
 from sa3d.utils import paths
 
@@ -60,7 +62,7 @@ def experiment(
 ) -> State[dict[str, Any]]:
     """Run an experiment to its report. Completed only if every node was whose data is there."""
     began = time.monotonic()
-    steps = plan(config)
+    steps = plan(config, register=not mlflow_store.offline())
     width = sum(node.kind == "evaluate" for node in steps.nodes)
     resources = Resources(device, max(1, width))
     planned = tasks.plan.submit(config)
@@ -86,13 +88,16 @@ def experiment(
 
 
 def _handed(settings: Settings) -> dict[str, str]:
-    """Variables for the children: tags of their runs in MLflow."""
+    """Variables for the children: tags of their runs in MLflow, and whether they are to send."""
     tags = {
         "pipeline_id": settings.pipeline_id,
         "prefect.flow_run_id": str(runtime.flow_run.id),
         "prefect.flow_run_url": str(runtime.flow_run.ui_url),
+        # theirs is a file of this flow, in which what was overridden is not to be seen
+        naming.PARAMS: paths.shown(naming.settings_file().resolve()),
     }
-    return {lineage.PARENT_TAGS: json.dumps(tags)}
+    offline = {mlflow_store.OFFLINE: "1"} if mlflow_store.offline() else {}
+    return {lineage.PARENT_TAGS: json.dumps(tags), **offline}
 
 
 def _command(config: ExperimentConfig) -> str:
@@ -164,20 +169,52 @@ def _record(settings: Settings, statuses: list[NodeStatus], folder: Path, *, fai
         for status in statuses
         if (value := primary_metric(status)) is not None
     }
+    differing = naming.changed_experiment(config)
     tracker = open_tracker(
         _record_folder(settings, statuses),
-        experiment="sa3d/experiments",
-        run_name=config.name,
+        experiment=mlflow_store.SUMMARIES,
+        run_name=naming.name(config.name, differing),
         tags=tags,
+        command=_command(config),
+        description=f"Summary of experiment `{config.name}`: the main number of every evaluation, "
+        f"and the report under Artifacts.\n\n{naming.difference(differing)}",
+        data=[
+            DataUse(name, part, context, digest, paths.processed(name), {})
+            for name, digest in settings.digests.items()
+            for part, context in USES
+        ],
     )
     status: Literal["FINISHED", "FAILED"] = "FAILED"
     try:
         tracker.params(flat(config.model_dump(mode="json")))
         tracker.results(found)
         tracker.artifact(folder, "report")
+        tracker.models(_unregistered(settings, statuses))
         status = "FAILED" if failed else "FINISHED"
     finally:
         tracker.close(status)
+
+
+def _unregistered(settings: Settings, statuses: list[NodeStatus]) -> list[dict[str, Any]]:
+    """Models that are to be registered once MLflow is there."""
+    registered = {
+        status.node.needs[0]
+        for status in statuses
+        if status.node.kind == "register" and status.state in DONE
+    }
+    return [
+        {
+            "folder": paths.shown(status.run_dir),
+            "experiment": settings.config.name,
+            "variant": status.node.run.spec.variant,
+            "candidate": status.node.run.spec.seed == settings.config.seeds[0],
+        }
+        for status in statuses
+        if status.node.kind == "pretrain"
+        and status.state in DONE
+        and status.run_dir is not None
+        and status.node.name not in registered
+    ]
 
 
 def _record_folder(settings: Settings, statuses: list[NodeStatus]) -> Path:

@@ -59,8 +59,12 @@ class Plan:
         return [node.name for node in self.nodes if node.name not in inner]
 
 
-def plan(config: ExperimentConfig) -> Plan:
+def plan(config: ExperimentConfig, *, register: bool = True) -> Plan:
     """The plan of an experiment: pre-trainings, registrations, evaluations.
+
+    Args:
+        config: the experiment.
+        register: whether pre-trained models are registered.
 
     Raises:
         ConfigError: two nodes would have one name.
@@ -71,6 +75,7 @@ def plan(config: ExperimentConfig) -> Plan:
     nodes += [
         Node(f"register-{run.spec.variant}-s{run.spec.seed}", "register", run, (run.spec.name,))
         for run in pretrainings
+        if register
     ]
     nodes += [_node("evaluate", run) for run in runs if run.spec.task != registry.PRETRAIN]
     return Plan(tuple(nodes))

@@ -64,7 +64,8 @@ def over(futures: Iterable[PrefectFuture[Any]]) -> list[State[Any]]:
 def plan(config: ExperimentConfig) -> settings.Settings:
     """Refuse at once whatever can be refused, before anything costs time."""
     found = settings.settle(config)
-    mlflow_store.init_store()
+    if not mlflow_store.offline():
+        mlflow_store.init_store()
     return found
 
 

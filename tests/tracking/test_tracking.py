@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 from sa3d.errors import UserError
+from sa3d.tracking import cursor as cursor_module
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.tracking import tracker as tracker_module
 from sa3d.tracking.journal import read_journal
-from sa3d.tracking.tracker import open_tracker, sync
+from sa3d.tracking.catching_up import Sent, catch_up
+from sa3d.tracking.tracker import open_tracker
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     killed = run_in_store(run_dir)
     assert killed.info.status == "KILLED"
     # the kill came between the last batch and the note of it
-    cursor = run_dir / mlflow_sync.CURSOR
+    cursor = run_dir / cursor_module.FILE
     cursor.write_text(cursor.read_text().replace('"train/loss": 9', '"train/loss": 3'))
     with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as again:
         again.resume(5)
@@ -119,7 +121,7 @@ def test_a_result_that_was_sent_but_not_noted_is_not_sent_twice(
         with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
             tracker.results({"test/acc": value}, 7)
     # the kill came between sending the last value and the note of it
-    cursor = run_dir / mlflow_sync.CURSOR
+    cursor = run_dir / cursor_module.FILE
     cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"results": noted}))
     with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.results({"test/acc": 0.5}, 7)  # the run computes it again
@@ -196,10 +198,10 @@ def test_many_processes_may_open_a_new_store_at_once(root: Path) -> None:
         "    Path(sys.argv[1]), experiment='sa3d/pretrain', run_name='a', tags={}) as t:\n"
         "    t.metrics({'train/loss': 1.0}, 0)\n"
     )
-    dirs = [root / f"run{i}" for i in range(3)]
+    dirs = [root / f"run{i}" for i in range(6)]
     started = [subprocess.Popen([sys.executable, "-c", code, str(d)]) for d in dirs]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
-    assert [history(d, "train/loss") for d in dirs] == [[(0, 1.0)]] * 3
+    assert [process.wait(120) for process in started] == [0] * 6
+    assert [history(d, "train/loss") for d in dirs] == [[(0, 1.0)]] * 6
 
 
 def test_a_server_that_is_away_is_said_and_nothing_is_lost(
@@ -213,17 +215,19 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
     assert f"sa3d sync {run_dir}" in capfd.readouterr().err
     assert mlflow_sync.run_of(run_dir) is None
     with pytest.raises(UserError, match="does not answer"):
-        sync(run_dir)
+        catch_up(run_dir)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert sync(run_dir) == 1
-    assert sync(run_dir) == 0
+    assert catch_up(run_dir) == Sent(runs=1, points=1)
+    assert catch_up(run_dir) == Sent()
     assert history(run_dir, "train/loss") == [(0, 1.0)]
     assert run_in_store(run_dir).info.status == "FINISHED"
 
 
 def test_sync_wants_a_run_folder(root: Path) -> None:
-    with pytest.raises(UserError, match=r"no journal\.jsonl in"):
-        sync(root / "nothing")
+    with pytest.raises(UserError, match=r"no run was recorded in .*nothing"):
+        catch_up(root / "nothing")
+    with pytest.raises(UserError, match=r"no run of experiment 'demo' was recorded in .*work"):
+        catch_up(experiment="demo")
 
 
 @pytest.mark.slow
@@ -244,12 +248,12 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
     for step in range(20, 40):
         tracker.metrics({"train/loss": float(step)}, step)
     tracker.flush()
-    until(lambda: "going on without" in capfd.readouterr().err)
+    until(lambda: "takes nothing" in capfd.readouterr().err)
     tracker.close("FINISHED")
     assert "sa3d sync" in capfd.readouterr().err
     with server(root, port):
-        assert sync(run_dir) == 20
-        assert sync(run_dir) == 0
+        assert catch_up(run_dir).points == 20
+        assert catch_up(run_dir).points == 0
         assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(40)]
         assert run_in_store(run_dir).info.status == "FINISHED"
 
