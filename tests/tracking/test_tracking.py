@@ -21,8 +21,8 @@ from sa3d.errors import UserError
 from sa3d.tracking import cursor as cursor_module
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.tracking import tracker as tracker_module
-from sa3d.tracking.journal import read_journal
 from sa3d.tracking.catching_up import Sent, catch_up
+from sa3d.tracking.journal import read_journal
 from sa3d.tracking.tracker import open_tracker
 
 
