@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from sa3d.engine.distributed import Processes
+    from sa3d.runs.context import RunContext
     from sa3d.tracking.data_sets import DataUse
 
 RESULT_NEUTRAL: Final = True
@@ -77,8 +78,10 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
     from sa3d.engine.signals import Stopped
     from sa3d.runs.context import RunContext
     from sa3d.runs.lock import locked
+    from sa3d.runs.result import read_summary
 
     run = located.run
+    read_summary(located.clouds)  # the result states it; a damaged one is better refused now
     if not run.task.processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"sa3d {run.spec.task} runs in one process; start it without torchrun")
     device = choose_device(options.device)
@@ -104,6 +107,8 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
         )
         try:
             registry.load_at(run.task.run)(run, context)
+            if group.main:
+                _draw(context)
             # the others must not go on to what the main process still exports
             group.wait()
         except Stopped as stop:
@@ -183,6 +188,23 @@ def _tracking(folder: Path, located: Located, group: Processes, options: Options
         system=True,
     ) as tracker:
         yield tracker
+
+
+def _draw(context: RunContext) -> None:
+    """Pictures for the run's page in MLflow. The run is finished by now, whatever becomes of
+    them."""
+    from sa3d.data.store import open_clouds
+    from sa3d.runs import pictures
+
+    try:
+        result = finished(context.folder, context.fingerprint)
+        assert result is not None, "a run that ended well leaves its result"
+        drawn = pictures.draw(context.folder, result, open_clouds(context.clouds).class_names)
+    except Exception as error:
+        print(f"no pictures of this run: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return
+    if drawn is not None:
+        context.tracker.artifact(drawn)
 
 
 def _tags(located: Located, differing: Mapping[str, Any]) -> dict[str, str]:

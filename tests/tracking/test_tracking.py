@@ -26,16 +26,6 @@ from sa3d.tracking.journal import read_journal
 from sa3d.tracking.tracker import open_tracker
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project root of its own, with a store of its own."""
-    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    lineage.git.cache_clear()
-    return tmp_path
-
-
 def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
     """What the server has, in the order of steps."""
     found = mlflow_sync.run_of(run_dir)
@@ -191,14 +181,14 @@ def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_many_processes_may_open_a_new_store_at_once(root: Path) -> None:
+def test_many_processes_may_open_a_new_store_at_once(bare_root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
         "with open_tracker(\n"
         "    Path(sys.argv[1]), experiment='sa3d/pretrain', run_name='a', tags={}) as t:\n"
         "    t.metrics({'train/loss': 1.0}, 0)\n"
     )
-    dirs = [root / f"run{i}" for i in range(6)]
+    dirs = [bare_root / f"run{i}" for i in range(6)]
     started = [subprocess.Popen([sys.executable, "-c", code, str(d)]) for d in dirs]
     assert [process.wait(120) for process in started] == [0] * 6
     assert [history(d, "train/loss") for d in dirs] == [[(0, 1.0)]] * 6
