@@ -57,8 +57,8 @@ def _figures(
         shown = explain.load_explain(folder / left["explain"])
         chosen = range(min(len(shown), _CLOUDS))
         yield "masking", clouds.explain_figure(shown, style.LIGHT, chosen)
-    if "parts" in left:
-        parts = segmented.load_segmented(folder / left["parts"])
+    if "examples" in left:
+        parts = segmented.load_segmented(folder / left["examples"])
         variant = str(result["spec"]["variant"])
         chosen = range(min(len(parts), _CLOUDS))
         yield "parts", segmented.segmented_figure([(variant, parts)], chosen, style.LIGHT)
