@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +18,7 @@ from sa3d.tracking import tracker as tracker_module
 from sa3d.tracking.catching_up import Sent, catch_up
 from sa3d.tracking.journal import read_journal
 from sa3d.tracking.tracker import open_tracker
+from tests.tracking.serving import free_port, server, until
 
 
 def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
@@ -246,54 +241,6 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
         assert catch_up(run_dir).points == 0
         assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(40)]
         assert run_in_store(run_dir).info.status == "FINISHED"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-
-
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[Callable[[], None]]:
-    """A real MLflow server; yields what kills it."""
-    log = (folder / "server.log").open("ab")
-    store = f"sqlite:///{folder / 'server.db'}"
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    what = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "served")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *where, *what],
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-
-    def kill() -> None:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def healthy() -> bool:
-        assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return True
-        except OSError:
-            return False
-
-    try:
-        until(healthy)
-        yield kill
-    finally:
-        kill()
-        log.close()
 
 
 def test_kernels_are_told_by_backend_and_only_where_they_differ_by_operator() -> None:
