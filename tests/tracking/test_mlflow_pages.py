@@ -34,7 +34,7 @@ pytestmark = [
 SETTINGS = [
     (),
     ("pretrain.mask_ratio=0.75",),
-    ("pretrain.mask_ratio=0.9",),
+    ("pretrain.mask_ratio=0.625",),
     ("pretrain.epochs=3",),
     ("pretrain.lr=0.002",),
     ("pretrain.lr=0.002", "pretrain.epochs=3"),

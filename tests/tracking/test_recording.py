@@ -27,7 +27,9 @@ datasets:
 experiments:
   tiny:
     seeds: [3, 4]
-    pretrain: {data: {name: shapes}, mask_ratio: 0.5, epochs: 2}
+    model: {groups: 8, group_size: 8, dim: 24, depth: 2, heads: 2, decoder_depth: 1}
+    pretrain:
+      {data: {name: shapes}, mask_ratio: 0.5, epochs: 2, batch_size: 16, lr: 1.0e-3}
     variants:
       sa3df: {method: sa3df, teacher: mae, mask: gc, gc_depth: 1}
       mae: {method: mae, mask: random}
