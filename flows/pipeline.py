@@ -36,7 +36,6 @@ from flows.runner import Runner
 from flows.scheduler import DONE
 from flows.settings import Settings
 from flows.status_table import NodeStatus, StatusTable
-from sa3d.config.base import flat
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.runs import naming
 from sa3d.tracking import lineage, mlflow_store
@@ -186,7 +185,7 @@ def _record(settings: Settings, statuses: list[NodeStatus], folder: Path, *, fai
     )
     status: Literal["FINISHED", "FAILED"] = "FAILED"
     try:
-        tracker.params(flat(config.model_dump(mode="json")))
+        tracker.params(naming.experiment_params(config))
         tracker.results(found)
         tracker.artifact(folder, "report")
         tracker.models(_unregistered(settings, statuses))

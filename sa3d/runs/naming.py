@@ -48,9 +48,35 @@ def changed(run: RunConfig) -> dict[str, Any]:
 def changed_experiment(config: ExperimentConfig) -> dict[str, Any]:
     """The settings of an experiment, dotted, that differ from what its settings file says."""
     usual = _usual(config.name)
-    if usual is None:
-        return {}
-    return _difference(*(flat(each.model_dump(mode="json")) for each in (config, usual)))
+    return {} if usual is None else _difference(experiment_params(config), experiment_params(usual))
+
+
+def experiment_params(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings of an experiment, dotted, each said once: what all methods have in common is
+    under ``pretrain``, and what an evaluation has from the experiment is left out there."""
+    tree = config.model_dump(mode="json")
+    methods = [tree["variants"][name] for name in config.methods]
+    if methods:
+        first, *others = methods
+        common = {
+            key: value
+            for key, value in first.items()
+            if all(key in other and other[key] == value for other in others)
+        }
+        tree["pretrain"] |= common
+        for name in config.methods:
+            tree["variants"][name] = _without(tree["variants"][name], common)
+    tree["evaluate"] = {
+        "-".join(filter(None, (each["task"], each["label"], each["data"]["name"]))): _without(
+            each, tree | {"variants": list(tree["variants"])}
+        )
+        for each in tree["evaluate"]
+    }
+    return flat(tree)
+
+
+def _without(tree: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key not in known or known[key] != value}
 
 
 def name(base: str, settings: Mapping[str, Any]) -> str:
@@ -151,7 +177,7 @@ def _alike(spec: RunSpec) -> tuple[str, ...]:
 
 
 def _difference(mine: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in mine.items() if key not in usual or usual[key] != value}
+    return _without(mine, usual)
 
 
 def _is_of(model: Path, spec: RunSpec) -> bool:

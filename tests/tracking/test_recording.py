@@ -106,8 +106,14 @@ def test_the_name_says_which_settings_differ_from_the_file(params: Path) -> None
     found = naming.changed(other)
     assert found == {"svm.folds": 3, "pretrain.mask_ratio": 0.75}
     assert "* `pretrain.mask_ratio` = `0.75`" in naming.description(other, found)
-    config = load_experiment("tiny", overrides=["seeds=[7]"])
-    assert naming.changed_experiment(config) == {"seeds": [7]}
+    config = load_experiment(
+        "tiny", overrides=["seeds=[7]", "pretrain.epochs=3", "evaluate.svm.settings.folds=3"]
+    )
+    assert naming.changed_experiment(config) == {
+        "seeds": [7],
+        "pretrain.epochs": 3,
+        "evaluate.svm-shapes.settings.folds": 3,
+    }
 
 
 def test_a_flow_s_run_differs_from_the_file_that_the_flow_was_started_on(
