@@ -97,7 +97,7 @@ class Journal:
         found = entries(self.path)
         self._last_steps = _last_steps(found)
         self._samples = sum(entry["kind"] == "system" for entry in found)
-        self.id = identity(found) or uuid.uuid4().hex
+        self.id = identity(found) or uuid.uuid4().hex[:16]
 
     def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
         """See :class:`Tracker`."""

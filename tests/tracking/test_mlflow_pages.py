@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import h5py
 import pytest
@@ -22,7 +24,7 @@ from sa3d.runs.launch import Options, _tracking
 from sa3d.tracking import lineage, mlflow_store
 from sa3d.utils import paths
 from sa3d.utils.layout import FORMAT, VERSION
-from tests.tracking.serving import free_port, server
+from tests.tracking.serving import free_port, server, until
 from tests.tracking.test_recording import PARAMS
 
 pytest.importorskip("playwright", reason="needs playwright")
@@ -115,8 +117,94 @@ def shot(page: Any, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
+def go(page: Any, served: str, path: str, **query: str) -> None:
+    """Open a page afresh: only the part after # differs, so the browser would stay on the old."""
+    page.goto("about:blank")
+    asked = urlencode({"workflowType": "machine_learning", **query})
+    page.goto(f"{served}/#/{path}?{asked}", wait_until="commit")
+
+
 def ids() -> dict[str, str]:
+    """The id of every run by its name."""
     opened = mlflow_store.client()
     experiment = opened.get_experiment_by_name("sa3d/pretrain")
     listed = opened.search_runs([experiment.experiment_id])
-    return {run.info.run_name: run.info.run_id for run in listed} | {"": experiment.experiment_id}
+    return {run.info.run_name: run.info.run_id for run in listed}
+
+
+def runs_page() -> str:
+    experiment = mlflow_store.client().get_experiment_by_name("sa3d/pretrain")
+    return f"experiments/{experiment.experiment_id}/runs"
+
+
+def curves(page: Any, metric: str) -> dict[str, list[float]]:
+    """What the chart of a metric draws: the horizontal values of each run's curve."""
+    drawn: dict[str, list[float]] = page.evaluate(
+        """metric => Object.fromEntries(
+            [...document.querySelectorAll('.js-plotly-plot')]
+                .flatMap(plot => plot.data)
+                .filter(line => line.metricKey === metric && line.x && line.x.length)
+                .map(line => [line.name, [...line.x].map(Number)]))""",
+        metric,
+    )
+    return drawn
+
+
+def test_the_table_has_data_sets_commands_and_telling_names(page: Any, served: str) -> None:
+    go(page, served, runs_page())
+    page.get_by_text("mask_ratio=0.75").first.wait_for()
+    page.get_by_text("shapes/train (0123456789abcdef)").first.wait_for()
+    page.get_by_text("python -m sa3d pretrain -e tiny --variant mae --seed 3").first.wait_for()
+    assert page.get_by_text("MLflow Assistant").count() == 0
+    shot(page, "table")
+
+
+def test_a_run_s_page_says_what_it_is(page: Any, served: str) -> None:
+    run = ids()["tiny-mae-shapes-s3 mask_ratio=0.75"]
+    go(page, served, f"{runs_page()}/{run}")
+    page.get_by_text("without labels on data set").first.wait_for()
+    for words in ("Other settings than in", "--set pretrain.mask_ratio=0.75"):
+        page.get_by_text(words).first.wait_for()
+    shot(page, "run")
+    go(page, served, f"{runs_page()}/{run}/system-metrics")
+    page.get_by_text("cpu_utilization_percentage").first.wait_for()
+    shot(page, "system")
+    go(page, served, f"{runs_page()}/{run}/artifacts")
+    page.get_by_text("figures").first.wait_for()
+    shot(page, "artifacts")
+
+
+def test_six_runs_are_curves_over_each_other(page: Any, served: str) -> None:
+    go(page, served, runs_page(), compareRunsMode="CHART")
+    page.get_by_text("train/loss").first.wait_for()
+    until(lambda: len(curves(page, "train/loss")) == len(SETTINGS))
+    drawn = curves(page, "train/loss")
+    assert drawn.keys() == ids().keys()
+    assert all(x == list(range(1, 41)) for x in drawn.values())
+    shot(page, "six")
+
+
+def test_two_runs_are_compared_by_epoch_and_differ_in_what_was_changed(
+    page: Any, served: str
+) -> None:
+    two = 'params.`pretrain.lr` = "0.002"'
+    go(page, served, runs_page(), compareRunsMode="CHART", searchFilter=two)
+    page.get_by_text("train/loss").first.wait_for()
+    until(lambda: len(curves(page, "train/loss")) == 2)
+    shot(page, "two")
+    page.get_by_test_id("global-line-chart-config").click()
+    page.get_by_role("radio", name="Metric").click()
+    shot(page, "axes")
+    page.get_by_test_id("metric-epoch").click()
+    until(lambda: max(max(x) for x in curves(page, "train/loss").values()) == 2.0)
+    shot(page, "epochs")
+
+    found = ids()
+    names = ["tiny-mae-shapes-s3 lr=0.002", "tiny-mae-shapes-s3 epochs=3 lr=0.002"]
+    runs, experiment = json.dumps([found[name] for name in names]), runs_page().split("/")[1]
+    go(page, served, "compare-runs", runs=runs, experiments=json.dumps([experiment]))
+    page.get_by_text("Show diff only").first.click()
+    until(lambda: "model.dim" not in page.inner_text("body"))
+    assert "pretrain.epochs" in page.inner_text("body")
+    assert "pretrain.lr" not in page.inner_text("body")
+    shot(page, "difference")

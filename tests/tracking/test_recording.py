@@ -83,7 +83,7 @@ def test_data_sets_source_and_description_reach_the_store(root: Path) -> None:
     inputs = {each.dataset.name: each for each in run.inputs.dataset_inputs}
     assert sorted(inputs) == ["shapes/test", "shapes/train"]
     train = inputs["shapes/train"].dataset
-    assert (train.digest, train.source_type) == ("d" * 32, "dvc")
+    assert (train.digest, train.source_type) == ("d" * 16, "dvc")
     assert json.loads(train.source) == {"path": "data/processed/shapes.h5", "md5": "m5"}
     assert json.loads(train.profile) == {"digest": "d" * 64, "points": 64}
     contexts = {name: each.tags[0].value for name, each in inputs.items()}
