@@ -155,7 +155,7 @@ def test_the_table_has_data_sets_commands_and_telling_names(page: Any, served: s
     page.get_by_text("mask_ratio=0.75").first.wait_for()
     page.get_by_text("shapes/train (0123456789abcdef)").first.wait_for()
     page.get_by_text("python -m sa3d pretrain -e tiny --variant mae --seed 3").first.wait_for()
-    assert page.get_by_text("MLflow Assistant").count() == 0
+    assert page.get_by_text("Ask questions about your experiments").count() == 0
     shot(page, "table")
 
 
@@ -192,10 +192,11 @@ def test_two_runs_are_compared_by_epoch_and_differ_in_what_was_changed(
     page.get_by_text("train/loss").first.wait_for()
     until(lambda: len(curves(page, "train/loss")) == 2)
     shot(page, "two")
-    page.get_by_test_id("global-line-chart-config").click()
-    page.get_by_role("radio", name="Metric").click()
+    page.get_by_label("Configure charts").click()
+    menu = page.locator("[role^=menuitem]")
+    menu.filter(has_text="Metric").first.dispatch_event("click")
     shot(page, "axes")
-    page.get_by_test_id("metric-epoch").click()
+    menu.filter(has_text="epoch").first.dispatch_event("click")  # a menu that still slides in
     until(lambda: max(max(x) for x in curves(page, "train/loss").values()) == 2.0)
     shot(page, "epochs")
 
