@@ -193,13 +193,12 @@ def _tracking(folder: Path, located: Located, group: Processes, options: Options
 def _draw(context: RunContext) -> None:
     """Pictures for the run's page in MLflow. The run is finished by now, whatever becomes of
     them."""
-    from sa3d.data.store import open_clouds
     from sa3d.runs import pictures
 
     try:
         result = finished(context.folder, context.fingerprint)
         assert result is not None, "a run that ended well leaves its result"
-        drawn = pictures.draw(context.folder, result, open_clouds(context.clouds).class_names)
+        drawn = pictures.draw(context.folder, result)
     except Exception as error:
         print(f"no pictures of this run: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return

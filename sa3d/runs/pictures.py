@@ -19,27 +19,24 @@ _CURVES = {"loss": keys.LOSS, "val_accuracy": keys.VAL_ACC, "val_miou": keys.VAL
 _CLOUDS = 3  # shown of those that the run kept for pictures
 
 
-def draw(folder: Path, result: Mapping[str, Any], class_names: tuple[str, ...]) -> Path | None:
+def draw(folder: Path, result: Mapping[str, Any]) -> Path | None:
     """Draw what a run left into ``figures/`` of its folder.
 
     Args:
         folder: of the run.
         result: its ``result.json``.
-        class_names: of its data set.
 
     Returns:
         That folder; None where there is nothing to draw.
     """
     place = folder / FOLDER
     with style.context():
-        for name, figure in _figures(folder, result, class_names):
+        for name, figure in _figures(folder, result):
             write_whole(place / f"{name}.png", style.png(figure, dpi=120))
     return place if place.is_dir() else None
 
 
-def _figures(
-    folder: Path, result: Mapping[str, Any], class_names: tuple[str, ...]
-) -> Iterator[tuple[str, Any]]:
+def _figures(folder: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     history = read_journal(folder)
     for name, key in _CURVES.items():
         points = np.array(history.get(key, []), dtype=np.float64).reshape(-1, 2)
@@ -47,11 +44,10 @@ def _figures(
         if len(points) > 1:
             line = charts.Series("", style.VARIANTS[0], points[:, 0], points[:, 1])
             yield name, charts.curves([line], style.LIGHT, x_label="step")
-    details = result.get("details", {})
-    if "confusion" in details:
-        matrix = np.asarray(details["confusion"], dtype=np.int64)
-        names = tuple(details.get("classes", class_names))
-        yield "confusion", charts.confusion(matrix, names, style.LIGHT)
+    confusion = result.get("details", {}).get("confusion")
+    if confusion is not None:
+        matrix = np.asarray(confusion["matrix"], dtype=np.int64)
+        yield "confusion", charts.confusion(matrix, confusion["class_names"], style.LIGHT)
     left = result.get("artifacts", {})
     if "explain" in left:
         shown = explain.load_explain(folder / left["explain"])
