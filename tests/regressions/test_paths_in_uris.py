@@ -29,7 +29,7 @@ from sa3d.errors import UserError
 from sa3d.methods.build import build_method
 from sa3d.runs.config import choose
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
-from sa3d.tracking.tracker import open_tracker, sync
+from sa3d.tracking.tracker import open_tracker
 
 REPO = Path(__file__).parents[2]
 COMMON = ["feature%2Ffix", "50%25off", "why?", "a#b", "a b", "ü"]
