@@ -182,7 +182,7 @@ def test_a_store_works_and_lies_inside_the_project(
     assert (Path(model) / "MLmodel").is_file()
     assert opened.get_model_version(version["name"], version["version"]).run_id == run.run_id
     assert model_registry.register(root / "work" / "run", "demo", "random-masks") == version
-    assert sync(root / "work" / "run") == 0
+    assert catch_up(root / "work" / "run").points == 0
     assert strays(root) == []
 
 
