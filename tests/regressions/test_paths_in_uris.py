@@ -29,6 +29,7 @@ from sa3d.errors import UserError
 from sa3d.methods.build import build_method
 from sa3d.runs.config import choose
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
+from sa3d.tracking.catching_up import catch_up
 from sa3d.tracking.tracker import open_tracker
 
 REPO = Path(__file__).parents[2]
