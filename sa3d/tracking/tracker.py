@@ -47,6 +47,7 @@ class MlflowTracker:
         self._run_dir = journal.path.parent
         self._changed = threading.Event()
         self._ending = threading.Event()
+        self._in_vain: str | None = None  # why an attempt failed that ended after close() began
         self._system = SystemMetrics(journal.system, self._run_dir) if system else None
         self._thread = threading.Thread(target=self._work, name="mlflow-sync", daemon=True)
         if sync is not None:
@@ -107,7 +108,8 @@ class MlflowTracker:
         self._ending.set()
         self._changed.set()
         self._thread.join()
-        failed = self._attempt(self._sync)
+        # a server that hangs takes its time to fail: once is enough
+        failed = self._in_vain or self._attempt(self._sync)
         if failed is not None:
             say(
                 f"MLflow at {self._sync.uri} lacks part of this run ({failed}); "
@@ -134,6 +136,9 @@ class MlflowTracker:
             if self._ending.is_set():
                 return  # close() sends the rest in its own thread
             failed = self._attempt(self._sync)
+            if self._ending.is_set():
+                self._in_vain = failed
+                return
             pause = min(_LONGEST, pause * 2) if failed else _PERIOD
             if failed and failed != told:
                 told = failed

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,25 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
     assert catch_up(run_dir) == Sent()
     assert history(run_dir, "train/loss") == [(0, 1.0)]
     assert run_in_store(run_dir).info.status == "FINISHED"
+
+
+def test_a_server_that_hangs_holds_nothing_up(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracker_module, "_PERIOD", 0.01)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        tracker = open_tracker(root / "run", experiment="sa3d/pretrain", run_name="a", tags={})
+        began = time.monotonic()
+        for step in range(200):
+            tracker.metrics({"train/loss": 1.0}, step)
+        tracker.resume(100)
+        tracker.flush()
+        assert time.monotonic() - began < 5.0, "training waited for an answer"
+        tracker.close("FINISHED")
+    assert "lacks part of this run" in capfd.readouterr().err
+    assert len(read_journal(root / "run")["train/loss"]) == 101
 
 
 def test_sync_wants_a_run_folder(root: Path) -> None:
