@@ -98,7 +98,9 @@ def viewers() -> dict[str, str]:
 
     uri = mlflow_store.tracking_uri()
     here = "?workflowType=machine_learning"  # MLflow opens in another mode otherwise
-    if uri.startswith(("sqlite:", "sqlite+")):
+    if mlflow_store.offline():
+        found = {"MLflow": "has nothing of this yet; send it when it is up: sa3d sync"}
+    elif uri.startswith(("sqlite:", "sqlite+")):
         command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
         found = {"MLflow": f"{command}, then http://127.0.0.1:5000/#/{here}"}
     else:

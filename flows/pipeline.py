@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from prefect import runtime
 from prefect.client.schemas.objects import State
@@ -36,8 +36,9 @@ from flows.settings import Settings
 from flows.status_table import NodeStatus, StatusTable
 from flows.summary import handed, record
 from sa3d.errors import UserError
+from sa3d.tracking import mlflow_store
+from sa3d.tracking.conclude import conclude
 
-OFFLINE: Final = "SA3D_OFFLINE"  # read by what records runs, here and in every child
 Ended = State[Any]
 
 
@@ -49,8 +50,7 @@ def carry_out(form: RunningForm) -> Ended:
     """
     began = time.monotonic()
     mark()
-    if form.offline:
-        os.environ[OFFLINE] = "1"
+    mlflow_store.go_offline(form.offline)
     # started from a page, a run has a report of its own; reports/NAME is what DVC made last
     own = str(runtime.flow_run.id)[:8] if runtime.deployment.id else ""
     future = planning.plan.submit(form, own)
@@ -129,7 +129,13 @@ def _conclude(
     if planned.request.compares:
         compared = comparison.means(results)
         artifacts.publish_comparison(comparison.rows(results))
-    record(planned, statuses, compared, kind=str(runtime.flow_run.flow_name), failed=bool(bad))
+    kind = str(runtime.flow_run.flow_name)
+    record(planned, statuses, compared, kind=kind, command=_command(form), failed=bool(bad))
+    if any("model_version" in status.result for status in statuses):
+        try:
+            conclude(results)
+        except UserError as error:
+            bad.append(f"registered models do not say what was measured of them: {error}")
     skipped = _skipped(planned.settings, statuses)
     summary = _summary(results, failed=bad, skipped=skipped)
     if bad or (form.strict and skipped):

@@ -47,13 +47,13 @@ def plan(form: RunningForm, within: str = "") -> Planned | State[None]:
         within: end of the name of the report folder, where the form names none.
     """
     try:
-        request = form.request()
+        request, offline = form.request(), mlflow_store.offline()
         if within and not form.out:
             out = request.out.with_name(f"{request.out.name}-{within}")
             request = replace(request, out=out)
-        steps = nodes_of(*request.configs, register=request.register and not form.offline)
+        steps = nodes_of(*request.configs, register=request.register and not offline)
         settings = settle(*request.configs, name=request.name)
-        if not form.offline:
+        if not offline:
             mlflow_store.init_store()
     except UserError as error:
         return refused(error)

@@ -14,7 +14,7 @@ from flows.planning import REFUSED
 from sa3d.errors import UserError
 
 if TYPE_CHECKING:
-    from sa3d.tracking.gate import Check, Verdict
+    from sa3d.tracking.verdict import Check, Verdict
 
 NOT_PROMOTED: Final = "NotPromoted"  # name of the state where the gate refused
 

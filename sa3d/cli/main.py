@@ -88,15 +88,27 @@ def doctor(device: Device = "auto", threads: Threads = None) -> None:
 
 @app.command()
 def sync(
-    run_dir: Annotated[Path, typer.Argument(help="Run folder with a journal.jsonl.")],
+    place: Annotated[
+        Path | None,
+        typer.Argument(help="Run folder, or a folder of run folders. [default: work/]"),
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", "-e", help="Only runs of this experiment.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Send to MLflow what it lacks of a run."""
-    from sa3d.tracking.tracker import sync as send
+    """Send to MLflow what it lacks: of runs made offline, or while it was away."""
+    from sa3d.tracking.catching_up import catch_up
 
-    sent = send(run_dir)
+    sent = catch_up(place, experiment)
+    for line in (*sent.deleted, *sent.problems):
+        print(f"sa3d: {line}", file=sys.stderr)
     if not quiet:
-        print(f"{sent} points sent")
+        for version in sent.models:
+            print(f"registered {version}")
+        print(f"{sent.points} points of {sent.runs} runs sent")
+    if sent.problems:
+        sys.exit(UserError.exit_code)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sa3d.tracking.mlflow_store import go_offline
 from sa3d.utils import paths
 
 Experiment = Annotated[
@@ -36,4 +37,12 @@ VariantName = Annotated[
 ]
 SeedNumber = Annotated[
     int | None, typer.Option("--seed", min=0, help="Of the run. [default: the first there is]")
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Record in the run folder alone; `sa3d sync` sends it to MLflow later.",
+        callback=go_offline,
+    ),
 ]

@@ -12,6 +12,7 @@ from sa3d import registry
 from sa3d.cli.options import (
     Device,
     Experiment,
+    Offline,
     Out,
     Params,
     Quiet,
@@ -52,6 +53,7 @@ def pretrain(
     device: Device = "auto",
     threads: Threads = None,
     out: Out = None,
+    offline: Offline = False,
 ) -> None:
     """Pre-train without labels."""
     from sa3d.runs.config import choose
@@ -63,7 +65,7 @@ def pretrain(
             f"--teacher is for a method that distils one; {run.spec.variant} of '{config.name}' "
             f"is {run.method.method}"
         )
-    options = Options(device, threads, quiet)
+    options = Options(device, threads, quiet, overrides or ())
     with contextlib.ExitStack() as stack:
         if run.spec.needs and teacher is None:
             from sa3d.engine.distributed import choose_device, processes
@@ -114,6 +116,7 @@ def add_task(app: typer.Typer, name: str) -> None:
         device: Device = "auto",
         threads: Threads = None,
         out: Out = None,
+        offline: Offline = False,
     ) -> None:
         from sa3d.runs.config import choose
 
@@ -124,7 +127,8 @@ def add_task(app: typer.Typer, name: str) -> None:
                 f"--from {start}: variant {run.spec.variant} starts from random weights; give "
                 "another --variant"
             )
-        launch(locate_from(config, run, {"start": start}), Options(device, threads, quiet), out)
+        options = Options(device, threads, quiet, overrides or ())
+        launch(locate_from(config, run, {"start": start}), options, out)
 
 
 def _experiment(name: str, params: Path | None, overrides: list[str] | None) -> ExperimentConfig:

@@ -115,22 +115,29 @@ def finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     ``result.json`` is written last, by rename: where it stands, the run is whole.
 
     Raises:
-        UserError: the folder holds another run, or a file that cannot be read.
+        UserError: the folder holds another run, or a file of it was cut short by other hands.
     """
-    for name in (paths.RESULT, CONFIG):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            found = tree["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"cannot read {path}; delete {folder} to begin again") from None
-        if found != fingerprint:
-            raise UserError(
-                f"{folder} holds run {found}, this is run {fingerprint} (other settings, data or "
-                "code); choose another --out"
-            )
-        if name == paths.RESULT:
-            return tree
-    return None
+    result = _read(folder / paths.RESULT, fingerprint)
+    # a run that goes on writes this one anew, and its checkpoint says for itself whose it is
+    _read(folder / CONFIG, fingerprint)
+    return result
+
+
+def _read(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """A file that names its run; None: there is none."""
+    if not path.is_file():
+        return None
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = tree["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"cannot read {path.name} of this run: it is cut short; delete it ({path}) and run "
+            "the same command again: it goes on from the last checkpoint"
+        ) from None
+    if found != fingerprint:
+        raise UserError(
+            f"{path.parent} holds run {found}, this is run {fingerprint} (other settings, data or "
+            "code); choose another --out"
+        )
+    return tree

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,14 +15,18 @@ from sa3d import registry
 from sa3d.checkpoints.card import find_model
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.errors import TrainingError, UserError
+from sa3d.runs import naming
 from sa3d.runs.config import RunConfig, runs_of
-from sa3d.runs.fingerprint import Located, finished, locate
+from sa3d.runs.fingerprint import Located, data_digest, finished, locate
 from sa3d.runs.spec import RunSpec
+from sa3d.utils import paths
 
 if TYPE_CHECKING:
     import torch
 
     from sa3d.engine.distributed import Processes
+    from sa3d.runs.context import RunContext
+    from sa3d.tracking.data_sets import DataUse
 
 RESULT_NEUTRAL: Final = True
 
@@ -39,11 +43,13 @@ class Options:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads; None: torch's choice.
         quiet: no progress line, no summary.
+        overrides: what ``--set`` gave, for the record.
     """
 
     device: str = "auto"
     threads: int | None = None
     quiet: bool = False
+    overrides: Sequence[str] = ()
 
 
 def launch(located: Located, options: Options, folder: Path | None = None) -> Path:
@@ -72,8 +78,10 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
     from sa3d.engine.signals import Stopped
     from sa3d.runs.context import RunContext
     from sa3d.runs.lock import locked
+    from sa3d.runs.result import read_summary
 
     run = located.run
+    read_summary(located.clouds)  # the result states it; a damaged one is better refused now
     if not run.task.processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"sa3d {run.spec.task} runs in one process; start it without torchrun")
     device = choose_device(options.device)
@@ -84,7 +92,7 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
         done = finished(folder, located.fingerprint)
         if group.any(group.main and done is not None)[0]:
             return _reuse(done or {}, folder, options.quiet)
-        tracker = stack.enter_context(_tracking(folder, located, group))
+        tracker = stack.enter_context(_tracking(folder, located, group, options))
         _tune(device, options, tracker, group)
         context = RunContext(
             folder=folder,
@@ -99,6 +107,8 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
         )
         try:
             registry.load_at(run.task.run)(run, context)
+            if group.main:
+                _draw(context)
             # the others must not go on to what the main process still exports
             group.wait()
         except Stopped as stop:
@@ -154,7 +164,7 @@ def _made(config: ExperimentConfig, source: RunSpec | str | None) -> Path | None
 
 
 @contextlib.contextmanager
-def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]:
+def _tracking(folder: Path, located: Located, group: Processes, options: Options) -> Iterator[Any]:
     """The run's tracker in the main process; one that records nothing elsewhere."""
     from sa3d.tracking.journal import NullTracker
 
@@ -167,12 +177,57 @@ def _tracking(folder: Path, located: Located, group: Processes) -> Iterator[Any]
     from sa3d.tracking.tracker import open_tracker
 
     run = located.run
-    name = f"{run.experiment}-{run.spec.short}"
-    experiment = f"sa3d/{run.spec.task}"
+    differing = naming.changed(run)
     with open_tracker(
-        folder, experiment=experiment, run_name=name, tags=run_tags(located)
+        folder,
+        experiment=f"sa3d/{run.spec.task}",
+        run_name=naming.name(f"{run.experiment}-{run.spec.short}", differing),
+        tags=run_tags(located) | _labels(located, differing),
+        command=naming.command(located, options.overrides),
+        description=naming.description(run, differing),
+        data=_data_sets(located),
+        system=True,
     ) as tracker:
         yield tracker
+
+
+def _draw(context: RunContext) -> None:
+    """Pictures for the run's page in MLflow. The run is finished by now, whatever becomes of
+    them."""
+    from sa3d.runs import pictures
+
+    try:
+        result = finished(context.folder, context.fingerprint)
+        assert result is not None, "a run that ended well leaves its result"
+        drawn = pictures.draw(context.folder, result)
+    except Exception as error:
+        print(f"no pictures of this run: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return
+    if drawn is not None:
+        context.tracker.artifact(drawn)
+
+
+def _labels(located: Located, differing: Mapping[str, Any]) -> dict[str, str]:
+    """Labels by which people find a run: what differs, and the MLflow run of its encoder."""
+    from sa3d.tracking import mlflow_sync
+
+    found = {naming.PARAMS: paths.shown(naming.settings_file().resolve())}
+    if differing:
+        found["changed"] = ", ".join(f"{key}={value}" for key, value in differing.items())
+    before = None if located.start is None else mlflow_sync.run_of(located.start)
+    if before is not None:
+        found["encoder.run_id"] = before.run_id
+    return found
+
+
+def _data_sets(located: Located) -> list[DataUse]:
+    """What a run reads: training clouds, and test clouds where it evaluates."""
+    from sa3d.tracking.data_sets import USES, DataUse
+
+    run, clouds = located.run, located.clouds
+    digest, facts = data_digest(clouds), {"points": run.data.points}
+    uses = USES[:1] if run.spec.task == registry.PRETRAIN else USES
+    return [DataUse(run.data.name, part, why, digest, clouds, facts) for part, why in uses]
 
 
 def _tune(device: torch.device, options: Options, tracker: Any, group: Processes) -> None:

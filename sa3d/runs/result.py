@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sa3d.config.obtain import how_to_replace
 from sa3d.data.store import TEST, CloudSet
+from sa3d.errors import DataError
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, device_name
 from sa3d.utils.files import write_whole
@@ -100,14 +102,30 @@ def data_facts(config: RunConfig, clouds: CloudSet, stated: Mapping[str, Any]) -
     test = clouds.indices(TEST)
     if stated.get("test", len(test)) == len(test):
         facts["test_families"] = len(np.unique(clouds.family[test]))
-    summary = clouds.path.with_suffix(".json")
-    if summary.is_file():
-        stored = json.loads(summary.read_text(encoding="utf-8"))
-        # a summary left from another file of that name says nothing about this one
-        if stored.get("digest") == clouds.digest:
-            facts["floor"] = stored.get("descriptor_5nn_accuracy")
-            facts |= {k: stored[k] for k in ("licence", "split", "note") if k in stored}
+    stored = read_summary(clouds.path)
+    # a summary left from another file of that name says nothing about this one
+    if stored.get("digest") == clouds.digest:
+        facts["floor"] = stored.get("descriptor_5nn_accuracy")
+        facts |= {k: stored[k] for k in ("licence", "split", "note") if k in stored}
     return facts | dict(stated)
+
+
+def read_summary(clouds: Path) -> dict[str, Any]:
+    """What the summary beside a processed file says; empty where there is none.
+
+    Raises:
+        DataError: it was cut short.
+    """
+    path = clouds.with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise DataError(f"cannot read {path}: it is cut short; {how_to_replace(clouds.stem)}")
+    return stored
 
 
 def save_outcomes(

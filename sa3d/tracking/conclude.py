@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sa3d.errors import UserError
 from sa3d.runs.tags import tags_of_folder
-from sa3d.tracking import describe, keys
+from sa3d.tracking import describe, keys, mlflow_store
 from sa3d.tracking.journal import FILE, Journal, entries
-from sa3d.tracking.tracker import sync
+from sa3d.tracking.mlflow_sync import MlflowSync
 from sa3d.tracking.versions import store
 from sa3d.utils.paths import RESULT, root
 
@@ -35,9 +35,9 @@ def conclude(results: Path) -> list[str]:
         wanted = [(str(each["name"]), str(each["version"])) for each in versions]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{results} is not the results.json of an experiment") from None
-    for folder in folders:
-        _link(folder)
     with store() as opened:
+        for folder in folders:
+            _link(folder)
         for name, version in wanted:
             describe.update(opened, name, version)
     return [f"{name}/{version}" for name, version in wanted]
@@ -54,4 +54,4 @@ def _link(folder: Path) -> None:
     journal = Journal(folder)
     journal.tags(tags_of_folder(folder))
     journal.flush()
-    sync(folder)
+    MlflowSync(folder, mlflow_store.tracking_uri()).update()

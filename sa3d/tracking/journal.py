@@ -4,15 +4,18 @@ A tracking server that does not answer must neither stop nor falsify training, s
 goes to ``journal.jsonl`` in the run folder first; ``sa3d.tracking.tracker`` copies it to MLflow.
 One JSON object per line: ``{"kind": "metrics", "step": 3, "at": 1732.5, "values": {...}}``, with
 ``"training": "fold-3"`` if it is one of several in the folder. Further kinds are ``results``,
-``run``, ``params``, ``tags``, ``artifact`` and ``close``.
+``run``, ``params``, ``tags``, ``input`` (a data set), ``system`` (load of the machine),
+``models`` (to be registered), ``artifact`` and ``close``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -73,6 +76,11 @@ class Journal:
     Every line reaches the operating system at once, so that a killed process loses none;
     :meth:`flush` also forces them to the disk, for the machine's own death.
 
+    Attributes:
+        path: the file.
+        id: names this journal for good, whatever becomes of its folder; MLflow's run has it as a
+            tag.
+
     Raises:
         WriteError: when the file cannot be written (a full disk, no permission).
     """
@@ -86,7 +94,10 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise unwritable(self.path, error) from None
-        self._last_steps = _last_steps(entries(self.path))
+        found = entries(self.path)
+        self._last_steps = _last_steps(found)
+        self._samples = sum(entry["kind"] == "system" for entry in found)
+        self.id = identity(found) or uuid.uuid4().hex[:16]
 
     def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
         """See :class:`Tracker`."""
@@ -123,6 +134,11 @@ class Journal:
     def entry(self, kind: str, **fields: Any) -> None:
         """Append a line of another kind (the tracker's own ``run``)."""
         self._write(kind, **fields)
+
+    def system(self, values: Mapping[str, float]) -> None:
+        """Record how busy the machine is, one sample after the other. No report reads these."""
+        self._write("system", step=self._samples, values=dict(values))
+        self._samples += 1
 
     def resume(self, step: int, training: str = "") -> None:
         """See :class:`Tracker`. The file is replaced as a whole, so it is never half-cut."""
@@ -208,7 +224,7 @@ def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     A last line without its end is being written, or was torn by a kill: left alone.
 
     Raises:
-        UserError: naming the place of a line that is not JSON.
+        UserError: naming a line that is none of a journal's.
     """
     found: list[dict[str, Any]] = []
     if not path.is_file():
@@ -218,14 +234,35 @@ def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                raise UserError(
-                    f"{path}: the line at byte {offset} is not JSON; delete it and run again"
-                ) from None
+            entry = _parsed(line)
+            if entry is None:
+                raise _spoilt(path, offset)
+            found.append(entry)
             offset += len(line)
     return found, offset
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """An entry; None: this line is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
+
+
+def _spoilt(path: Path, offset: int) -> UserError:
+    number = path.read_bytes()[:offset].count(b"\n") + 1
+    command = shlex.join(["sed", "-i", f"{number}d", str(path)])
+    return UserError(
+        f"{path}: line {number} is damaged; take it out (`{command}`) and run the command again: "
+        "all other lines stay"
+    )
+
+
+def identity(found: Iterable[Mapping[str, Any]]) -> str | None:
+    """The name of a journal with these lines; one of an earlier version has none."""
+    return next((entry["id"] for entry in found if entry["kind"] == "run" and "id" in entry), None)
 
 
 def read_journal(path: Path) -> dict[str, list[tuple[int, float]]]:

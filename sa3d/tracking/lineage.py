@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import hashlib
 import json
 import os
@@ -68,11 +70,17 @@ def dvc_lock(folder: Path | None = None) -> dict[str, Any]:
 
 def data_md5(name: str, folder: Path | None = None) -> str | None:
     """DVC's hash of processed data set ``name``, if a stage made it."""
+    out = data_out(name, folder)
+    return str(out.get("md5")) if out else None
+
+
+def data_out(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """What ``dvc.lock`` says of processed data set ``name``; empty where no stage made it."""
     for stage in (dvc_lock(folder).get("stages") or {}).values():
         for out in stage.get("outs", []):
             if out.get("path") == f"data/processed/{name}.h5":
-                return str(out.get("md5"))
-    return None
+                return dict(out)
+    return {}
 
 
 def tags(data: str | None = None) -> dict[str, str]:
@@ -86,6 +94,21 @@ def tags(data: str | None = None) -> dict[str, str]:
     if data:
         found |= data_tags(data)
     return found | compute() | from_parent()
+
+
+def source(command: str) -> dict[str, str]:
+    """What MLflow shows as the source of a run: the command, its user, and the commit.
+
+    The type is that of a job: of any other, MLflow's table shows only what follows the command's
+    last slash.
+    """
+    found = {}
+    with contextlib.suppress(KeyError, OSError):  # a user number without a name, as in containers
+        found["mlflow.user"] = getpass.getuser()
+    if command:
+        found |= {"mlflow.source.name": command, "mlflow.source.type": "JOB"}
+    commit = git().get("git.commit")
+    return found | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
 def data_tags(name: str) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
 from filelock import FileLock
@@ -21,6 +22,9 @@ from sa3d.utils.telemetry import disable_telemetry
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+SUMMARIES: Final = "sa3d/experiments"
+"""The MLflow experiment with one run a flow."""
+OFFLINE: Final = "SA3D_OFFLINE"
 _NEEDS_QUOTING = re.compile(r"[%?\x00-\x1f\x7f]")  # what a URI does not hold as it is
 
 
@@ -76,6 +80,31 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root() / "mlflow.db")
 
 
+def offline() -> bool:
+    """Whether this process and those that it starts record without MLflow (``$SA3D_OFFLINE``).
+
+    Raises:
+        UserError: the variable says neither yes nor no.
+    """
+    said = os.environ.get(OFFLINE, "").lower()
+    if said in ("1", "true", "yes"):
+        return True
+    if said in ("", "0", "false", "no"):
+        return False
+    raise UserError(f"{OFFLINE}={said}: 1 records without MLflow, 0 or nothing with it")
+
+
+def go_offline(asked: bool) -> bool:
+    """Have this process and those that it starts record without MLflow, if asked to.
+
+    Returns:
+        ``asked``, as a command-line option's callback has to.
+    """
+    if asked:
+        os.environ[OFFLINE] = "1"
+    return asked
+
+
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside a SQLite store, else the server's choice."""
     database = sqlite_path(uri)
@@ -112,7 +141,11 @@ def preload() -> None:
 
 
 def experiment_id(opened: MlflowClient, name: str, uri: str) -> str:
-    """The experiment's id; created where it is missing, also when two do so at once."""
+    """The experiment's id; created where it is missing, also when two do so at once.
+
+    Raises:
+        UserError: it was deleted there. MLflow keeps its name, so that no other can be made.
+    """
     from mlflow.exceptions import MlflowException
 
     found = opened.get_experiment_by_name(name)
@@ -123,6 +156,12 @@ def experiment_id(opened: MlflowClient, name: str, uri: str) -> str:
             found = opened.get_experiment_by_name(name)
             if found is None:
                 raise error
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the MLflow experiment '{name}' was deleted at {uri}; restore it with its runs: "
+            f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}"
+        )
     return str(found.experiment_id)
 
 
@@ -133,17 +172,20 @@ def init_store(uri: str | None = None) -> str:
         The tracking URI.
 
     Raises:
-        UserError: when the store cannot be reached.
+        UserError: when the store cannot be reached, or one of them was deleted there.
     """
     uri = uri or tracking_uri()
     try:
         opened = client(uri)
-        ids = [experiment_id(opened, f"sa3d/{name}", uri) for name in (*TASKS, "experiments")]
+        names = [*(f"sa3d/{task}" for task in TASKS), SUMMARIES]
+        ids = [experiment_id(opened, name, uri) for name in names]
         reap(opened, ids)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
-            f"MLflow at {uri} does not answer ({short(error)}); start it, or unset "
-            "MLFLOW_TRACKING_URI to use a local file"
+            f"MLflow at {uri} does not answer ({short(error)}); start it, unset "
+            "MLFLOW_TRACKING_URI to use a local file, or record without it (--offline)"
         ) from error
     return uri
 

@@ -29,7 +29,8 @@ from sa3d.errors import UserError
 from sa3d.methods.build import build_method
 from sa3d.runs.config import choose
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
-from sa3d.tracking.tracker import open_tracker, sync
+from sa3d.tracking.catching_up import catch_up
+from sa3d.tracking.tracker import open_tracker
 
 REPO = Path(__file__).parents[2]
 COMMON = ["feature%2Ffix", "50%25off", "why?", "a#b", "a b", "ü"]
@@ -182,7 +183,7 @@ def test_a_store_works_and_lies_inside_the_project(
     assert (Path(model) / "MLmodel").is_file()
     assert opened.get_model_version(version["name"], version["version"]).run_id == run.run_id
     assert model_registry.register(root / "work" / "run", "demo", "random-masks") == version
-    assert sync(root / "work" / "run") == 0
+    assert catch_up(root / "work" / "run").points == 0
     assert strays(root) == []
 
 

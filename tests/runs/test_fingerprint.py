@@ -191,7 +191,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, name: str) -> None:
         fp.finished(tmp_path, "g")
     for spoilt in ("{", "{}", "[]", "null"):
         (tmp_path / name).write_text(spoilt)
-        with pytest.raises(UserError, match=r"cannot read .*; delete .* to begin again"):
+        with pytest.raises(UserError, match=rf"cannot read {name} .*; delete it \(.*{name}\)"):
             fp.finished(tmp_path, "g")
 
 

@@ -50,9 +50,14 @@ def test_a_torn_last_line_is_not_read_and_is_dropped_on_opening(tmp_path: Path) 
 
 
 def test_a_spoilt_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"kind": "tags", "values": {}}\nspoilt\n')
-    with pytest.raises(UserError, match="byte 31 is not JSON"):
-        read_journal(tmp_path)
+    good = '{"kind": "tags", "values": {}}\n'
+    for spoilt in ("spoilt", "[]", '{"step": 3}', ""):
+        (tmp_path / FILE).write_text(f"{good}{spoilt}\n{good}")
+        with pytest.raises(UserError, match=r"line 2 is damaged; take it out \(`(.*)`\)") as raised:
+            read_journal(tmp_path)
+        command = str(raised.value).split("`")[1]
+        subprocess.run(command, shell=True, check=True)
+        assert (tmp_path / FILE).read_text() == good * 2
 
 
 def test_a_killed_process_loses_no_line(tmp_path: Path) -> None:

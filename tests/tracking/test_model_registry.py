@@ -20,18 +20,10 @@ from sa3d.errors import CheckpointError, DataError
 from sa3d.inference.serving import FeatureModel
 from sa3d.methods.build import build_method
 from sa3d.runs.config import RunConfig, choose
-from sa3d.tracking import lineage, mlflow_store, mlflow_sync, model_registry
+from sa3d.tracking import mlflow_store, mlflow_sync, model_registry
 from sa3d.tracking.tracker import open_tracker
 
 SMALL = ["model.groups=8", "model.group_size=8", "model.dim=24", "model.depth=1", "model.heads=2"]
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    lineage.git.cache_clear()
-    return tmp_path
 
 
 @pytest.fixture

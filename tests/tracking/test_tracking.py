@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sa3d.errors import UserError
+from sa3d.tracking import cursor as cursor_module
 from sa3d.tracking import lineage, mlflow_store, mlflow_sync
 from sa3d.tracking import tracker as tracker_module
+from sa3d.tracking.catching_up import Sent, catch_up
 from sa3d.tracking.journal import read_journal
-from sa3d.tracking.tracker import open_tracker, sync
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project root of its own, with a store of its own."""
-    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    lineage.git.cache_clear()
-    return tmp_path
+from sa3d.tracking.tracker import open_tracker
+from tests.tracking.serving import free_port, server, until
 
 
 def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
@@ -89,7 +77,7 @@ def test_resume_goes_on_in_the_same_run_without_doubling(root: Path) -> None:
     killed = run_in_store(run_dir)
     assert killed.info.status == "KILLED"
     # the kill came between the last batch and the note of it
-    cursor = run_dir / mlflow_sync.CURSOR
+    cursor = run_dir / cursor_module.FILE
     cursor.write_text(cursor.read_text().replace('"train/loss": 9', '"train/loss": 3'))
     with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as again:
         again.resume(5)
@@ -119,7 +107,7 @@ def test_a_result_that_was_sent_but_not_noted_is_not_sent_twice(
         with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
             tracker.results({"test/acc": value}, 7)
     # the kill came between sending the last value and the note of it
-    cursor = run_dir / mlflow_sync.CURSOR
+    cursor = run_dir / cursor_module.FILE
     cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"results": noted}))
     with open_tracker(run_dir, experiment="sa3d/pretrain", run_name="a", tags={}) as tracker:
         tracker.results({"test/acc": 0.5}, 7)  # the run computes it again
@@ -189,17 +177,17 @@ def test_a_dead_process_leaves_no_running_run(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_many_processes_may_open_a_new_store_at_once(root: Path) -> None:
+def test_many_processes_may_open_a_new_store_at_once(bare_root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sa3d.tracking.tracker import open_tracker\n"
         "with open_tracker(\n"
         "    Path(sys.argv[1]), experiment='sa3d/pretrain', run_name='a', tags={}) as t:\n"
         "    t.metrics({'train/loss': 1.0}, 0)\n"
     )
-    dirs = [root / f"run{i}" for i in range(3)]
+    dirs = [bare_root / f"run{i}" for i in range(6)]
     started = [subprocess.Popen([sys.executable, "-c", code, str(d)]) for d in dirs]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
-    assert [history(d, "train/loss") for d in dirs] == [[(0, 1.0)]] * 3
+    assert [process.wait(120) for process in started] == [0] * 6
+    assert [history(d, "train/loss") for d in dirs] == [[(0, 1.0)]] * 6
 
 
 def test_a_server_that_is_away_is_said_and_nothing_is_lost(
@@ -213,17 +201,38 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
     assert f"sa3d sync {run_dir}" in capfd.readouterr().err
     assert mlflow_sync.run_of(run_dir) is None
     with pytest.raises(UserError, match="does not answer"):
-        sync(run_dir)
+        catch_up(run_dir)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert sync(run_dir) == 1
-    assert sync(run_dir) == 0
+    assert catch_up(run_dir) == Sent(runs=1, points=1)
+    assert catch_up(run_dir) == Sent()
     assert history(run_dir, "train/loss") == [(0, 1.0)]
     assert run_in_store(run_dir).info.status == "FINISHED"
 
 
+def test_a_server_that_hangs_holds_nothing_up(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracker_module, "_PERIOD", 0.01)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        tracker = open_tracker(root / "run", experiment="sa3d/pretrain", run_name="a", tags={})
+        began = time.monotonic()
+        for step in range(200):
+            tracker.metrics({"train/loss": 1.0}, step)
+        tracker.resume(100)
+        tracker.flush()
+        assert time.monotonic() - began < 5.0, "training waited for an answer"
+        tracker.close("FINISHED")
+    assert "lacks part of this run" in capfd.readouterr().err
+    assert len(read_journal(root / "run")["train/loss"]) == 101
+
+
 def test_sync_wants_a_run_folder(root: Path) -> None:
-    with pytest.raises(UserError, match=r"no journal\.jsonl in"):
-        sync(root / "nothing")
+    with pytest.raises(UserError, match=r"no run was recorded in .*nothing"):
+        catch_up(root / "nothing")
+    with pytest.raises(UserError, match=r"no run of experiment 'demo' was recorded in .*work"):
+        catch_up(experiment="demo")
 
 
 @pytest.mark.slow
@@ -244,62 +253,14 @@ def test_a_server_killed_in_the_middle_leaves_no_gap_and_no_double(
     for step in range(20, 40):
         tracker.metrics({"train/loss": float(step)}, step)
     tracker.flush()
-    until(lambda: "going on without" in capfd.readouterr().err)
+    until(lambda: "takes nothing" in capfd.readouterr().err)
     tracker.close("FINISHED")
     assert "sa3d sync" in capfd.readouterr().err
     with server(root, port):
-        assert sync(run_dir) == 20
-        assert sync(run_dir) == 0
+        assert catch_up(run_dir).points == 20
+        assert catch_up(run_dir).points == 0
         assert history(run_dir, "train/loss") == [(step, float(step)) for step in range(40)]
         assert run_in_store(run_dir).info.status == "FINISHED"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-
-
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[Callable[[], None]]:
-    """A real MLflow server; yields what kills it."""
-    log = (folder / "server.log").open("ab")
-    store = f"sqlite:///{folder / 'server.db'}"
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    what = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "served")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *where, *what],
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-
-    def kill() -> None:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def healthy() -> bool:
-        assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return True
-        except OSError:
-            return False
-
-    try:
-        until(healthy)
-        yield kill
-    finally:
-        kill()
-        log.close()
 
 
 def test_kernels_are_told_by_backend_and_only_where_they_differ_by_operator() -> None:
