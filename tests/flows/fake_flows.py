@@ -6,10 +6,11 @@ from typing import Any
 
 from prefect import flow
 
+from flows.deployed import experiment
+from flows.forms.experiment import ExperimentForm
 from flows.hooks import cancel_children
 from flows.job import job
-from flows.pipeline import experiment
-from sa3d.config.loading import load_experiment
+from flows.pipeline import carry_out
 from tests.flows import driver
 
 __all__ = ["driver", "experiment", "job", "tiny"]
@@ -23,5 +24,8 @@ __all__ = ["driver", "experiment", "job", "tiny"]
 )
 def tiny(seed: int, overrides: list[str]) -> Any:
     """The tiny experiment on the workers, as one flow run: without a form for all its settings."""
-    config = load_experiment("tiny", None, [f"seeds=[{seed}]", *overrides])
-    return experiment.fn(config, where="workers")
+    pairs = (override.partition("=") for override in overrides)
+    settings = {key: value for key, _, value in pairs}
+    return carry_out(
+        ExperimentForm(experiment="tiny", seeds=(seed,), settings=settings, where="workers")
+    )

@@ -160,7 +160,8 @@ def test_a_child_that_cannot_start_or_read_fails_alone(
     ended = {event.name: event for event in events_until(executor, over(3))}
     assert ended["run"].kind == ended["broken"].kind == "failed"
     assert "cannot write" in ended["run"].text
-    assert f"cannot read {broken / 'result.json'}; delete {broken}" in ended["broken"].text
+    assert "cannot read result.json of this run: it is cut short; delete it" in ended["broken"].text
+    assert str(broken / "result.json") in ended["broken"].text
     assert ended["good"].kind == "finished"
 
 
