@@ -48,6 +48,7 @@ NEUTRAL = {
     "sa3d.runs.lock",
     "sa3d.runs.result",
     "sa3d.runs.spec",
+    "sa3d.runs.tags",
     "sa3d.tasks.base",
     "sa3d.tasks.classify.task",
     "sa3d.tasks.fewshot.task",
