@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final
@@ -43,7 +42,6 @@ def promote(
     from sa3d.tracking import gate, keys
     from sa3d.tracking.versions import reference
 
-    _answer_soon()
     name, which = reference(model, keys.CANDIDATE)
     verdict = gate.promote(name, which, params=params, dry_run=dry_run)
     if as_json:
@@ -61,7 +59,6 @@ def rollback(
     from sa3d.tracking import gate, keys
     from sa3d.tracking.versions import reference
 
-    _answer_soon()
     before, now = gate.rollback(reference(name, keys.CHAMPION)[0])
     if as_json:
         print(json.dumps({"name": name, "rolled_back": before, "champion": now}, indent=2))
@@ -86,18 +83,12 @@ def lineage(
     """
     from sa3d.tracking.ancestry import trace
 
-    _answer_soon()
     found = trace(what)
     if as_json:
         print(json.dumps([each.as_json() for each in found], indent=2))
     else:
         print("\n".join(line for each in found for line in _tree(each)))
     sys.exit(1 if any(each.wrong for each in found) else 0)
-
-
-def _answer_soon() -> None:
-    """Have MLflow's client give up on a dead server within seconds, not minutes."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 def _told(verdict: Verdict, dry_run: bool) -> Iterator[str]:

@@ -49,6 +49,7 @@ NEUTRAL = {
     "sa3d.runs.requirements",
     "sa3d.runs.result",
     "sa3d.runs.spec",
+    "sa3d.runs.tags",
     "sa3d.tasks.base",
     "sa3d.tasks.classify.requires",
     "sa3d.tasks.classify.task",

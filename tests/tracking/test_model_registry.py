@@ -149,7 +149,13 @@ def test_two_seeds_are_registered_at_once(root: Path, run: RunConfig) -> None:
     mlflow_store.init_store()
     with ThreadPoolExecutor(2) as pool:
         futures = [
-            pool.submit(model_registry.register, root / str(seed), "demo", "random-masks")
+            pool.submit(
+                model_registry.register,
+                root / str(seed),
+                "demo",
+                "random-masks",
+                candidate=seed == 0,
+            )
             for seed in range(2)
         ]
         found = sorted(future.result()["version"] for future in futures)
