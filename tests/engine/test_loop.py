@@ -291,6 +291,16 @@ def test_fit_after_the_end_trains_nothing(tmp_path: Path) -> None:
     assert digest(second) == digest(first)
 
 
+def test_the_epoch_stands_beside_every_point_of_training(tmp_path: Path) -> None:
+    trainer(tmp_path).fit()
+    history = read_journal(tmp_path)
+    loss, epochs = history["train/loss"], history["epoch"]
+    assert [step for step, _ in epochs] == [step for step, _ in loss]
+    last, whole = epochs[-1]
+    assert whole == round(whole), "the end of the last epoch"
+    assert all(epoch == pytest.approx(step * whole / last) for step, epoch in epochs)
+
+
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path).fit()
     with pytest.raises(CheckpointError, match="belongs to run toy, this is run other"):
