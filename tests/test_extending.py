@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+import sa3d.data.readers
 import sa3d.masking
 import sa3d.tasks
 from flows.plan import plan
@@ -39,7 +40,7 @@ from sa3d.utils.paths import work
 from sa3d.viz.explain import load_explain
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-MASK, BACKBONE, TASK = re.findall(r"## A new .*?(?=\n## )", TEXT, re.DOTALL)
+MASK, BACKBONE, TASK, FORMAT = re.findall(r"## A new .*?(?=\n## )", TEXT, re.DOTALL)
 SMALL = ["model.dim=24", "model.heads=3", "model.depth=1", "model.decoder_depth=1"]
 
 
@@ -319,3 +320,36 @@ def test_lines_of_the_document_are_literal() -> None:
     assert ast.literal_eval("{" + block_after("The line", TASK) + "}") == {
         "cluster": "sa3d.tasks.cluster:TASK"
     }
+
+
+# --- a file format ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The document's reader installed; the suffix it is for."""
+    write(("The file",), FORMAT, sa3d.data.readers, tmp_path, monkeypatch)
+    yield add_line(FORMAT, registry.READERS, monkeypatch)
+    forget("sa3d.data.readers.pts")
+
+
+@pytest.mark.usefixtures("file_format")
+def test_the_format_passes_the_documents_own_test() -> None:
+    scope: dict[str, Any] = {}
+    exec(block_after("A test", FORMAT), scope)
+    (test,) = [value for name, value in scope.items() if name.startswith("test_")]
+    test()
+
+
+def test_a_folder_of_the_format_becomes_a_data_set(file_format: str, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((8, 300, 7))
+    for number, cloud in enumerate(rows):
+        file = tmp_path / "scans" / "ab"[number % 2] / f"part{number}.{file_format}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(" ".join(map(str, row)) for row in cloud)
+        file.write_text(f"{len(cloud)}\n{text}\n")
+    words = block_after("A run", FORMAT).split()
+    assert words[:4] == ["sa3d", "data", "add", "scans"]
+    words[3] = str(tmp_path / "scans")
+    shown = sa3d_(*words[1:], "--dry-run")
+    assert f"8 {file_format}" in shown
