@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sa3d.errors import CheckpointError
-from sa3d.utils.files import write_whole
+from sa3d.utils.files import unread, write_whole
 
 FORMAT = 1
 SAVE_MINUTES = 5.0
@@ -73,7 +73,16 @@ class Checkpoint:
         try:
             # weights_only: tensors and plain values, never code
             state = torch.load(self.path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            ValueError,
+            pickle.UnpicklingError,
+        ) as error:
+            if (why := unread(error)) is not None:
+                raise CheckpointError(f"{self.path} {why}") from error
             raise CheckpointError(
                 f"{self.path} is not a readable checkpoint; delete it to begin again"
             ) from None
