@@ -13,7 +13,9 @@ import yaml
 from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.errors import AbsentDataError
+from sa3d.runs.config import runs_of
 from sa3d.runs.fingerprint import Located, data_digest
+from sa3d.runs.requirements import check_data
 from sa3d.utils import paths
 from sa3d.utils.files import write_whole
 
@@ -46,8 +48,8 @@ def settle(config: ExperimentConfig) -> Settings:
     """Check the processed data and write down what children will read.
 
     Raises:
-        DataError: a data set was not prepared. AbsentDataError: one that everything needs is
-            absent. WriteError: full disk, no permission.
+        DataError: a data set was not prepared, or a task cannot be run on it. AbsentDataError: one
+            that everything needs is absent. WriteError: full disk, no permission.
     """
     digests, absent = {}, {}
     for name in config.datasets:
@@ -59,6 +61,7 @@ def settle(config: ExperimentConfig) -> Settings:
             absent[name] = str(error)
     if not digests:
         raise AbsentDataError("; ".join(absent.values()))
+    check_data(run for run in runs_of(config) if run.data.name in digests)
     text = json.dumps([config.model_dump(mode="json"), digests], sort_keys=True)
     pipeline_id = f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     folder = paths.work() / f"experiment-{pipeline_id}"

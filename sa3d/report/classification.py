@@ -44,7 +44,8 @@ def validation_curves(section: Section) -> list[Chart]:
     drawn = curve(
         f"{section.key}-validation",
         "Validation accuracy",
-        "On the validation clouds; it chooses the epoch whose test accuracy is reported.",
+        "On the validation clouds, each family counting once; it chooses the epoch whose test "
+        "accuracy is reported.",
         keys.VAL_ACC,
         [Trained(each.variant, each.runs, epochs) for each in section.variants],
         percentage=True,

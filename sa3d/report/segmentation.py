@@ -28,7 +28,8 @@ def validation_curves(section: Section) -> list[Chart]:
     drawn = curve(
         f"{section.key}-validation",
         "Validation mIoU",
-        "Mean over the validation clouds; it chooses the epoch whose test mIoU is reported.",
+        "Mean over the validation clouds, each family counting once; it chooses the epoch whose "
+        "test mIoU is reported.",
         keys.VAL_MIOU,
         [Trained(each.variant, each.runs, epochs) for each in section.variants],
         percentage=True,

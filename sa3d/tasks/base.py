@@ -79,6 +79,9 @@ class Task:
         help: its line in ``sa3d --help``.
         settings: class of its settings.
         metric: the number that its runs are compared by.
+        requires: ``module:attribute`` of ``check(config, clouds)``, in a module without torch; it
+            raises :class:`~sa3d.errors.DataError` where the run cannot be made from this data set.
+            ``run`` asks it first, a flow before anything is trained. None: any data set will do.
         extras: further metrics that the report's table shows, with their labels.
         trains: which model of the backbone's :class:`~sa3d.registry.Architecture` it trains.
         selects: whether it carves validation clouds out of the training split.
@@ -97,6 +100,7 @@ class Task:
     help: str
     settings: type[Frozen]
     metric: Metric
+    requires: str | None = None
     extras: tuple[Metric, ...] = ()
     trains: Literal["classifier", "segmenter"] | None = None
     selects: bool = False

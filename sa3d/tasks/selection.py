@@ -14,6 +14,7 @@ from sa3d.data.loader import Batch
 from sa3d.data.store import CloudSet
 from sa3d.errors import TrainingError
 from sa3d.metrics import names as keys
+from sa3d.metrics.families import family_mean
 from sa3d.models.downstream import Classifier
 from sa3d.runs.config import RunConfig
 from sa3d.tasks.evaluation import Ints, fixed_batches
@@ -50,6 +51,13 @@ class Reader:
         logits, labels = self.logits(classifier, rows)
         return Measured(accuracy(logits, labels), float(F.cross_entropy(logits, labels)))
 
+    def validate(self, classifier: Classifier, rows: Ints) -> Measured:
+        """As :meth:`measure`, but in the accuracy each family of shapes counts once."""
+        logits, labels = self.logits(classifier, rows)
+        right = (logits.argmax(dim=1) == labels).numpy()
+        score = family_mean(right, self._clouds.family[rows])
+        return Measured(score, float(F.cross_entropy(logits, labels)))
+
     @torch.no_grad()
     def logits(
         self, classifier: Classifier, rows: Ints, *, keep: bool = True
@@ -76,7 +84,8 @@ class Selection:
 
     Args:
         model: what is trained.
-        measure: measures it on rows of the data set, and leaves its mode as it was.
+        validate: measures it on the validation clouds, and leaves its mode as it was.
+        measure: likewise on the test clouds.
         tracker: gets the metrics.
         score: name of the validation score.
         val: rows of the validation clouds; None: nothing is chosen, ``weights`` stay empty.
@@ -88,6 +97,7 @@ class Selection:
     def __init__(
         self,
         model: nn.Module,
+        validate: Callable[[Ints], Measured],
         measure: Callable[[Ints], Measured],
         tracker: Tracker,
         score: str,
@@ -95,7 +105,8 @@ class Selection:
         test: Ints | None,
         tested: str = keys.TEST_EPOCH,
     ) -> None:
-        self._model, self._measure, self._tracker = model, measure, tracker
+        self._model, self._tracker = model, tracker
+        self._read_val, self._measure = validate, measure
         self._name, self._val, self._test, self._tested = score, val, test, tested
         self.epoch = -1
         self.score = (-1.0, -np.inf)
@@ -117,7 +128,7 @@ class Selection:
 
     def _validate(self, val: Ints, epoch: int) -> dict[str, float]:
         """Validation score and loss; weights better than those before are kept."""
-        score, loss, category = self._measure(val)
+        score, loss, category = self._read_val(val)
         if not np.isfinite(loss):
             raise TrainingError(
                 f"{keys.VAL_LOSS} became {loss} after epoch {epoch}; try a lower lr or a clip"

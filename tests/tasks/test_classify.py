@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,23 @@ def test_test_is_read_only_at_the_end(
     reader = selection.Reader(tiny_clouds(tiny), run, 16, torch.device("cpu"))
     logits, _ = reader.logits(classifier, reads.splits.test)
     assert logits.argmax(1).tolist() == outcomes["predicted"].tolist(), "the selected weights"
+
+
+def test_validation_counts_a_family_once(tiny: Path, tiny_config: ExperimentConfig) -> None:
+    run = run_of(tiny_config, "classify", "scratch")
+    rows = np.arange(6)
+    family = tiny_clouds(tiny).family.copy()
+    family[rows] = [0, 0, 0, 0, 1, 2]
+    reader = selection.Reader(
+        replace(tiny_clouds(tiny), family=family), run, 6, torch.device("cpu")
+    )
+    right = torch.zeros(6, 16)
+    right[range(6), torch.from_numpy(tiny_clouds(tiny).labels[rows])] = 1.0
+    right[[0, 4]] *= -1.0  # one of the four, and all of a family of one
+    model: Any = Fixed(right)
+    assert reader.measure(model, rows).score == pytest.approx(4 / 6)
+    assert reader.validate(model, rows).score == pytest.approx((3 / 4 + 0 + 1) / 3)
+    assert reader.validate(model, rows).loss == reader.measure(model, rows).loss
 
 
 def test_best_on_test_only_where_asked_for(

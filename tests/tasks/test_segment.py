@@ -347,6 +347,20 @@ def test_the_loss_of_a_reading_is_the_mean_over_points_whatever_the_batches(
     assert found[0].score == pytest.approx(found[1].score, abs=1e-3)
 
 
+def test_validation_counts_a_family_once(config: ExperimentConfig, tiny: Path) -> None:
+    rows = tiny_clouds(tiny).indices(1)[:5]
+    family = tiny_clouds(tiny).family.copy()
+    family[rows] = [0, 0, 0, 0, 1]
+    clouds = replace(tiny_clouds(tiny), family=family)
+    reader = PartReader(clouds, scratch(config), 5, torch.device("cpu"))
+    torch.manual_seed(0)
+    segmenter = build_segmenter(config.model, len(clouds.part_names), clouds.num_classes)
+    each = reader.read(segmenter, rows).scores.per_cloud
+    assert len(set(each)) > 1
+    assert reader.measure(segmenter, rows).score == pytest.approx(each.mean())
+    assert reader.validate(segmenter, rows).score == pytest.approx((each[:4].mean() + each[4]) / 2)
+
+
 # --- other data ----------------------------------------------------------------------------
 
 

@@ -15,12 +15,12 @@ from sa3d.data.split import Splits, train_val_test
 from sa3d.data.store import open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
-from sa3d.errors import DataError
 from sa3d.metrics import names as keys
 from sa3d.metrics.classification import classification
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
+from sa3d.tasks.classify.requires import check
 from sa3d.tasks.classify.task import ClassifyConfig
 from sa3d.tasks.classify.voting import HOW, check_votes, vote, vote_metrics
 from sa3d.tasks.exporting import export
@@ -48,8 +48,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     assert isinstance(settings, ClassifyConfig)
     seed = config.spec.seed
     clouds = open_clouds(context.clouds)
-    if clouds.num_classes < 2:
-        raise DataError(f"{clouds.path} has one class: there is nothing to tell apart")
+    check(config, clouds)
     check_smoothing(settings, clouds.num_classes)
     check_votes(settings, context)
     splits = train_val_test(clouds, config.data.val_fraction, seed)
@@ -63,6 +62,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     test = splits.test if settings.test_every_epoch else None
     selection = Selection(
         classifier,
+        partial(reader.validate, classifier),
         partial(reader.measure, classifier),
         context.tracker,
         keys.VAL_ACC,

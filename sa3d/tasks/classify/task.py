@@ -39,6 +39,7 @@ def _how(settings: ClassifyConfig) -> str:
 
 TASK = Task(
     run="sa3d.tasks.classify.run:run",
+    requires="sa3d.tasks.classify.requires:check",
     title="Fine-tuned classifier",
     help="Fine-tune for classification, or train it from scratch.",
     settings=ClassifyConfig,

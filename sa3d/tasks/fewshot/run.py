@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from sa3d.data import episodes
-from sa3d.data.store import CloudSet, EpisodeRows, open_clouds
+from sa3d.data.store import open_clouds
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.metrics import names as keys
@@ -22,6 +22,7 @@ from sa3d.metrics.classification import classification
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, describe
 from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
+from sa3d.tasks.fewshot.episode import episode_of
 from sa3d.tasks.fewshot.task import FewshotConfig
 from sa3d.tasks.finetuning import (
     check_smoothing,
@@ -134,28 +135,6 @@ def run(config: RunConfig, context: RunContext) -> Result:
     # of no use any more, and there is one for every fold
     (context.folder / CHECKPOINT).unlink(missing_ok=True)
     return result
-
-
-def episode_of(clouds: CloudSet, settings: FewshotConfig, fold: int) -> tuple[EpisodeRows, str]:
-    """The episode of a fold, and in words where it comes from.
-
-    Raises:
-        DataError: the data set has too few clouds for it, or does not bring it.
-    """
-    size = {
-        "way": settings.way,
-        "shot": settings.shot,
-        "queries": settings.queries,
-        "fold": fold,
-    }
-    brought = episodes.published(clouds, settings.way, settings.shot)
-    if settings.episodes == "published" or (settings.episodes == "auto" and brought):
-        return episodes.published_episode(clouds, **size), "published with the data set"
-    found = episodes.drawn_episode(clouds, **size, seed=settings.episode_seed)
-    return found, (
-        f"drawn with seed {settings.episode_seed}: training clouds from the training split, test "
-        "clouds from the test split, of each class from as many families as there are"
-    )
 
 
 def _protocol(

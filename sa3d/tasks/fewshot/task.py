@@ -44,6 +44,7 @@ def _how(settings: FewshotConfig) -> str:
 
 TASK = Task(
     run="sa3d.tasks.fewshot.run:run",
+    requires="sa3d.tasks.fewshot.episode:check",
     title="Few-shot classification",
     help="Train a classifier on a few clouds of a few classes.",
     settings=FewshotConfig,

@@ -32,6 +32,7 @@ from sa3d.tasks.evaluation import SAMPLING, Ints, layer_decay
 from sa3d.tasks.exporting import export
 from sa3d.tasks.first_statistics import first_batch, first_statistics
 from sa3d.tasks.segment.reading import PartReader, check_parts
+from sa3d.tasks.segment.requires import check
 from sa3d.tasks.segment.task import SegmentConfig
 from sa3d.tasks.selection import Selection
 from sa3d.tasks.training import trainer_of
@@ -86,6 +87,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     settings = config.settings
     assert isinstance(settings, SegmentConfig)
     clouds = open_clouds(context.clouds)
+    check(config, clouds)
     check_parts(clouds)
     rows = _rows(config, settings, clouds)
     seed_all(config.spec.seed)
@@ -104,6 +106,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     reader = PartReader(clouds, config, settings.batch_size, context.device)
     selection = Selection(
         segmenter,
+        partial(reader.validate, segmenter),
         partial(reader.measure, segmenter),
         context.tracker,
         keys.VAL_MIOU,

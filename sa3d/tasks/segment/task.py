@@ -48,6 +48,7 @@ def _how(settings: SegmentConfig) -> str:
 
 TASK = Task(
     run="sa3d.tasks.segment.run:run",
+    requires="sa3d.tasks.segment.requires:check",
     title="Part segmentation",
     help="Fine-tune for part segmentation, or train it from scratch.",
     settings=SegmentConfig,

@@ -24,6 +24,7 @@ from sa3d.runs.result import OUTCOMES, Result, finish, result_of, save_outcomes
 from sa3d.tasks.evaluation import SAMPLING, Ints, frozen_encoder
 from sa3d.tasks.svm import search
 from sa3d.tasks.svm.features import Features, features
+from sa3d.tasks.svm.requires import check
 from sa3d.tasks.svm.task import SvmConfig
 
 
@@ -38,6 +39,7 @@ def run(config: RunConfig, context: RunContext) -> Result:
     assert isinstance(settings, SvmConfig)
     began = time.perf_counter()
     clouds = open_clouds(context.clouds)
+    check(config, clouds)
     seed_all(config.spec.seed)
     backbone = frozen_encoder(config, context)
     describe(config, context)

@@ -25,7 +25,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from sa3d.errors import DataError
 from sa3d.tasks.evaluation import Ints
 from sa3d.utils.progress import ProgressBar
 
@@ -94,9 +93,6 @@ def choose(
         seed: of the folds.
         label: of the progress bar; empty shows none.
         jobs: fits at the same time, in threads.
-
-    Raises:
-        DataError: too few clouds or families for the folds, or a single class.
     """
     splits, splitter = _splits(inputs, labels, family, folds, seed)
     first = sorted(set(grid))
@@ -172,15 +168,6 @@ def _splits(
 ) -> tuple[list[tuple[Ints, Ints]], str]:
     families = len(np.unique(family)) < len(family)
     kind = StratifiedGroupKFold if families else StratifiedKFold
-    counts = np.unique(labels, return_counts=True)[1]
-    if len(counts) < 2:
-        raise DataError("an SVM tells classes apart, but all training clouds are of one class")
-    smallest = int(counts.min())
-    if smallest < folds or len(np.unique(family)) < folds:
-        raise DataError(
-            f"folds={folds}, but the smallest class has {smallest} training clouds "
-            f"and there are {len(np.unique(family))} families; set the SVM's folds lower"
-        )
     splitter = kind(folds, shuffle=True, random_state=seed)
     return list(splitter.split(inputs, labels, family if families else None)), kind.__name__
 

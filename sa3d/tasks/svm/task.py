@@ -43,6 +43,7 @@ def _how(settings: SvmConfig) -> str:
 
 TASK = Task(
     run="sa3d.tasks.svm.run:run",
+    requires="sa3d.tasks.svm.requires:check",
     title="Linear SVM on frozen features",
     help="Linear SVM on frozen features.",
     settings=SvmConfig,
