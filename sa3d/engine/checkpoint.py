@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from sa3d.errors import CheckpointError
-from sa3d.utils.files import replacing
+from sa3d.utils.files import replacing, unread
 
 FORMAT = 1
 SAVE_MINUTES = 5.0
@@ -130,9 +130,15 @@ class Checkpoint:
 
 
 def _read(path: Path, device: torch.device) -> Any:
-    """What a checkpoint holds; None: it cannot be read."""
+    """What a checkpoint holds; None: it is damaged.
+
+    Raises:
+        CheckpointError: the system did not let it be read.
+    """
     try:
         # weights_only: tensors and plain values, never code
         return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        if (why := unread(error)) is not None:
+            raise CheckpointError(f"{path} {why}") from error
         return None
