@@ -14,6 +14,7 @@ from typing import Final
 from sa3d.errors import WriteError
 
 _LOCKED: Final = (errno.EAGAIN, errno.EDEADLK, errno.ETXTBSY)
+_OF_CONTENT: Final = (errno.EINVAL,)  # a damaged file names a place that it does not have
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM)
 _REMEDY = "free some space or choose another place, then run the same command again"
 
@@ -98,8 +99,9 @@ def unread(error: BaseException) -> str | None:
     Libraries raise ``OSError`` for both: one of the system carries its number. What the system
     refused says nothing about the file, so nobody may be told to delete it.
     """
-    if not isinstance(error, OSError) or error.errno is None:
+    if not isinstance(error, OSError) or error.errno in (None, *_OF_CONTENT):
         return None
+    assert error.errno is not None
     if error.errno in _LOCKED:
         return (
             "is locked: another program has it open for writing; close that, or wait until it has "

@@ -127,4 +127,11 @@ def test_an_error_without_the_systems_number_tells_of_the_content(tmp_path: Path
         h5py.File(path, "r")
     assert unread(raised.value) is None
     assert unread(ValueError("not JSON")) is None
+    # what torch gets for a file that is cut: it looks for the end of an archive before its start
+    cut = tmp_path / "cut.pt"
+    torch.save({"weights": torch.zeros(1000)}, cut)
+    cut.write_bytes(cut.read_bytes()[:-200])
+    with pytest.raises((OSError, RuntimeError)) as refused:
+        torch.load(cut, weights_only=True)
+    assert unread(refused.value) is None
     assert issubclass(UnreadDataError, UserError)
