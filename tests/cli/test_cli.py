@@ -39,7 +39,7 @@ RUN = {
     "--set",
     "--threads",
 }
-RUN |= {"--seed", "--variant"}
+RUN |= {"--offline", "--seed", "--variant"}
 TASK = RUN | {"--data", "--fold", "--from", "--label"}
 SURFACE = {
     "pretrain": RUN | {"--teacher"},
