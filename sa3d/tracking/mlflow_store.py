@@ -16,6 +16,7 @@ from filelock import FileLock
 from sa3d.errors import UserError
 from sa3d.registry import TASKS
 from sa3d.utils.credentials import hide_mlflow_credentials
+from sa3d.utils.loopback import ask_loopback_directly
 from sa3d.utils.paths import root
 from sa3d.utils.processes import lives
 from sa3d.utils.telemetry import disable_telemetry
@@ -78,6 +79,7 @@ def tracking_uri() -> str:
         ConfigError: it is a database's, with a password in it.
     """
     hide_mlflow_credentials()
+    ask_loopback_directly()
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root() / "mlflow.db")
 
 
