@@ -14,41 +14,61 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from sa3d.errors import UserError
 from sa3d.utils.paths import root
 
+_GIT_SECONDS: Final = 10.0  # a run does not wait longer to learn its commit
 PARENT_TAGS = "SA3D_TAGS"  # JSON: tags a flow hands down to the runs it starts
 
 
 @cache
 def git(folder: Path | None = None) -> dict[str, str]:
-    """``git.commit`` and ``git.dirty`` of the checkout; outside one ``$SA3D_COMMIT`` or nothing.
+    """``git.commit`` and ``git.dirty`` of the checkout; outside one ``$SA3D_COMMIT``.
+
+    What git does not tell is left out, and ``git.unknown`` says why: a run is made all the same.
 
     ``dvc.lock`` and ``metrics/`` do not count as dirt: the very run that is being described
     rewrites them.
     """
-    where = str(folder or root())
+    where = folder or root()
+    found: dict[str, str] = {}
     try:
-        commit = _git(where, "rev-parse", "HEAD")
+        found["git.commit"] = _git(where, "rev-parse", "HEAD").strip()
         changed = _git(where, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
         # an unpacked archive, no git on this machine, or one that does not answer; or an image,
         # which was told its commit when it was built
         given = os.environ.get("SA3D_COMMIT")
-        return {"git.commit": given} if given else {}
+        if given and not found:
+            return {"git.commit": given}
+        return found | {"git.unknown": _refusal(error)}
     ours = re.compile(r"dvc\.lock|metrics/[^/]+\.json")
     dirty = any(not ours.fullmatch(line[3:]) for line in changed.splitlines())
-    return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}
+    return found | {"git.dirty": str(dirty).lower()}
 
 
-def _git(where: str, *words: str) -> str:
+def _git(where: Path, *words: str) -> str:
     return subprocess.run(
-        ["git", "-C", where, *words], check=True, capture_output=True, text=True, timeout=30
+        ["git", "-C", str(where), *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=_GIT_SECONDS,
     ).stdout
+
+
+def _refusal(error: OSError | subprocess.SubprocessError) -> str:
+    """Why git did not say what it was asked, in a few words."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"`git {error.cmd[3]}` took more than {error.timeout:g} s"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = str(error.stderr).strip().partition("\n")[0]
+        return said or f"git ended with {error.returncode}"
+    return f"git cannot be run: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def dvc_lock(folder: Path | None = None) -> dict[str, Any]:
