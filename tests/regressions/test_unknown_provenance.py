@@ -51,7 +51,8 @@ def test_a_checkout_tells_both(checkout: Path) -> None:
 def test_a_status_that_takes_long_costs_the_status_alone(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = f'case "$*" in *status*) exec sleep 45;; esac; exec {shutil.which("git")} "$@"'
+    real = shutil.which("git")
+    script = f"""case "$*" in *" status "*) exec sleep 45;; esac; exec {real} "$@\""""
     monkeypatch.setenv("PATH", wrapper(tmp_path / "bin", script))
     monkeypatch.setattr(lineage, "_GIT_SECONDS", 3.0)
     found = lineage.git(checkout)
