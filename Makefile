@@ -69,6 +69,7 @@ setup: place ## make .venv with everything in it; does nothing when it is up to 
 	echo "setup: done"
 
 check: setup ## lint, types, architecture, fast tests: under 3 minutes
+	$(PIP) -r requirements-test.txt
 	ruff check
 	ruff format --check
 	mypy
@@ -79,7 +80,6 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 
 test: check ## everything but most faults, slow tests too
-	$(PIP) -r requirements-test.txt
 	OMP_NUM_THREADS=1 pytest -m "slow and not faults" -n $(WORKERS) --dist loadgroup
 
 test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20 minutes

@@ -49,8 +49,8 @@ SMALL = [
 ]
 # comes with another package that is named: scikit-learn and typing helpers of pydantic
 WITH_OTHERS = {"pydantic-core": "pydantic"}
-# only looked for, by `sa3d doctor`
-LOOKED_FOR = {"point-ops-compat"}
+# done without where it is missing: looked for by `sa3d doctor`; the load of NVIDIA's GPUs
+LOOKED_FOR = {"point-ops-compat", "nvidia-ml-py"}
 
 
 def third_party(folder: str) -> Iterator[tuple[str, str]]:
