@@ -11,7 +11,7 @@ from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
-from flows.processes import identity
+from sa3d.utils.processes import identity
 
 HOST: Final = "sa3d.host"
 PROCESS: Final = "sa3d.process"

@@ -29,6 +29,10 @@ class AbsentDataError(DataError):
     """A data set of which nothing is there, as its stage found: what needs it is skipped."""
 
 
+class UnreadDataError(DataError):
+    """Data that the system did not let be read: locked or forbidden, which says nothing of it."""
+
+
 class WriteError(UserError):
     """A file that cannot be written: full disk, no permission."""
 

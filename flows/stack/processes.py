@@ -18,10 +18,10 @@ from typing import Final
 
 import psutil
 
-from flows.processes import identity
 from flows.stack.record import Part
 from sa3d.errors import UserError
 from sa3d.utils import paths
+from sa3d.utils.processes import identity
 
 TOKEN: Final = "SA3D_STACK"
 SAVE_SECONDS: Final = 45.0  # a training has 25 s to save, and the flow around it to report

@@ -23,7 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed
 
 from flows.marks import HOST, PROCESS
-from flows.processes import lives
+from sa3d.utils.processes import lives
 
 _PAGE = 200
 _UNENDED = [StateType.RUNNING, StateType.CANCELLING]

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from flows.processes import lives
 from sa3d.errors import UserError
 from sa3d.utils import paths
 from sa3d.utils.files import write_whole
+from sa3d.utils.processes import lives
 
 FORMAT: Final = 1
 PREFECT: Final = "prefect"
@@ -24,7 +24,7 @@ class Part:
 
     Attributes:
         name: ``prefect``, ``mlflow``, or ``worker `` and the worker's name.
-        process: its identity, as :func:`flows.processes.identity` says it.
+        process: its identity, as :func:`sa3d.utils.processes.identity` says it.
         started: seconds since 1970, for people.
         address: where it is reached; empty for a worker.
         log: what it prints.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.errors import CheckpointError
+from sa3d.utils.files import unread
 
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -38,7 +39,9 @@ def model_card(path: Path) -> dict[str, Any]:
     file = find_model(path) / MODEL_FILE
     try:
         card = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if (why := unread(error)) is not None:
+            raise CheckpointError(f"{file} {why}") from error
         raise CheckpointError(f"cannot read {file}; export the model again") from None
     if not isinstance(card, dict) or not isinstance(card.get("sha256"), str):
         raise CheckpointError(f"{file} is not the description of an exported model")

@@ -33,8 +33,8 @@ def checked(found: Check) -> str:
         lines += _entry(PROBLEM, raw.problems)
         lines += _entry("  note", raw.notes)
         lines += _entry("  obtain", [found.obtain] if raw.missing and found.obtain else [])
-    whole = processed.state != "damaged"
-    lines += _entry("processed", [processed.state if whole else "DAMAGED"])
+    bad = processed.state in ("damaged", "unreadable")
+    lines += _entry("processed", [processed.state.upper() if bad else processed.state])
     lines += _entry("  place", [shown(processed.path)])
     lines += _entry("  found", _contents(processed.facts) if processed.facts else [])
     lines += _entry(PROBLEM, processed.problems)

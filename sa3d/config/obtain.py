@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from sa3d.config.yaml_file import read_yaml
-from sa3d.errors import AbsentDataError, DataError
+from sa3d.errors import AbsentDataError, DataError, UnreadDataError
 from sa3d.registry import nearest
 from sa3d.utils import paths
+from sa3d.utils.files import unread
 
 ABSENT: Final = "absent"
 """The key of the reason in ``<name>.json``."""
@@ -40,8 +41,13 @@ def require_processed(clouds: Path) -> None:
 
     Raises:
         DataError: there is none; says how to make it. AbsentDataError: an absence is in its place.
+        UnreadDataError: its folder is closed to this user.
     """
-    if not clouds.is_file():
+    try:
+        there = clouds.is_file()
+    except OSError as error:
+        raise UnreadDataError(f"{clouds} {unread(error)}") from error
+    if not there:
         raise DataError(f"no processed data set {clouds}; {how_to_make(clouds.stem)}")
     reason = absence(clouds)
     if reason is not None:

@@ -16,11 +16,12 @@ from sa3d.config.obtain import absence, how_to_make, how_to_replace
 from sa3d.data.cloud_table import SPLITS
 from sa3d.data.prepare import stale, summary_of
 from sa3d.data.store import TRAIN, CloudSet, content_digest, open_clouds
-from sa3d.errors import DataError
+from sa3d.errors import DataError, UnreadDataError
+from sa3d.utils.files import unread
 from sa3d.utils.progress import ProgressBar
 from sa3d.utils.text import examples
 
-State = Literal["there", "stale", "absent", "damaged"]
+State = Literal["there", "stale", "absent", "unreadable", "damaged"]
 _NUMBERS = list(SPLITS.values())
 
 
@@ -31,7 +32,8 @@ class ProcessedCheck:
     Attributes:
         path: where it belongs.
         state: ``there``; ``stale``: its settings or raw files have changed since; ``absent``: no
-            file, or one that only says that there is no raw data; ``damaged``.
+            file, or one that only says that there is no raw data; ``unreadable``: locked or not
+            permitted, so that nothing is known; ``damaged``.
         facts: counts and the like, by name.
         problems: what is wrong and what to do, one line each.
         notes: worth knowing and no fault.
@@ -60,7 +62,11 @@ def processed_check(
         out: the processed file.
         full: read every cloud, and compare the digest; else only what the file says of itself.
     """
-    if not out.is_file():
+    try:
+        there = out.is_file()
+    except OSError as error:  # a closed folder
+        return ProcessedCheck(out, "unreadable", problems=(f"{out} {unread(error)}",))
+    if not there:
         return ProcessedCheck(out, "absent", notes=(f"not there; {how_to_make(name)}",))
     reason, changed = absence(out), "" if source is None else stale(source, out)
     if reason is not None:
@@ -68,6 +74,8 @@ def processed_check(
         return ProcessedCheck(out, "stale" if changed else "absent", notes=(why,))
     try:
         clouds = open_clouds(out)
+    except UnreadDataError as error:
+        return ProcessedCheck(out, "unreadable", problems=(str(error),))
     except DataError as error:
         return ProcessedCheck(out, "damaged", problems=(str(error),))
     problems: list[str] = []

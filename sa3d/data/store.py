@@ -51,7 +51,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.config.obtain import how_to_replace, require_processed
-from sa3d.errors import DataError
+from sa3d.errors import DataError, UnreadDataError
+from sa3d.utils.files import unread
 from sa3d.utils.layout import FORMAT, VERSION
 
 TRAIN, TEST, VALIDATION = 0, 1, 2
@@ -249,6 +250,8 @@ def open_clouds(path: Path) -> CloudSet:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
+        if (why := unread(error)) is not None:
+            raise UnreadDataError(f"{path} {why}") from error
         reason = "truncated" if "truncated" in str(error) else "not a whole HDF5 file"
         raise DataError(f"{path} is {reason}; {how_to_replace(name)}") from error
     try:
@@ -265,6 +268,8 @@ def open_clouds(path: Path) -> CloudSet:
                 )
             return _read(file, path)
     except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+        if (why := unread(error)) is not None:
+            raise UnreadDataError(f"{path} {why}") from error
         raise DataError(f"{path} is damaged ({error}); {how_to_replace(name)}") from error
 
 

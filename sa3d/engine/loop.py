@@ -241,7 +241,8 @@ class Trainer:
             raise TrainingError(self._explain(bad, step)) from None
         self._means[keys.LR] = self._rate((step - 1) / self._steps_per_epoch)
         if self.processes.main:
-            self.tracker.metrics(self._means, step, self.training)
+            epoch = {keys.EPOCH: step / self._steps_per_epoch}
+            self.tracker.metrics(self._means | epoch, step, self.training)
 
     def _explain(self, bad: NonFiniteError, step: int) -> str:
         at = step - bad.steps_ago

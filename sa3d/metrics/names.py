@@ -9,6 +9,9 @@ from typing import Final
 
 RESULT_NEUTRAL: Final = True
 
+EPOCH: Final = (
+    "epoch"  # with a fraction, beside every point of training: an axis for MLflow's charts
+)
 LOSS: Final = "train/loss"
 LR: Final = "train/lr"
 GRAD_NORM: Final = "train/grad_norm"

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
 from sa3d.config.obtain import how_to_replace, require_processed
-from sa3d.errors import DataError, UserError
+from sa3d.errors import DataError, UnreadDataError, UserError
 from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
 from sa3d.utils import paths
+from sa3d.utils.files import unread
 from sa3d.utils.layout import FORMAT, VERSION
 
 RESULT_NEUTRAL: Final = True
@@ -97,10 +98,12 @@ def data_digest(clouds: Path) -> str:
         with h5py.File(clouds, "r") as file:
             layout = file.attrs.get("format"), int(file.attrs.get("version", 0))
             digest = str(file.attrs["digest"])
-    except (OSError, KeyError):
+    except (OSError, KeyError) as error:
+        if (why := unread(error)) is not None:
+            raise UnreadDataError(f"{clouds} {why}") from error
         raise DataError(
             f"{clouds} is damaged or of another kind; {how_to_replace(clouds.stem)}"
-        ) from None
+        ) from error
     if layout != (FORMAT, VERSION):
         raise DataError(
             f"{clouds} has layout {layout[0]} {layout[1]}, this code reads {FORMAT} {VERSION}; "

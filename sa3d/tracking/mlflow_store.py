@@ -17,6 +17,7 @@ from sa3d.errors import UserError
 from sa3d.registry import TASKS
 from sa3d.utils.credentials import hide_mlflow_credentials
 from sa3d.utils.paths import root
+from sa3d.utils.processes import lives
 from sa3d.utils.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
@@ -201,20 +202,10 @@ def reap(opened: MlflowClient, experiment_ids: list[str]) -> list[str]:
         experiment_ids, f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
     ):
         process = run.data.tags.get("process")
-        if process is not None and not _alive(process):
+        if process is not None and not lives(process):
             opened.set_terminated(run.info.run_id, "KILLED")
             dead.append(str(run.info.run_id))
     return dead
-
-
-def _alive(process: str) -> bool:
-    import psutil
-
-    number, _, started = process.partition("@")
-    try:
-        return f"{psutil.Process(int(number)).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False
 
 
 def short(error: BaseException) -> str:

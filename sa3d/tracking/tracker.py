@@ -24,6 +24,7 @@ from sa3d.tracking.mlflow_store import offline, short, tracking_uri
 from sa3d.tracking.mlflow_sync import JOURNAL, MlflowSync, say, sync_command
 from sa3d.tracking.system_metrics import SystemMetrics
 from sa3d.utils.paths import shown
+from sa3d.utils.processes import identity
 from sa3d.utils.telemetry import disable_telemetry
 
 _PERIOD = 10.0  # seconds between batches; a batch costs the server about as much as one point
@@ -184,7 +185,7 @@ def open_tracker(
     journal = Journal(run_dir)
     journal.entry("run", experiment=experiment, run_name=run_name, id=journal.id)
     own = {key: str(value) for key, value in tags.items()}
-    own |= {JOURNAL: journal.id, "process": _process(), "folder": shown(run_dir)}
+    own |= {JOURNAL: journal.id, "process": identity(os.getpid()) or "", "folder": shown(run_dir)}
     if description:
         own["mlflow.note.content"] = description
     journal.tags(own | lineage.tags(own.get("data")) | lineage.source(command))
@@ -202,10 +203,3 @@ def _status_of(error: BaseException | None) -> Status:
     ):
         return "KILLED"
     return "FAILED"
-
-
-def _process() -> str:
-    """This process, told apart from a later one with the same number."""
-    import psutil
-
-    return f"{os.getpid()}@{psutil.Process().create_time():.2f}"

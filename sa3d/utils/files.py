@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from sa3d.errors import WriteError
 
+_LOCKED: Final = (errno.EAGAIN, errno.EDEADLK, errno.ETXTBSY)
+_OF_CONTENT: Final = (errno.EINVAL,)  # a damaged file names a place that it does not have
+_FORBIDDEN: Final = (errno.EACCES, errno.EPERM)
 _REMEDY = "free some space or choose another place, then run the same command again"
 
 
@@ -85,6 +90,26 @@ def check_space(path: Path, needed: int) -> None:
 def unwritable(path: Path, error: OSError, remedy: str = _REMEDY) -> WriteError:
     """The message for a file that the system would not write."""
     return WriteError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def unread(error: BaseException) -> str | None:
+    """Why the system did not let a file be read, and what to do; None where it did, so that the
+    content must be at fault.
+
+    Libraries raise ``OSError`` for both: one of the system carries its number. What the system
+    refused says nothing about the file, so nobody may be told to delete it.
+    """
+    if not isinstance(error, OSError) or error.errno in (None, *_OF_CONTENT):
+        return None
+    assert error.errno is not None
+    if error.errno in _LOCKED:
+        return (
+            "is locked: another program has it open for writing; close that, or wait until it has "
+            "ended"
+        )
+    if error.errno in _FORBIDDEN:
+        return "may not be read by this user; ask its owner for the permission to read"
+    return f"cannot be read: {os.strerror(error.errno)}"
 
 
 def sync(path: Path) -> None:

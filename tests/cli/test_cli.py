@@ -27,8 +27,19 @@ from sa3d.runs.config import RunConfig
 from sa3d.runs.fingerprint import Located
 from sa3d.utils.paths import give_params, processed, work
 
-RUN = {"--device", "--experiment", "-e", "--out", "--params", "--quiet", "-q", "--set", "--threads"}
-RUN |= {"--seed", "--variant"}
+RUN = {
+    "--offline",
+    "--device",
+    "--experiment",
+    "-e",
+    "--out",
+    "--params",
+    "--quiet",
+    "-q",
+    "--set",
+    "--threads",
+}
+RUN |= {"--offline", "--seed", "--variant"}
 TASK = RUN | {"--data", "--fold", "--from", "--label"}
 SURFACE = {
     "pretrain": RUN | {"--teacher"},
@@ -56,7 +67,7 @@ SURFACE = {
     "segment": TASK,
     "report": {"RESULTS", "--out", "--quiet", "-q"},
     "doctor": {"--device", "--threads"},
-    "sync": {"RUN_DIR", "--quiet", "-q"},
+    "sync": {"PLACE", "--experiment", "-e", "--quiet", "-q"},
     "features": {"MODEL", "FILES", "--out", "--quiet", "-q"},
     "promote": {"MODEL", "--dry-run", "--json", "--params"},
     "rollback": {"NAME", "--json"},

@@ -291,6 +291,16 @@ def test_fit_after_the_end_trains_nothing(tmp_path: Path) -> None:
     assert digest(second) == digest(first)
 
 
+def test_the_epoch_stands_beside_every_point_of_training(tmp_path: Path) -> None:
+    trainer(tmp_path).fit()
+    history = read_journal(tmp_path)
+    loss, epochs = history["train/loss"], history["epoch"]
+    assert [step for step, _ in epochs] == [step for step, _ in loss]
+    last, whole = epochs[-1]
+    assert whole == round(whole), "the end of the last epoch"
+    assert all(epoch == pytest.approx(step * whole / last) for step, epoch in epochs)
+
+
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path).fit()
     with pytest.raises(CheckpointError, match="belongs to run toy, this is run other"):
@@ -308,8 +318,47 @@ def test_a_truncated_checkpoint_is_one_message(tmp_path: Path) -> None:
     trainer(tmp_path).fit()
     path = tmp_path / "last.pt"
     path.write_bytes(path.read_bytes()[:-200])
+    path.with_name("last.prev.pt").unlink()
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         trainer(tmp_path).fit()
+
+
+@pytest.mark.parametrize("kept", [0, 200])
+def test_a_damaged_checkpoint_leaves_the_one_before_it_to_go_on_from(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kept: int
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    undisturbed = ToyMethod()
+    trainer(whole, undisturbed).fit()
+
+    def stop(epoch: int, step: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(cut, epoch_end=stop).fit()
+    last, before = cut / "last.pt", cut / "last.prev.pt"
+    assert sorted(cut.glob("last*")) == [before, last]
+    saved = [torch.load(path, weights_only=True)["position"]["epoch"] for path in (before, last)]
+    assert saved == [1, 2]
+    last.write_bytes(last.read_bytes()[:kept])
+    again = ToyMethod()
+    trainer(cut, again).fit()
+    said = capfd.readouterr().err
+    assert f"{last} is not a readable checkpoint; going on from the one before it" in said
+    assert 0 < len(again.stepped) < len(undisturbed.stepped)
+    assert digest(again) == digest(undisturbed)
+    ours, theirs = (read_journal(folder)["train/loss"] for folder in (cut, whole))
+    assert ours == theirs
+    for path in (last, before):
+        assert torch.load(path, weights_only=True)["fingerprint"] == "toy", "neither is damaged"
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"last\.pt is not a readable checkpoint; delete it"):
+        trainer(cut).fit()
+    Checkpoint(last, "toy").remove()
+    assert not list(cut.glob("last*"))
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

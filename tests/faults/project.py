@@ -215,7 +215,7 @@ def new_project(root: Path) -> Project:
 
 
 def _core() -> str:
-    """One core, another one for each process of pytest-xdist."""
+    """The core that is used least just now."""
     cores = sorted(os.sched_getaffinity(0))
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return str(cores[int(worker) % len(cores)])
+    busy = psutil.cpu_percent(interval=0.2, percpu=True)
+    return str(min(cores, key=lambda core: busy[core]))

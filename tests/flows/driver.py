@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from flows import settings
+from sa3d.tracking import conclude as concluding
 from sa3d.tracking import model_registry
 
 settings.check_data = lambda runs: None  # type: ignore[assignment]  # there are no clouds
@@ -26,6 +27,7 @@ def register(
 
 
 model_registry.register = register
+concluding.conclude = lambda results: []  # these models are in no store
 
 if __name__ == "__main__":
     importlib.import_module(f"flows.{os.environ.get('FLOW', 'experiment')}").main()

@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.processes import identity, lives
 from flows.stack import lifecycle, parts, ports, processes, record, use
 from flows.stack.record import MLFLOW, PREFECT, Part, Stack
 from sa3d.errors import UserError
+from sa3d.utils.processes import identity, lives
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(60)"
 # a part whose child does not end with it

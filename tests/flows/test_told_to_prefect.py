@@ -25,9 +25,9 @@ from flows import asking
 from flows.asking import Cancellation
 from flows.hooks import cancel_children
 from flows.marks import HOST, PROCESS
-from flows.processes import identity
 from flows.stack import pools
 from flows.stack.reaper import reap
+from sa3d.utils.processes import identity
 
 pytestmark = pytest.mark.slow
 

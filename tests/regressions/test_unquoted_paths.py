@@ -162,15 +162,15 @@ def test_every_target_runs_the_tools_of_this_checkout(taken: World) -> None:
         "check": {"ruff", "mypy", "lint-imports", "python", "pytest"},
         "test-faults": {"pytest"},
         "demo": {"dvc"},
-        "ui": {"mlflow"},
+        "ui": {"python"},
+        "stack": {"python"},
     }
     for target, tools in wanted.items():
         done = taken.make(target)
         assert done.returncode == 0, done.stderr
         asked = taken.asked()
         assert {words[0] for words in asked} == tools
-    [viewer] = asked
-    assert viewer[-2:] == ["--backend-store-uri", "sqlite:///mlflow.db"]
+    assert asked == [["python", "-m", "flows.stack", "up"]]
     ci = subprocess.run(
         [str(taken.checkout / ".ci" / "run")],
         cwd="/",

@@ -46,6 +46,8 @@ NEUTRAL = {
     "sa3d.runs.fingerprint",
     "sa3d.runs.launch",
     "sa3d.runs.lock",
+    "sa3d.runs.naming",
+    "sa3d.runs.pictures",
     "sa3d.runs.requirements",
     "sa3d.runs.result",
     "sa3d.runs.spec",

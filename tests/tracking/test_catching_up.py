@@ -31,6 +31,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
         return {"name": f"sa3d-{experiment}-{variant}", "version": str(len(asked))}
 
     monkeypatch.setattr(catching_up.model_registry, "register", register)
+    monkeypatch.setattr(catching_up.describe, "update", lambda opened, name, version: [])
     return asked
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from sa3d.data import episodes
 from sa3d.data.store import open_clouds
+from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.loop import Fitted
 from sa3d.engine.random_state import seed_all
 from sa3d.metrics import names as keys
@@ -133,7 +134,7 @@ def run(config: RunConfig, context: RunContext) -> Result:
     )
     finish(context, result)
     # of no use any more, and there is one for every fold
-    (context.folder / CHECKPOINT).unlink(missing_ok=True)
+    Checkpoint(context.folder / CHECKPOINT, context.fingerprint).remove()
     return result
 
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
-from sa3d.errors import DataError
+from sa3d.errors import DataError, UnreadDataError
+from sa3d.utils.files import unread
 from sa3d.utils.progress import ProgressBar
 
 FETCH = "`apt-get download kicad-packages3d`"
@@ -96,6 +97,8 @@ def model_files(place: Path, bar: ProgressBar) -> Iterator[ModelFile]:
                     yield ModelFile(folder, name.stem, content.read())
             bar.expect(number)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        if (why := unread(error)) is not None:
+            raise UnreadDataError(f"{place} {why}") from error
         raise DataError(
             f"{place} cannot be unpacked ({error}); it is damaged, fetch it again with {FETCH}"
         ) from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sa3d.data.raw import raw_root
 from sa3d.data.spool import Stamp
-from sa3d.errors import DataError
+from sa3d.errors import DataError, UnreadDataError
+from sa3d.utils.files import unread
 
 
 def find_folder(root: str, name: str, *markers: str) -> Path:
@@ -97,4 +97,4 @@ def _changing(path: Path) -> DataError:
 def _unreadable(path: Path, error: OSError) -> DataError:
     if error.errno == errno.ELOOP:
         return DataError(f"{path}: symbolic links lead in a circle; replace them by the files")
-    return DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}")
+    return UnreadDataError(f"{path} {unread(error)}")

@@ -18,6 +18,7 @@ from sa3d.data.sources.official.files import unchanging
 from sa3d.data.sources.official.survey import RawFile, Survey
 from sa3d.data.spool import Spool, Stamp
 from sa3d.errors import DataError
+from sa3d.utils.files import unread
 from sa3d.utils.progress import ProgressBar
 
 Floats = NDArray[np.float32]
@@ -79,9 +80,9 @@ def read_hdf5(path: Path, classes: int) -> Iterator[tuple[Stamp, int, int, Float
                     for number, cloud in enumerate(data[first : first + _BLOCK], first):
                         points = as_rows(cloud, f"{path}, cloud {number}", (3,))
                         yield stamp, number, int(labels[number]), points
-        except (PermissionError, IsADirectoryError):
-            raise  # told by `unchanging`
         except (OSError, KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
+            if unread(error):
+                raise  # told by `unchanging`
             said = " ".join(str(error).split())  # h5py's messages have line feeds
             reason = "truncated" if "truncated" in said else f"damaged or foreign ({said[:200]})"
             raise DataError(f"{path} is {reason}; fetch it again") from error
