@@ -59,6 +59,8 @@ gate: {tasks: {svm: {max_drop: 0.5}}}
 """
 MODEL = "sa3d-demo-sa3df"
 FIRST, SECOND = "demo", "demo: mask_ratio=0.75"
+OLD, NEW = "demo-sa3df-shapes-s0", "demo-sa3df-shapes-s0 mask_ratio=0.75"
+VARIANT = 'tags.variant = "sa3df"'
 REFUSAL = "Validation failed for field 'request.mask_ratio'"
 WAIT_SECONDS = 240.0  # of a machine that has other work
 
@@ -118,6 +120,13 @@ def open_form(page: Any, real: Real, flow: str) -> None:
     page.get_by_role("button", name="Submit").wait_for()
 
 
+def submit(page: Any) -> None:
+    """Submit a form that is accepted."""
+    with page.expect_response(re.compile("create_flow_run")) as answer:
+        page.get_by_role("button", name="Submit").click()
+    assert answer.value.status == 201, answer.value.text()
+
+
 def runs(real: Real) -> dict[str, dict[str, Any]]:
     """All flow runs by name."""
     return {run["name"]: run for run in real.ask("flow_runs/filter", {})}
@@ -135,14 +144,14 @@ def test_a_form_refuses_what_cannot_be_and_says_why(real: Real, page: Any) -> No
 
 def test_a_form_is_filled_in_and_its_run_completes(real: Real, page: Any) -> None:
     open_form(page, real, "experiment")
-    page.get_by_role("button", name="Submit").click()  # all as in params.yaml
+    submit(page)  # all as in params.yaml
     wait_until(lambda: len(runs(real)) == 1)
     [first] = runs(real).values()
     assert real.ended(first["id"]) == "Completed", real.run(first["id"])["state"]
     open_form(page, real, "experiment")
     field(page, "Mask Ratio (Optional)").locator("input").fill("0.75")
     shot(page, "form")
-    page.get_by_role("button", name="Submit").click()
+    submit(page)
     wait_until(lambda: len(runs(real)) == 2)
     [second] = [run for run in runs(real).values() if run["id"] != first["id"]]
     assert real.ended(second["id"]) == "Completed", real.run(second["id"])["state"]
@@ -177,8 +186,53 @@ def test_the_run_s_artifacts_are_progress_results_report_and_links(real: Real, p
     shot(page, "artifacts")
 
 
-def test_mlflow_lays_both_runs_over_each_other(real: Real, page: Any) -> None:
-    raise NotImplementedError
+def pretrainings(real: Real) -> tuple[str, dict[str, str]]:
+    """MLflow's experiment of pre-trainings, and the id of each run of SA3DF by its name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow(real))
+    experiment = client.get_experiment_by_name("sa3d/pretrain").experiment_id
+    found = client.search_runs([experiment], VARIANT)
+    return experiment, {run.info.run_name: run.info.run_id for run in found}
+
+
+def test_mlflow_lays_the_curves_of_both_over_each_other(real: Real, page: Any) -> None:
+    experiment, ids = pretrainings(real)
+    assert set(ids) == {OLD, NEW}
+    where = f"experiments/{experiment}/runs"
+    open_mlflow(page, mlflow(real), where)
+    page.get_by_text(NEW).first.wait_for()
+    page.get_by_text("shapes/train").first.wait_for()
+    shot(page, "mlflow-table")
+    open_mlflow(page, mlflow(real), where, compareRunsMode="CHART", searchFilter=VARIANT)
+    page.get_by_text("train/loss").first.wait_for()
+    wait_until(lambda: set(curves(page, "train/loss")) == {OLD, NEW})
+    old, new = curves(page, "train/loss").values()
+    assert len(old) > 1
+    assert old == new  # as many steps
+    shot(page, "mlflow-charts")
+
+
+def test_mlflow_compares_both_by_what_was_changed(real: Real, page: Any) -> None:
+    experiment, ids = pretrainings(real)
+    chosen = {"runs": json.dumps([ids[OLD], ids[NEW]]), "experiments": json.dumps([experiment])}
+    open_mlflow(page, mlflow(real), "compare-runs", **chosen)
+    rows = differences(page)
+    assert rows["pretrain.mask_ratio"] == ["0.5", "0.75"]
+    assert "pretrain.epochs" not in rows
+    page.get_by_text("Show diff only").first.scroll_into_view_if_needed()
+    shot(page, "mlflow-compare")
+
+
+def test_a_model_becomes_the_champion_by_a_form(real: Real, page: Any) -> None:
+    open_form(page, real, "promote")
+    submit(page)
+    wait_until(lambda: len(runs(real)) == 3)
+    [run] = [run for run in runs(real).values() if run["name"] not in (FIRST, SECOND)]
+    assert real.ended(run["id"]) == "Completed", real.run(run["id"])["state"]
+    open_mlflow(page, mlflow(real), f"models/{MODEL}")
+    page.get_by_text("champion").first.wait_for()
+    shot(page, "model")
 
 
 def test_no_page_asked_any_other_server(real: Real, seen: Browser) -> None:
