@@ -35,7 +35,7 @@ OPTIONS = (
 )
 # MLflow's Assistant opens by itself once in each browser; a person closes it once
 ASSISTANT_CLOSED = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-_COLOURS = 128
+_COLOURS = 256
 
 
 @dataclass

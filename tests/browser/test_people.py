@@ -104,7 +104,9 @@ def mlflow(real: Real) -> str:
 
 def field(page: Any, name: str) -> Any:
     """A field of a form, by what stands above it."""
-    label = f"//span[contains(@class, 'schema-form-property__label') and normalize-space()='{name}']"
+    label = (
+        f"//span[contains(@class, 'schema-form-property__label') and normalize-space()='{name}']"
+    )
     around = "ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]"
     return page.locator(f"xpath={label}/{around}")
 
@@ -137,6 +139,7 @@ def test_a_form_refuses_what_cannot_be_and_says_why(real: Real, page: Any) -> No
     page.get_by_role("button", name="Submit").click()
     page.get_by_text(REFUSAL).first.wait_for()
     assert "1.5 is greater than" in page.inner_text("body")
+    field(page, "Mask Ratio (Optional)").evaluate("field => field.scrollIntoView()")
     shot(page, "form-refused")
     assert runs(real) == {}  # nothing was begun
 
