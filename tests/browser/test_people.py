@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,7 +45,7 @@ experiments:
     seeds: [0]
     model: {groups: 8, group_size: 8, dim: 16, depth: 2, heads: 2, decoder_depth: 1, embed_width: 8}
     pretrain:
-      {data: {name: shapes, points: 64, val_fraction: 0.2}, mask_ratio: 0.5, epochs: 8,
+      {data: {name: shapes, points: 64, val_fraction: 0.2}, mask_ratio: 0.5, epochs: 4,
        batch_size: 16, lr: 1.0e-3, warmup_epochs: 1, clip: 5.0}
     variants:
       sa3d: {method: sa3d, mask: gc, gc_depth: 1}
@@ -108,7 +107,7 @@ def field(page: Any, name: str) -> Any:
         f"//span[contains(@class, 'schema-form-property__label') and normalize-space()='{name}']"
     )
     around = "ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]"
-    return page.locator(f"xpath={label}/{around}")
+    return page.locator(f"xpath=//span[{named}]/{around}")
 
 
 def open_form(page: Any, real: Real, flow: str) -> None:
