@@ -103,9 +103,7 @@ def mlflow(real: Real) -> str:
 
 def field(page: Any, name: str) -> Any:
     """A field of a form, by what stands above it."""
-    label = (
-        f"//span[contains(@class, 'schema-form-property__label') and normalize-space()='{name}']"
-    )
+    named = f"contains(@class, 'schema-form-property__label') and normalize-space()='{name}'"
     around = "ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]"
     return page.locator(f"xpath=//span[{named}]/{around}")
 
