@@ -182,7 +182,8 @@ def test_the_run_s_page_shows_the_plan_as_a_graph(real: Real, page: Any) -> None
 
 def test_the_run_s_artifacts_are_progress_results_report_and_links(real: Real, page: Any) -> None:
     run = runs(real)[SECOND]["id"]
-    page.goto(f"{prefect(real)}/runs/flow-run/{run}?tab=Artifacts")
+    page.goto(f"{prefect(real)}/runs/flow-run/{run}")
+    page.get_by_text("Artifacts", exact=True).last.click()
     for key in ("progress", "results", "report", "mlflow-pretrain-shapes-sa3d-s0"):
         page.get_by_text(key, exact=True).first.wait_for()
     shot(page, "artifacts")
