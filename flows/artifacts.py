@@ -68,7 +68,9 @@ def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:
     )
     if report is not None:
         create_markdown_artifact(
-            report.read_text(encoding="utf-8"), key="report", description=f"from {paths.shown(report)}"
+            report.read_text(encoding="utf-8"),
+            key="report",
+            description=f"from {paths.shown(report)}",
         )
     for status in statuses:
         url = node_entry(status)["mlflow_url"]
