@@ -137,6 +137,7 @@ def test_a_form_refuses_what_cannot_be_and_says_why(real: Real, page: Any) -> No
     page.get_by_text(REFUSAL).first.wait_for()
     assert "1.5 is greater than" in page.inner_text("body")
     field(page, "Mask Ratio (Optional)").evaluate("field => field.scrollIntoView()")
+    page.wait_for_timeout(1000)  # the message slides in
     shot(page, "form-refused")
     assert runs(real) == {}  # nothing was begun
 
