@@ -22,6 +22,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.outcome import node_entry, primary_metric
 from flows.status_table import NodeStatus
+from sa3d.utils import paths
 
 _RETRY_SECONDS = 5.0
 
@@ -67,7 +68,9 @@ def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:
     )
     if report is not None:
         create_markdown_artifact(
-            report.read_text(encoding="utf-8"), key="report", description=f"from {report}"
+            report.read_text(encoding="utf-8"),
+            key="report",
+            description=f"from {paths.shown(report)}",
         )
     for status in statuses:
         url = node_entry(status)["mlflow_url"]

@@ -139,6 +139,17 @@ def wait_until(true: Callable[[], Any], seconds: float = 600.0) -> None:
         time.sleep(0.5)
 
 
+def environment(root: Path) -> dict[str, str]:
+    """The environment of a project of its own, with this checkout's code."""
+    dropped = ("DVC_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME")
+    env = {k: v for k, v in os.environ.items() if k not in (*dropped, "CUDA_VISIBLE_DEVICES")}
+    return env | {
+        "SA3D_ROOT": str(root),
+        "TMPDIR": str(root / "tmp"),  # locks of cores of its own: tests run side by side
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     root = tmp_path_factory.mktemp("real")
@@ -151,14 +162,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     smi = root / "bin" / "nvidia-smi"
     smi.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
     smi.chmod(0o755)
-    dropped = ("DVC_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME")
-    env = {k: v for k, v in os.environ.items() if k not in (*dropped, "CUDA_VISIBLE_DEVICES")}
+    env = environment(root)
     env |= {
-        "SA3D_ROOT": str(root),
         "FAKE": str(root / "fake"),
-        "TMPDIR": str(root / "tmp"),
         "PATH": f"{root / 'bin'}{os.pathsep}{env['PATH']}",
-        "PYTHONPATH": str(ROOT),
     }
     made = Real(root, env)
     code, said = made.up()

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlsplit
 
 import h5py
 import pytest
@@ -24,15 +21,11 @@ from sa3d.runs.launch import Options, _tracking
 from sa3d.tracking import lineage, mlflow_store
 from sa3d.utils import paths
 from sa3d.utils.layout import FORMAT, VERSION
+from tests.browser.pages import browser, curves, differences, needs_chromium, open_mlflow, shot
 from tests.tracking.serving import free_port, server, until
 from tests.tracking.test_recording import PARAMS
 
-pytest.importorskip("playwright", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: chromium)"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 SETTINGS = [
     (),
     ("pretrain.mask_ratio=0.75",),
@@ -41,7 +34,7 @@ SETTINGS = [
     ("pretrain.lr=0.002",),
     ("pretrain.lr=0.002", "pretrain.epochs=3"),
 ]
-WAIT = 120_000  # milliseconds; a busy machine renders slowly
+WAIT_SECONDS = 120.0
 
 
 class Group:
@@ -92,36 +85,10 @@ def record(number: int, overrides: tuple[str, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def page(served: str) -> Iterator[Any]:
-    """A browser's page, MLflow's Assistant closed as a person closes it once."""
-    from playwright.sync_api import sync_playwright
-
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=options)
-        opened = browser.new_page(viewport={"width": 1600, "height": 1000})
-        opened.set_default_timeout(WAIT)
-        foreign: list[str] = []
-        opened.on("request", lambda asked: foreign.append(asked.url))
-        opened.add_init_script(
-            "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-        )
-        yield opened
-        browser.close()
-    elsewhere = [url for url in foreign if not url.startswith((served, "data:", "blob:"))]
-    assert not elsewhere, "a page asked another host"
-
-
-def shot(page: Any, name: str) -> None:
-    folder = os.environ.get("SA3D_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-
-def go(page: Any, served: str, path: str, **query: str) -> None:
-    """Open a page afresh: only the part after # differs, so the browser would stay on the old."""
-    page.goto("about:blank")
-    asked = urlencode({"workflowType": "machine_learning", **query}, quote_via=quote)
-    page.goto(f"{served}/#/{path}?{asked}", wait_until="commit")
+    """A browser's page, which asked no other host when all is over."""
+    with browser(1600, 1000, WAIT_SECONDS) as opened:
+        yield opened.page
+    assert opened.hosts == {urlsplit(served).netloc}
 
 
 def ids() -> dict[str, str]:
@@ -137,21 +104,8 @@ def runs_page() -> str:
     return f"experiments/{experiment.experiment_id}/runs"
 
 
-def curves(page: Any, metric: str) -> dict[str, list[float]]:
-    """What the chart of a metric draws: the horizontal values of each run's curve."""
-    drawn: dict[str, list[float]] = page.evaluate(
-        """metric => Object.fromEntries(
-            [...document.querySelectorAll('.js-plotly-plot')]
-                .flatMap(plot => plot.data)
-                .filter(line => line.metricKey === metric && line.x && line.x.length)
-                .map(line => [line.name, [...line.x].map(Number)]))""",
-        metric,
-    )
-    return drawn
-
-
 def test_the_table_has_data_sets_commands_and_telling_names(page: Any, served: str) -> None:
-    go(page, served, runs_page())
+    open_mlflow(page, served, runs_page())
     page.get_by_text("mask_ratio=0.75").first.wait_for()
     page.get_by_text("shapes/train (0123456789abcdef)").first.wait_for()
     page.get_by_text("python -m sa3d pretrain -e tiny --variant mae --seed 3").first.wait_for()
@@ -161,21 +115,21 @@ def test_the_table_has_data_sets_commands_and_telling_names(page: Any, served: s
 
 def test_a_run_s_page_says_what_it_is(page: Any, served: str) -> None:
     run = ids()["tiny-mae-shapes-s3 mask_ratio=0.75"]
-    go(page, served, f"{runs_page()}/{run}")
+    open_mlflow(page, served, f"{runs_page()}/{run}")
     page.get_by_text("without labels on data set").first.wait_for()
     for words in ("Other settings than in", "--set pretrain.mask_ratio=0.75"):
         page.get_by_text(words).first.wait_for()
     shot(page, "run")
-    go(page, served, f"{runs_page()}/{run}/system-metrics")
+    open_mlflow(page, served, f"{runs_page()}/{run}/system-metrics")
     page.get_by_text("cpu_utilization_percentage").first.wait_for()
     shot(page, "system")
-    go(page, served, f"{runs_page()}/{run}/artifacts")
+    open_mlflow(page, served, f"{runs_page()}/{run}/artifacts")
     page.get_by_text("figures").first.wait_for()
     shot(page, "artifacts")
 
 
 def test_six_runs_are_curves_over_each_other(page: Any, served: str) -> None:
-    go(page, served, runs_page(), compareRunsMode="CHART")
+    open_mlflow(page, served, runs_page(), compareRunsMode="CHART")
     page.get_by_text("train/loss").first.wait_for()
     until(lambda: len(curves(page, "train/loss")) == len(SETTINGS))
     drawn = curves(page, "train/loss")
@@ -188,7 +142,7 @@ def test_two_runs_are_compared_by_epoch_and_differ_in_what_was_changed(
     page: Any, served: str
 ) -> None:
     two = 'params.`pretrain.lr` = "0.002"'
-    go(page, served, runs_page(), compareRunsMode="CHART", searchFilter=two)
+    open_mlflow(page, served, runs_page(), compareRunsMode="CHART", searchFilter=two)
     page.get_by_text("train/loss").first.wait_for()
     until(lambda: len(curves(page, "train/loss")) == 2)
     shot(page, "two")
@@ -203,10 +157,8 @@ def test_two_runs_are_compared_by_epoch_and_differ_in_what_was_changed(
     found = ids()
     names = ["tiny-mae-shapes-s3 lr=0.002", "tiny-mae-shapes-s3 epochs=3 lr=0.002"]
     runs, experiment = json.dumps([found[name] for name in names]), runs_page().split("/")[1]
-    go(page, served, "compare-runs", runs=runs, experiments=json.dumps([experiment]))
-    page.get_by_text("Show diff only").first.click()
-    until(lambda: "model.dim" not in page.inner_text("body"))
-    rows = page.inner_text("body").splitlines()
-    assert "pretrain.epochs\t2\t3" in rows
-    assert not [row for row in rows if row.startswith("pretrain.lr\t")], "alike in both"
+    open_mlflow(page, served, "compare-runs", runs=runs, experiments=json.dumps([experiment]))
+    rows = differences(page)
+    assert rows["pretrain.epochs"] == ["2", "3"]
+    assert "pretrain.lr" not in rows, "alike in both"
     shot(page, "difference")
