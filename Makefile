@@ -28,7 +28,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test test-faults demo ui stack wheels secrets audit
+.PHONY: help place setup check test test-stack test-faults demo ui stack wheels secrets audit
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -79,8 +79,12 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 	python -m flows.prefect_yaml --check
 	OMP_NUM_THREADS=1 pytest -m "not slow" -n $(WORKERS)
 
-test: check ## everything but most faults, slow tests too
-	OMP_NUM_THREADS=1 pytest -m "slow and not faults" -n $(WORKERS) --dist loadgroup
+test: check ## slow tests too, but for those of the next two
+	OMP_NUM_THREADS=1 pytest -m "slow and not faults and not stack" -n $(WORKERS) --dist loadgroup
+
+test-stack: setup ## servers with workers, on PostgreSQL and S3, in a browser: many minutes
+	$(PIP) -r requirements-test.txt
+	OMP_NUM_THREADS=1 pytest -m stack
 
 test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20 minutes
 	rm -f .local/faults.jsonl

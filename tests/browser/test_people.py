@@ -32,6 +32,7 @@ from tests.flows.test_stack_for_real import Real, environment, wait_until
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.stack,
     pytest.mark.timeout(1800),
     pytest.mark.xdist_group("browser"),  # the tests are one story
     needs_chromium,

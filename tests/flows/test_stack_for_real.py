@@ -23,7 +23,7 @@ from flows.stack.record import Stack
 from sa3d.utils.layout import FORMAT, VERSION
 from tests.flows.conftest import PARAMS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = """
 name: tiny

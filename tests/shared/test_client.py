@@ -21,6 +21,7 @@ from tests.shared.conftest import Stack
 # one process of several runs them all: the servers are started once
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.stack,
     pytest.mark.timeout(1500),
     pytest.mark.xdist_group("shared"),
 ]

@@ -13,6 +13,7 @@ from tests.shared.compose import Places, plain_env, service
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.stack,
     pytest.mark.timeout(1500),
     pytest.mark.xdist_group("shared"),
 ]

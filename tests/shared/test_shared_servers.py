@@ -15,6 +15,7 @@ from tests.shared.conftest import CLIENTS, Stack
 # one process of several runs them all: the servers are started once
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.stack,
     pytest.mark.timeout(1500),
     pytest.mark.xdist_group("shared"),
 ]
