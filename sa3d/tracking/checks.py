@@ -60,7 +60,7 @@ def commit(sha: str | None, dirty: str | None) -> list[Finding]:
     if sha is None:
         return [Finding("unknown", "no commit was noted: not run in a git checkout")]
     found = []
-    if not lineage.git():
+    if "git.commit" not in lineage.git():
         found.append(Finding("unknown", "this is no git checkout: the commit cannot be looked up"))
     elif _has_commit(sha):
         found.append(Finding("holds", "the commit is in this clone"))
