@@ -88,6 +88,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.stack
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["point-mae-sa3df", "point-m2ae-sa3df"])
 def test_one_command_gives_every_task_whose_data_is_there(
