@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from sa3d.errors import UserError
+from sa3d.errors import ConfigError, UserError
+from sa3d.utils.files import write_whole
 
 
 class Command(TyperCommand):
@@ -37,3 +39,21 @@ def plain_app() -> typer.Typer:
 def say(text: str) -> None:
     """Tell the user, at once and beside the output proper."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def write_or_check(path: Path, text: str, command: str, *, check: bool) -> None:
+    """Write a file that is made from ``params.yaml``, or only look whether it still fits.
+
+    Args:
+        path: of the file.
+        text: what it has to say.
+        command: that writes it.
+        check: write nothing.
+
+    Raises:
+        ConfigError: it was only looked at, and does not fit. WriteError: it cannot be written.
+    """
+    if not check:
+        write_whole(path, text.encode())
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{path} does not fit params.yaml; write it again: {command}")

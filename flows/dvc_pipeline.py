@@ -21,14 +21,13 @@ import typer
 import yaml
 
 import sa3d
-from flows.command_line import Command, plain_app
+from flows.command_line import Command, plain_app, write_or_check
 from sa3d import registry
 from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, load_source, source_names
 from sa3d.config.resolve import used_recipes
 from sa3d.config.yaml_file import read_yaml
 from sa3d.errors import ConfigError
-from sa3d.utils.files import write_whole
 
 WRITE = "python -m flows.dvc_pipeline"
 HEADER = f"""\
@@ -63,12 +62,7 @@ def command(
     ] = False,
 ) -> None:
     """Write dvc.yaml in this folder from params.yaml."""
-    target = Path("dvc.yaml")
-    text = dvc_yaml(Path("params.yaml"))
-    if not check:
-        write_whole(target, text.encode())
-    elif not target.is_file() or target.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"{target} does not fit params.yaml; write it again: {WRITE}")
+    write_or_check(Path("dvc.yaml"), dvc_yaml(Path("params.yaml")), WRITE, check=check)
 
 
 def dvc_yaml(params: Path) -> str:

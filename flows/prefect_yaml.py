@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 import yaml
 
-from flows.command_line import Command, plain_app
+from flows.command_line import Command, plain_app, write_or_check
 from flows.forms.ablation import AblationForm
 from flows.forms.base import Form
 from flows.forms.evaluate import EvaluateForm
@@ -24,7 +24,6 @@ from flows.forms.pretrain import PretrainForm
 from flows.forms.promote import PromoteForm
 from sa3d.config.loading import experiment_names, load_experiment
 from sa3d.errors import ConfigError
-from sa3d.utils.files import write_whole
 
 FILE: Final = Path("prefect.yaml")
 WRITE: Final = "python -m flows.prefect_yaml"
@@ -99,11 +98,7 @@ def command(
     ] = False,
 ) -> None:
     """Write prefect.yaml in this folder from the forms and params.yaml."""
-    text = prefect_yaml()
-    if not check:
-        write_whole(FILE, text.encode())
-    elif not FILE.is_file() or FILE.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"{FILE} does not fit params.yaml; write it again: {WRITE}")
+    write_or_check(FILE, prefect_yaml(), WRITE, check=check)
 
 
 def prefect_yaml() -> str:

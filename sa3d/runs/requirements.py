@@ -25,10 +25,13 @@ def check_data(runs: Iterable[RunConfig]) -> None:
     from sa3d.errors import DataError
 
     opened: dict[str, CloudSet] = {}
+    asked = set()  # variants of an experiment ask the same of a data set
     for run in runs:
-        if run.task.requires is None:
+        spec, name = run.spec, run.data.name
+        question = (run.experiment, spec.task, spec.data, spec.label, spec.seed, spec.fold)
+        if run.task.requires is None or question in asked:
             continue
-        name = run.data.name
+        asked.add(question)
         if name not in opened:
             opened[name] = open_clouds(paths.processed(name))
         try:
