@@ -14,6 +14,8 @@ def test_an_image_says_what_it_was_built_of(
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setenv("SA3D_COMMIT", "")
-    assert lineage.git.__wrapped__(tmp_path) == {}
+    unknown = lineage.git.__wrapped__(tmp_path)
+    assert list(unknown) == ["git.unknown"]
+    assert "not a git repository" in unknown["git.unknown"]
     monkeypatch.setenv("SA3D_COMMIT", "f00d")
     assert lineage.git.__wrapped__(tmp_path) == {"git.commit": "f00d"}
