@@ -91,9 +91,12 @@ def shot(page: Any, name: str) -> None:
 
 
 def open_mlflow(page: Any, address: str, path: str, **query: str) -> None:
-    """Open a page of MLflow afresh: where only the part after # differs, a browser stays."""
+    """Open a page of MLflow afresh: where only the part after # differs, a browser stays.
+
+    The page's own query comes first: the page of comparison looks for ``?runs``.
+    """
     page.goto("about:blank")
-    asked = urlencode({"workflowType": "machine_learning", **query}, quote_via=quote)
+    asked = urlencode({**query, "workflowType": "machine_learning"}, quote_via=quote)
     page.goto(f"{address}/#/{path}?{asked}", wait_until="commit")
 
 
