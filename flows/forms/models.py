@@ -10,8 +10,8 @@ from typing import Any
 from sa3d.checkpoints.card import find_model, model_card
 from sa3d.errors import CheckpointError
 
-# models:/NAME@ALIAS and models:/NAME/VERSION, or the same without the beginning
-_REGISTERED = re.compile(r"(?:models:/)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@:]+)|/(?P<version>\d+))")
+# what names a version of a registered model even without models:/ before it
+_VERSION = re.compile(r"[^/@:]+(?:@[^/@:]+|/\d+)")
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,20 @@ def encoder(reference: str) -> Encoder:
     """The encoder that a user means.
 
     Args:
-        reference: a folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        reference: a folder, ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``models:/NAME``
+            for its champion.
 
     Raises:
         CheckpointError: there is none, or it is no pre-trained encoder.
-        UserError: the registry has no such model, or does not answer.
+        UserError: what follows ``models:/`` is no name; the registry has no such model, or does
+            not answer.
     """
-    found = _REGISTERED.fullmatch(reference.strip())
-    path = Path(reference.strip()).expanduser()
-    if reference.startswith("models:/") or (found is not None and not path.exists()):
-        if found is None:
-            raise CheckpointError(
-                f"model = {reference}: not the name of a registered model; write "
-                "models:/NAME@ALIAS or models:/NAME/VERSION"
-            )
-        from sa3d.tracking.model_download import download
+    text = reference.strip()
+    path = Path(text).expanduser()
+    if text.startswith("models:/") or (_VERSION.fullmatch(text) and not path.exists()):
+        from sa3d.tracking import model_download, versions
 
-        name, path = download(found["name"], alias=found["alias"], version=found["version"])
+        name, path = model_download.download(*versions.reference(text, "champion"))
     else:
         path = find_model(path).resolve()
         name = _slug(path.parent.name if path.name == "model" else path.name)

@@ -18,6 +18,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Final
 
 from sa3d.errors import UserError
+from sa3d.utils.processes import identity
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,10 +66,8 @@ def _acquired(opened: MlflowClient, name: str, own: str) -> bool:
 
 def _abandoned(holder: str) -> bool:
     """Whether a tag was left by a process that died."""
-    import psutil
-
     since, _, process = holder.partition(" ")
     number, _, host = process.partition("@")
-    if host == gethostname() and not psutil.pid_exists(int(number)):
+    if host == gethostname() and identity(int(number)) is None:
         return True
     return time.time() - float(since) > STALE

@@ -22,7 +22,7 @@ from flows.plan import plan
 from sa3d import registry
 from sa3d.config.experiment import CheckpointVariant
 from sa3d.config.loading import experiment_names, load_experiment, params_file, source_names
-from sa3d.errors import CheckpointError, ConfigError
+from sa3d.errors import CheckpointError, ConfigError, UserError
 from sa3d.runs.config import RunConfig, runs_of
 
 PARAMS = params_file().resolve()
@@ -347,8 +347,8 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:
         EvaluateForm(model=str(classifier), params=PARAMS).request()
     with pytest.raises(CheckpointError, match="no exported model in"):
         EvaluateForm(model=str(tmp_path / "nothing"), params=PARAMS).request()
-    with pytest.raises(CheckpointError, match="write models:/NAME@ALIAS"):
-        EvaluateForm(model="models:/mine", params=PARAMS).request()
+    with pytest.raises(UserError, match="is no model; give NAME, NAME@ALIAS or NAME/VERSION"):
+        EvaluateForm(model="models:/mine/first", params=PARAMS).request()
 
 
 def test_names_on_offer_follow_the_file_that_was_given(
