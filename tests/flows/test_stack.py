@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -202,7 +203,7 @@ print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=Tru
 
 
 def test_parts_heed_interrupts_though_the_shell_had_them_ignored() -> None:
-    command = f"trap '' INT; {sys.executable} -c '{HEEDS.replace(chr(34), chr(34))}'"
+    command = f"trap '' INT; {shlex.join([sys.executable, '-c', HEEDS])}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
 
