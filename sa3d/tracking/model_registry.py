@@ -207,7 +207,12 @@ def _tags(card: dict[str, Any], run_dir: Path) -> dict[str, str]:
     for entry in entries(run_dir / FILE):
         if entry["kind"] == "tags":
             trained |= entry["values"]
-    trained.pop("process", None)
+    # not the run's process, and not MLflow's own tags: they are about the run's page
+    trained = {
+        key: value
+        for key, value in trained.items()
+        if key != "process" and not key.startswith("mlflow.")
+    }
     own = spec.tags() | {
         "experiment": str(card["experiment"]),
         keys.FINGERPRINT: str(card[keys.FINGERPRINT]),

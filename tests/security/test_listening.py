@@ -40,7 +40,8 @@ def test_the_flows_own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     # a setting of the user's for servers of theirs must not open this one
     monkeypatch.setenv("PREFECT_SERVER_API_HOST", "0.0.0.0")
-    with prefect_api(tmp_path / "log") as url:
+    with prefect_api(tmp_path / "log") as api:
+        api.wait()
         found = listeners(os.getpid())
-        assert url.removeprefix("http://").removesuffix("/api") in found
+        assert api.url.removeprefix("http://").removesuffix("/api") in found
         assert [each for each in found if not each.startswith(LOOPBACK)] == []
