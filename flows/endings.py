@@ -1,9 +1,17 @@
-"""How a flow ends that did not complete, without a traceback for what was already said in words."""
+"""How a flow ends: what it says of its end, also where Prefect cannot be told."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+_FEW_RETRIES = 2  # 2 and 4 seconds apart; Prefect's five take a minute, and it does that twice
+_settings = ExitStack()  # never left: they hold until this process ends
+_summary: dict[str, Any] | None = None
 
 
 class NotCompleted(Exception):  # noqa: N818  # a flow that was stopped is no error
@@ -22,6 +30,29 @@ class NotCompleted(Exception):  # noqa: N818  # a flow that was stopped is no er
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def remembered(state: State[Any], stopped: bool) -> State[Any]:
+    """The state in which a flow ends, kept for :func:`summary` too.
+
+    Args:
+        state: its data is the summary, or a :class:`NotCompleted` with it.
+        stopped: whether the flow was asked to stop: then it does not wait long for a server that
+            is away.
+    """
+    global _summary
+    data: Any = state.data
+    _summary = data.summary if isinstance(data, NotCompleted) else data
+    if stopped:
+        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+        _settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _FEW_RETRIES}))
+    return state
+
+
+def summary() -> dict[str, Any] | None:
+    """What the flow of this process said of its end; None: it has not come to one."""
+    return _summary
 
 
 class _Said(logging.Filter):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 REFUSED = 2  # exit status, as of a UserError
+_UNTOLD = "untold"  # in a summary: Prefect's server does not know of this end
 
 
 def make(name: str, form: RunningForm) -> int:
@@ -27,7 +29,13 @@ def make(name: str, form: RunningForm) -> int:
     """
     form.request()  # what can be refused is, before a server is started
     summary = run(name, form)
-    return _told(summary, form)
+    code = _told(summary, form)
+    if summary.get(_UNTOLD):
+        # Prefect's threads would go on asking its server for minutes
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def run(name: str, form: Form) -> dict[str, Any]:
@@ -36,6 +44,8 @@ def run(name: str, form: Form) -> dict[str, Any]:
     Raises:
         UserError: it could not begin.
     """
+    import httpx
+
     from flows.server import prefect_api
     from flows.stack.use import use_stack
     from sa3d.utils import paths
@@ -53,7 +63,10 @@ def run(name: str, form: Form) -> dict[str, Any]:
         api.wait()
         logging.getLogger("prefect.events").setLevel(logging.CRITICAL)  # a dead server floods it
         flow: Any = FLOWS[name]
-        state: State[Any] = flow(form, return_state=True)
+        try:
+            state: State[Any] = flow(form, return_state=True)
+        except httpx.TransportError as error:
+            return _untold(error, api.url)
         found = state.result(raise_on_failure=False)
         _drain()
     if isinstance(found, NotCompleted):
@@ -62,6 +75,23 @@ def run(name: str, form: Form) -> dict[str, Any]:
         raise found
     summary: dict[str, Any] = found
     return summary
+
+
+def _untold(error: Exception, url: str) -> dict[str, Any]:
+    """The end of a flow that could not tell Prefect's server of it.
+
+    Raises:
+        UserError: the server was gone before the flow came to its end.
+    """
+    from flows.endings import summary
+    from sa3d.errors import UserError
+
+    found = summary()
+    gone = f"Prefect's server at {url} does not answer ({type(error).__name__})"
+    if found is None:
+        raise UserError(f"{gone}; start it, then the same command goes on") from None
+    say(f"{gone}: its page shows this flow as running")
+    return found | {_UNTOLD: True}
 
 
 def _drain() -> None:

@@ -25,7 +25,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import artifacts, comparison, planning, tasks
 from flows.commands import words_of
-from flows.endings import NotCompleted
+from flows.endings import NotCompleted, remembered
 from flows.executors import executor
 from flows.forms.base import RunningForm
 from flows.marks import mark
@@ -83,8 +83,10 @@ def carry_out(form: RunningForm) -> Ended:
     if runner.requests.count:
         summary = _summary(results, signal=runner.requests.first)
         message = f"stopped; started again it goes on ({results})"
-        return Cancelled(message=message, data=NotCompleted(message, summary))
-    return _conclude(form, planned, runner, statuses, results)
+        ended: Ended = Cancelled(message=message, data=NotCompleted(message, summary))
+        return remembered(ended, stopped=True)
+    ended = _conclude(form, planned, runner, statuses, results)
+    return remembered(ended, stopped=False)
 
 
 def _command(form: RunningForm) -> str:

@@ -13,13 +13,14 @@ from sa3d.tracking import mlflow_store, mlflow_sync
 from sa3d.tracking.journal import FILE as JOURNAL
 from sa3d.tracking.journal import entries, read_journal
 from tests.faults.conftest import Whole
-from tests.faults.processes import wait_for
+from tests.faults.processes import marked, wait_for
 from tests.faults.project import PRETRAIN, Project, ended
 from tests.faults.servers import asked, mlflow_server, prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]
 AWAY = 60.0  # seconds without MLflow
+SOON = 120.0  # seconds in which a flow that was asked to end has to be gone
 
 
 def rate(run_dir: Path, begin: float, end: float) -> float:
@@ -172,5 +173,33 @@ def test_the_prefect_server_goes_and_comes_back(
         seconds=0.0,
         lost=0,
         after="the flow went on; flow run and tasks Completed",
+        equal=True,
+    )
+
+
+def test_a_flow_whose_prefect_server_has_died_is_asked_to_end(
+    project: Project, whole: Whole, record: Record
+) -> None:
+    server = prefect_server(project.root, project.env)
+    server.start()
+    flow = project.flow(PREFECT_API_URL=server.url)
+    project.wait_for_step(60)
+    server.kill()
+    began = time.monotonic()
+    flow.send_signal(signal.SIGTERM)
+    assert ended(flow, SOON) != 0, project.said()
+    seconds = time.monotonic() - began
+    assert marked(project.mark) == []
+    kept = project.saved_step()
+    since = time.time()
+    assert ended(project.pretrain()) == 0, project.said()
+    assert project.resumed_at(since) == kept
+    assert project.outcome() == whole.outcome
+    record(
+        "flow: SIGTERM while its Prefect server is dead",
+        found="all processes gone",
+        seconds=seconds,
+        lost=0,
+        after=f"`sa3d pretrain` went on after step {kept}",
         equal=True,
     )

@@ -223,7 +223,7 @@ def test_a_flow_fans_out_to_the_workers_and_its_page_shows_the_plan(real: Real) 
     found = real.children(1)
     assert {found[name][1] for name in both} == {"0", "1"}  # never two on one GPU
     real.tell("slow")
-    assert real.ended(run) == "Completed"
+    assert real.ended(run) == "Completed", real.run(run)["state"]
     graph = dict(real.ask(f"flow_runs/{run}/graph-v2")["nodes"])
     edges = {
         (graph[parent["id"]]["label"], node["label"])
@@ -257,7 +257,7 @@ def test_a_job_whose_process_is_killed_is_made_once_more(real: Real) -> None:
     wait_until(lambda: real.children(2)[name][0] != first)
     assert not Path(f"/proc/{first}").exists()  # the child of the killed one was ended
     real.tell("slow")
-    assert real.ended(run) == "Completed"
+    assert real.ended(run) == "Completed", real.run(run)["state"]
 
 
 def test_cancelling_the_flow_ends_its_jobs_and_they_save(real: Real) -> None:
