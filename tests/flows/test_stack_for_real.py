@@ -113,6 +113,12 @@ class Real:
         }
         return {each["name"]: each for each in self.ask("flow_runs/filter", query)}
 
+    def lines(self, run: str) -> list[str]:
+        """What the logs of a flow and of its jobs say."""
+        ids = [run, *(job["id"] for job in self.jobs(run).values())]
+        asked = {"logs": {"flow_run_id": {"any_": ids}}, "limit": 200}
+        return [each["message"] for each in self.ask("logs/filter", asked)]
+
     def tell(self, file: str, *names: str) -> None:
         (self.root / "fake" / file).write_text(" ".join(names))
 
@@ -222,6 +228,7 @@ def test_a_flow_fans_out_to_the_workers_and_its_page_shows_the_plan(real: Real) 
     wait_until(lambda: set(both) <= set(real.children(1)))
     found = real.children(1)
     assert {found[name][1] for name in both} == {"0", "1"}  # never two on one GPU
+    wait_until(lambda: any("epoch 1/2" in line for line in real.lines(run)))
     real.tell("slow")
     assert real.ended(run) == "Completed", real.run(run)["state"]
     graph = dict(real.ask(f"flow_runs/{run}/graph-v2")["nodes"])
@@ -235,13 +242,8 @@ def test_a_flow_fans_out_to_the_workers_and_its_page_shows_the_plan(real: Real) 
     assert {job["state_name"] for job in jobs.values()} == {"Completed"}
     assert {job["work_queue_name"] for job in jobs.values()} == {"default"}
     assert {job["labels"]["sa3d.worker"] for job in jobs.values()} == {"gpu-0", "gpu-1"}
-    ids = [run, *(job["id"] for job in jobs.values())]
-    lines = [
-        each["message"]
-        for each in real.ask("logs/filter", {"logs": {"flow_run_id": {"any_": ids}}, "limit": 200})
-    ]
+    lines = real.lines(run)
     assert any(line.startswith("svm-shapes-scratch-s1: running (worker gpu-") for line in lines)
-    assert any("epoch 1/2" in line for line in lines)
     assert not any("--params" in line for line in lines)  # no command lines
 
 
