@@ -19,7 +19,13 @@ from sa3d.methods.explain import explain
 from sa3d.methods.mae.method import MAE
 from sa3d.models.point_m2ae.backbone import PointM2AE, PointM2AETrunk, _within
 from sa3d.models.point_m2ae.heads import PointM2AEClassifier
-from sa3d.models.point_m2ae.scales import Ragged, ScaleGroups, group_scales, project_mask
+from sa3d.models.point_m2ae.scales import (
+    Ragged,
+    ScaleGroups,
+    group_scales,
+    longest,
+    project_mask,
+)
 
 G, M = 16, 12
 
@@ -107,7 +113,7 @@ def test_published_sizes():
 )
 def test_ragged_rows_hold_the_flagged_patches_and_write_nothing_else(flags):
     chosen = torch.tensor(flags)
-    (rows,) = Ragged.of(chosen)
+    rows = Ragged.of(chosen, *longest(chosen))
     assert rows.valid is not None
     assert rows.slots.shape[1] == int(chosen.sum(1).max())
     for row, slots, valid in zip(chosen, rows.slots, rows.valid, strict=True):
