@@ -13,27 +13,26 @@ for some steps by the engine's own loop, with the EMA teacher and the full budge
 
 Times are medians between the starts of two steps on the GPU. `busy` is the sum of the times of all
 kernels of a profiled step: as far below ms/step as the GPU waits for the host. `host calls` are
-launches of kernels, graphs, copies and fills; `operations` those of an eager step that are no views.
-`peak` is the share of the measured matrix product that the counted FLOPs need. `memory` is what the
-process reserves at most. `hours` is the published pre-training on ShapeNet (52 470 clouds), `+ teacher`
-with that of its knowledge teacher, in the same precision, batch and way. `loss` compares the mean
-loss of the last steps with the eager step's.
+launches of kernels and graphs, copies and fills; `operations` those of an eager step that are no
+views. `peak` is the counted FLOPs a second, as a share of the measured matrix product. `memory` is
+what the process reserves at most. `hours` is the published pre-training on ShapeNet (52 470
+clouds), `+ teacher` with that of its knowledge teacher too, in the same precision, batch and way.
+`loss` is that of the last steps, as a difference from the eager steps'.
 
-A row that fails says why, and the others go on. No row begins after `--minutes`.
+fp32 (no TF32) is measured at the first batch size alone, and not compiled; compilation, which takes
+a minute, at the first batch size of the first experiment. A row that fails says why, and the others
+go on. No row begins after `--minutes`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
-import statistics
 import sys
 import time
-import types
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,78 +46,29 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
 sys.path.append(str(HERE.parent))
 
 import torch  # noqa: E402
-from timm.models.vision_transformer import Block  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from torch.autograd import DeviceType  # noqa: E402
 
-from sa3d import models  # noqa: E402
-from sa3d.config.loading import load_experiment  # noqa: E402
-from sa3d.data import transforms  # noqa: E402
-from sa3d.data.loader import Batch  # noqa: E402
-from sa3d.engine import graphed  # noqa: E402
-from sa3d.engine.loop import Trainer  # noqa: E402
-from sa3d.layers.patches import PatchEmbed  # noqa: E402
-from sa3d.methods.build import build_method  # noqa: E402
-from sa3d.metrics import names as keys  # noqa: E402
-from sa3d.tracking.journal import NullTracker  # noqa: E402
+from benchmarks.gpu_steps import (  # noqa: E402
+    WARM_UP,
+    Card,
+    Case,
+    Counted,
+    Steps,
+    compiled,
+    count,
+    environment,
+)
+from sa3d.engine.graphed import OPT_OUT, Recorder  # noqa: E402
 
 CLOUDS = 52_470  # ShapeNet55, of which all are trained on
-WARM_UP = 4  # steps before the first that is timed
 HOST_CALLS = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpy", "cudaMemset")
 ROUNDS = {"plain": ("eager", "graph"), "compiled": ("compiled", "compiled + graph")}
+COLUMNS = (
+    "model", "precision", "batch", "step", "ms/step", "samples/s", "/ eager", "loss", "peak",
+    "busy, ms", "kernels", "host calls", "operations", "memory, GiB", "hours", "+ teacher",
+)  # fmt: skip
 
-
-@dataclass
-class Card:
-    """The device, and what it reached."""
-
-    device: torch.device
-    tflops: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def gpu(self) -> bool:
-        return self.device.type == "cuda"
-
-    @property
-    def name(self) -> str:
-        return torch.cuda.get_device_name(self.device) if self.gpu else "CPU"
-
-    def mark(self) -> Any:
-        """A moment: of the GPU's own time, or of the clock."""
-        if not self.gpu:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def milliseconds(self, marks: list[Any]) -> list[float]:
-        """Between each mark and the next."""
-        self.wait()
-        pairs = zip(marks[:-1], marks[1:], strict=True)
-        if self.gpu:
-            return [float(one.elapsed_time(other)) for one, other in pairs]
-        return [1e3 * (other - one) for one, other in pairs]
-
-    def wait(self) -> None:
-        if self.gpu:
-            torch.cuda.synchronize(self.device)
-
-    def clean(self) -> None:
-        gc.collect()
-        if self.gpu:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-    def median(self, work: Any, rounds: int = 10) -> float:
-        """Milliseconds of ``work``."""
-        for _ in range(3):
-            work()
-        marks = [self.mark()]
-        for _ in range(rounds):
-            work()
-            marks.append(self.mark())
-        return statistics.median(self.milliseconds(marks))
+MakeRecorder = Callable[[], Recorder]
 
 
 def ceilings(card: Card, size: int, megabytes: int) -> None:
@@ -133,177 +83,6 @@ def ceilings(card: Card, size: int, megabytes: int) -> None:
     other = torch.empty_like(one)
     took = card.median(lambda: other.copy_(one))
     print(f"* copy of {megabytes} MiB: {2 * one.nbytes / took / 1e6:.4g} GB/s read and written")
-
-
-# --- what is trained ---------------------------------------------------------------------
-
-
-class Case:
-    """A method with its weights, trained for a few steps again and again from the same start."""
-
-    def __init__(self, card: Card, experiment: str, method: str, overrides: list[str]) -> None:
-        config = load_experiment(experiment, HERE.parent / "params.yaml", overrides)
-        assert config.pretrain is not None
-        self.card, self.points = card, config.pretrain.data.points
-        self.settings = next(s for s in config.methods.values() if s.method == method)
-        self.experiment, self.method_name = experiment, method
-        torch.manual_seed(0)
-        teacher = models.build_backbone(config.model) if self.settings.has_teacher else None
-        self.method = build_method(self.settings, config.model, teacher).to(card.device)
-        self.start = {name: value.clone() for name, value in self.method.state_dict().items()}
-
-    def fit(
-        self, batch: int, precision: str, steps: Steps, recorder: graphed.Recorder | None
-    ) -> float:
-        """Train ``steps``; the mean loss of the last ones."""
-        self.method.load_state_dict(self.start)
-        augment = transforms.get(self.settings.augment)
-        random = torch.Generator().manual_seed(batch)
-        points = torch.randn(batch, self.points, 3, generator=random)
-        points /= points.norm(dim=-1).amax(1)[:, None, None]
-        steps.batch, steps.batch_size = Batch(points, *torch.zeros(2, batch).long()), batch
-
-        def prepare(given: Batch, progress: Any) -> Batch:
-            moved = given.points.to(self.card.device, non_blocking=True)
-            return given._replace(points=augment(moved, progress.generator))
-
-        changes = {"epochs": 1, "batch_size": batch, "precision": precision, "accumulate": 1}
-        fitted = Trainer(
-            self.method,
-            steps,
-            self.settings.model_copy(update=changes),
-            seed=0,
-            device=self.card.device,
-            prepare=prepare,
-            tracker=NullTracker(),
-            checkpoint=None,
-            recorder=recorder,
-        ).fit()
-        return float(fitted.metrics[keys.LOSS])
-
-
-class Steps:
-    """The same batch some times; every step is marked, and the last one may be profiled."""
-
-    batch: Batch
-    batch_size: int
-
-    def __init__(self, card: Card, steps: int, profiled: bool = False) -> None:
-        self.card, self.steps, self.profiled = card, steps, profiled
-        self.marks: list[Any] = []
-        self.counts: list[int] = []
-        self.counter: Operations | None = None
-        self.profiler: Any = None
-
-    def __len__(self) -> int:
-        return self.steps + self.profiled
-
-    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
-        for _ in range(self.steps):
-            self._mark()
-            yield self.batch
-        self._mark()
-        if self.profiled:
-            self.card.wait()
-            kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * self.card.gpu
-            with profile(activities=kinds) as self.profiler:
-                yield self.batch
-                self.card.wait()
-
-    def _mark(self) -> None:
-        self.marks.append(self.card.mark())
-        if self.counter is not None:
-            self.counts.append(self.counter.count)
-
-    def timed(self) -> float:
-        """Median of the milliseconds between two marks, after the warm-up."""
-        return statistics.median(self.card.milliseconds(self.marks)[WARM_UP:])
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations that are no views."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
-
-
-@dataclass
-class Counted:
-    """Of one eager step."""
-
-    flops: float
-    operations: int
-
-
-def count(case: Case, batch: int, precision: str) -> Counted:
-    """FLOPs and operations of the second of two eager steps."""
-    steps = Steps(case.card, 2)
-    with FlopCounterMode(display=False) as flops, Operations() as steps.counter:
-        with environment(graphed.OPT_OUT, "1"):
-            case.fit(batch, precision, steps, None)
-    first, second, end = steps.counts
-    assert end > second > first
-    return Counted(flops.get_total_flops() / 2, end - second)
-
-
-@contextlib.contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-
-
-# --- torch.compile -----------------------------------------------------------------------
-
-
-def _attend(block: Block, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return block.attn(block.norm1(x), attn_mask=mask)
-
-
-def _widen(block: Block, x: torch.Tensor) -> torch.Tensor:
-    return block.mlp(block.norm2(x))
-
-
-@contextlib.contextmanager
-def compiled(method: torch.nn.Module, backend: str) -> Iterator[None]:
-    """``method`` with compiled branches of its blocks and patch embeddings. The sum with the drop
-    path stays outside: its rate is another in every block, and would be compiled as often."""
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    torch._dynamo.config.recompile_limit = 64
-    attend = torch.compile(_attend, dynamic=False, backend=backend)
-    widen = torch.compile(_widen, dynamic=False, backend=backend)
-
-    def forward(block: Block, x: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        assert not is_causal
-        x = x + block.drop_path1(attend(block, x, attn_mask))
-        return x + block.drop_path2(widen(block, x))
-
-    embed = torch.compile(PatchEmbed.forward, dynamic=False, backend=backend)
-    changed = []
-    for module in method.modules():
-        if isinstance(module, Block):
-            module.forward = types.MethodType(forward, module)
-            changed.append(module)
-        elif isinstance(module, PatchEmbed):
-            module.forward = types.MethodType(embed, module)
-            changed.append(module)
-    try:
-        yield
-    finally:
-        for module in changed:
-            del module.forward
 
 
 # --- one row -----------------------------------------------------------------------------
@@ -325,7 +104,6 @@ class Row:
     share: float = 0.0
     counted: Counted | None = None
     hours: float = 0.0
-    began: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, str, int, str]:
@@ -333,48 +111,46 @@ class Row:
 
 
 def measure(
-    row: Row, case: Case, counted: Counted, args: argparse.Namespace, recorder: Any
+    row: Row, case: Case, counted: Counted, args: argparse.Namespace, make: MakeRecorder | None
 ) -> None:
     """Fill ``row``."""
-    card = case.card
-    graph = "graph" in row.way
+    card, graph = case.card, "graph" in row.way
     if graph and not case.method.capturable:
         raise RuntimeError("this backbone's steps cannot be recorded")
-    if graph and not card.gpu and recorder is None:
+    if graph and not card.gpu and make is None:
         raise RuntimeError("a CUDA graph needs a GPU")
+    recorder = make() if graph and make is not None else None
     steps = Steps(card, args.steps + WARM_UP, profiled=True)
     with contextlib.ExitStack() as around:
-        around.enter_context(environment(graphed.OPT_OUT, "" if graph else "1"))
+        around.enter_context(environment(OPT_OUT, "0" if graph else "1"))
         if "compiled" in row.way:
             around.enter_context(compiled(case.method, args.backend))
-        row.loss = case.fit(
-            row.batch, row.precision, steps, recorder() if graph and recorder else None
-        )
+        row.loss = case.fit(row.batch, row.precision, steps, recorder)
     row.ms, row.counted = steps.timed(), counted
     row.share = counted.flops / row.ms / 1e9 / card.tflops[row.precision]
     row.hours = CLOUDS * case.settings.epochs / row.batch * row.ms / 3.6e6
     if card.gpu:
         row.gib = torch.cuda.max_memory_reserved(card.device) / 2**30
-        events = steps.profiler.events()
-        on_gpu = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
-        row.kernels = len(on_gpu)
-        row.busy = sum(e.time_range.elapsed_us() for e in on_gpu) / 1e3
-        row.host_calls = sum(e.name.startswith(HOST_CALLS) for e in events)
+        row.kernels, row.busy, row.host_calls = profiled(steps.profiler.events())
+
+
+def profiled(events: Iterable[Any]) -> tuple[int, float, int]:
+    """Kernels, their milliseconds in all, and the host's calls that start work on the GPU."""
+    events = list(events)
+    kernels = [event for event in events if event.device_type == DeviceType.CUDA]
+    busy = sum(event.time_range.elapsed_us() for event in kernels) / 1e3
+    return len(kernels), busy, sum(event.name.startswith(HOST_CALLS) for event in events)
 
 
 def table(rows: list[Row], teachers: dict[str, str]) -> str:
     """Rows as markdown, in the order of cases."""
     done = {row.key: row for row in rows if not row.failed}
-    lines = [
-        "| model | precision | batch | step | ms/step | samples/s | / eager | loss | peak | busy, ms |"
-        " kernels | host calls | operations | memory, GiB | hours | + teacher |",
-        "|---" * 16 + "|",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for row in sorted(rows, key=lambda r: (r.case, r.precision, r.batch)):
         experiment, method = row.case
         head = f"| {experiment}: {method} | {row.precision} | {row.batch} | {row.way} | "
         if row.failed or row.counted is None:
-            lines.append(f"{head}{row.failed} |" + " |" * 11)
+            lines.append(f"{head}{row.failed.replace('|', '/')} |" + " |" * (len(COLUMNS) - 5))
             continue
         eager = done.get((*row.case, row.precision, row.batch, "eager"))
         teacher = done.get((experiment, teachers.get(method, ""), *row.key[2:]))
@@ -407,22 +183,18 @@ def plan(args: argparse.Namespace) -> list[Row]:
     """What is measured, the most telling first: graphs before compilation, bf16 before fp32."""
     rows = []
     for name in args.rounds:
-        for experiment in args.experiments:
+        plain = name == "plain"
+        for experiment in args.experiments if plain else args.experiments[:1]:
             for method in args.methods:
-                for precision in args.precisions:
-                    # fp32 and compilation of every batch would cost minutes
-                    batches = args.batches
-                    if precision == "fp32" or name == "compiled":
-                        batches = batches[:1]
-                    if precision == "fp32" and name == "compiled":
-                        continue
-                    for batch in batches:
-                        for way in ROUNDS[name]:
-                            rows.append(Row((experiment, method), precision, batch, way))
+                for precision in args.precisions if plain else ["bf16"]:
+                    whole = plain and precision == "bf16"
+                    for batch in args.batches if whole else args.batches[:1]:
+                        case = (experiment, method)
+                        rows += [Row(case, precision, batch, way) for way in ROUNDS[name]]
     return rows
 
 
-def main(argv: list[str] | None = None, recorder: Any = None) -> list[Row]:
+def main(argv: list[str] | None = None, recorder: MakeRecorder | None = None) -> list[Row]:
     """Measure and print. ``recorder`` makes what records steps where there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda:0")
@@ -451,7 +223,7 @@ def main(argv: list[str] | None = None, recorder: Any = None) -> list[Row]:
         if time.perf_counter() - began > 60 * args.minutes:
             row.failed = "left out: no time"
             continue
-        row.began = time.perf_counter()
+        row_began = time.perf_counter()
         try:
             if case is None or (case.experiment, case.method_name) != row.case:
                 case = None
@@ -465,7 +237,7 @@ def main(argv: list[str] | None = None, recorder: Any = None) -> list[Row]:
         except Exception as error:  # a row that fails must not take the others with it
             row.failed = f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         note = row.failed or f"{row.ms:.2f} ms/step"
-        spent = time.perf_counter() - row.began
+        spent = time.perf_counter() - row_began
         print(*row.key, note, f"({spent:.0f} s)", file=sys.stderr, flush=True)
     print()
     print(table(rows, {"sa3df": "mae"}))
