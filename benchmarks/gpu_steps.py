@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import Block
@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.data import transforms
-from sa3d.data.loader import Batch
 from sa3d.engine import graphed
 from sa3d.engine.loop import Trainer
 from sa3d.layers.patches import PatchEmbed
@@ -90,6 +89,12 @@ class Card:
 # --- what is trained ---------------------------------------------------------------------
 
 
+class Clouds(NamedTuple):
+    """What the data loader's batches hold for pre-training; that one would import h5py."""
+
+    points: torch.Tensor
+
+
 class Case:
     """A method with its weights, trained for a few steps again and again from the same start."""
 
@@ -114,11 +119,11 @@ class Case:
         random = torch.Generator().manual_seed(batch)
         points = torch.randn(batch, self.points, 3, generator=random)
         points /= points.norm(dim=-1).amax(1)[:, None, None]
-        steps.batch, steps.batch_size = Batch(points, *torch.zeros(2, batch).long()), batch
+        steps.batch, steps.batch_size = Clouds(points), batch
 
-        def prepare(given: Batch, progress: Any) -> Batch:
+        def prepare(given: Clouds, progress: Any) -> Clouds:
             moved = given.points.to(self.card.device, non_blocking=True)
-            return given._replace(points=augment(moved, progress.generator))
+            return Clouds(augment(moved, progress.generator))
 
         changes = {"epochs": 1, "batch_size": batch, "precision": precision, "accumulate": 1}
         fitted = Trainer(
@@ -138,7 +143,7 @@ class Case:
 class Steps:
     """The same batch some times; every step is marked, and the last one may be profiled."""
 
-    batch: Batch
+    batch: Clouds
     batch_size: int
 
     def __init__(self, card: Card, steps: int, profiled: bool = False) -> None:
@@ -151,7 +156,7 @@ class Steps:
     def __len__(self) -> int:
         return self.steps + self.profiled
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, e: int, start: int = 0) -> Iterator[Clouds]:
         for _ in range(self.steps):
             self._mark()
             yield self.batch

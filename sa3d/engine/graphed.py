@@ -61,7 +61,7 @@ class CudaRecorder:
     def __init__(self, device: torch.device, generators: Sequence[torch.Generator]) -> None:
         self._generators = generators
         # autograd remembers on which stream a parameter was first used: so it is one for both
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def prepare(self, work: Work) -> Values:
         """See :class:`Recorder`."""
