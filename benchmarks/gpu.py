@@ -31,6 +31,7 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,7 @@ def main(argv: list[str] | None = None, recorder: MakeRecorder | None = None) ->
             card.clean()
             measure(row, case, counts[like], args, recorder)
         except Exception as error:  # a row that fails must not take the others with it
+            traceback.print_exc()
             row.failed = f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         note = row.failed or f"{row.ms:.2f} ms/step"
         spent = time.perf_counter() - row_began

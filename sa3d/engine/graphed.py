@@ -126,9 +126,11 @@ class GraphedPass:
         try:
             values, replay = self._recorder.record(lambda: self._eager(batch, progress))
         except RuntimeError as error:
+            # torch raises again when it ends the recording; what came first names the cause
+            cause = str(error.__context__ or error).splitlines()[0]
             raise TrainingError(
-                f"the training step cannot be recorded as a CUDA graph: "
-                f"{str(error).splitlines()[0]}; {OPT_OUT}=1 trains without"
+                f"the training step cannot be recorded as a CUDA graph: {cause}; "
+                f"{OPT_OUT}=1 trains without"
             ) from error
         return _Recorded(inputs, values, replay, [(p, p.grad) for p in self._parameters])
 

@@ -152,7 +152,12 @@ def test_steps_of_several_batches_are_not_recorded(tmp_path: Path) -> None:
 def test_a_step_that_cannot_be_recorded_says_how_to_go_on(tmp_path: Path) -> None:
     class Refuses(CpuRecorder):
         def record(self, work: Work) -> tuple[Values, Callable[[], None]]:
-            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+            try:
+                raise RuntimeError(
+                    "CUDA error: operation not permitted when stream is capturing\n!"
+                )
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error")
 
     with pytest.raises(TrainingError, match=rf"stream is capturing; {OPT_OUT}=1 trains without$"):
         trainer(tmp_path, recorder=Refuses()).fit()
