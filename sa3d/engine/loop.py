@@ -17,6 +17,7 @@ from sa3d.config.optim import OptimConfig
 from sa3d.engine import optim, random_state, tune
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.distributed import ALONE, Processes
+from sa3d.engine.graphed import GraphedPass, Recorder, recorder_of
 from sa3d.engine.metric_buffer import MetricBuffer, NonFiniteError
 from sa3d.engine.precision import autocast
 from sa3d.engine.schedule import learning_rate, learning_rate_of_epoch
@@ -78,6 +79,7 @@ class Trainer:
         layers, layer_decay: see :func:`sa3d.engine.optim.parameter_groups`.
         epoch_end: see :class:`EpochEnd`.
         extra: further state to save, by name.
+        recorder: see :mod:`sa3d.engine.graphed`; by default a CUDA graph where it is possible.
     """
 
     method: nn.Module
@@ -95,6 +97,7 @@ class Trainer:
     layer_decay: float = 1.0
     epoch_end: EpochEnd | None = None
     extra: Mapping[str, Stateful] = field(default_factory=dict)
+    recorder: Recorder | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, TrainableModule):
@@ -114,6 +117,7 @@ class Trainer:
         self._forward = _distributed(_Step(self.method), self.processes)
         self._generator = torch.Generator(self.device)
         self._autocast = autocast(self.device, self.settings.precision)
+        self._pass = self._choose_pass()
         self._buffer = MetricBuffer(self.processes)
         self._seconds = 0.0
         self._means: dict[str, float] = {}
@@ -178,12 +182,10 @@ class Trainer:
         logged: list[dict[str, Tensor]] = []
         for number, batch in enumerate(group):
             progress = self._progress(epoch, step, number)
-            last = number == len(group) - 1
-            with self._synchronised(last):
-                with self._autocast:
-                    values = self._forward(self.prepare(batch, progress), progress)
-                (values[LOSS_KEY] / len(group)).backward()
-            logged.append({name: value.detach() for name, value in values.items()})
+            with self._autocast:
+                prepared = self.prepare(batch, progress)
+            with self._synchronised(number == len(group) - 1):
+                logged.append(self._pass(prepared, progress, len(group)))
         norm = optim.clip(self._trained, self.settings.clip)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
@@ -194,6 +196,23 @@ class Trainer:
         samples = len(group) * self.source.batch_size * self.processes.world
         self._buffer.add(means | {keys.GRAD_NORM: norm}, samples)
         self._position = Position(epoch, self._position.batch + len(group), step + 1)
+
+    def _choose_pass(self) -> Callable[[Any, Progress, int], dict[str, Tensor]]:
+        world = self.processes.world
+        recorder = self.recorder or recorder_of(self.method, self.device, world, self._generator)
+        if recorder is None or self.settings.accumulate > 1:
+            return self._eager_pass
+        graphed = GraphedPass(
+            lambda batch, progress: self._eager_pass(batch, progress, 1), self._trained, recorder
+        )
+        return lambda batch, progress, _: graphed(batch, progress)
+
+    def _eager_pass(self, batch: Any, progress: Progress, batches: int) -> dict[str, Tensor]:
+        """Forward and backward of one of the ``batches`` of a step; its detached values."""
+        with self._autocast:
+            values = self._forward(batch, progress)
+        (values[LOSS_KEY] / batches).backward()
+        return {name: value.detach() for name, value in values.items()}
 
     def _rate(self, fraction: float) -> float:
         s = self.settings

@@ -44,6 +44,12 @@ class Method(nn.Module, ABC):
         return cls(backbone, strategy)
 
     @property
+    def capturable(self) -> bool:
+        """See :mod:`sa3d.engine.graphed`: a :class:`StepContext` has nothing that changes within
+        an epoch but its generator, so the backbone decides."""
+        return self.backbone.capturable
+
+    @property
     def teacher_decodes(self) -> bool:
         """Whether rebuilt points are decoded by a knowledge teacher instead of the student."""
         return False

@@ -74,6 +74,9 @@ class Backbone(nn.Module, ABC):
     drop_path: float  # largest stochastic-depth rate of a stack
     encoder: Encoder
     decoder: Decoder
+    # whether on a GPU no shape and no decision depends on what the device has computed, so that a
+    # training step can be recorded (sa3d.engine.graphed)
+    capturable = False
 
     @abstractmethod
     def group(self, points: Tensor) -> Groups:

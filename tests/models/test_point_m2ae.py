@@ -2,6 +2,7 @@
 computes what its plain, looping form does."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,14 @@ from sa3d.methods.explain import explain
 from sa3d.methods.mae.method import MAE
 from sa3d.models.point_m2ae.backbone import PointM2AE, PointM2AETrunk, _within
 from sa3d.models.point_m2ae.heads import PointM2AEClassifier
-from sa3d.models.point_m2ae.scales import Ragged, ScaleGroups, group_scales, project_mask
+from sa3d.models.point_m2ae.scales import (
+    Ragged,
+    ScaleGroups,
+    group_scales,
+    longest,
+    most_visible,
+    project_mask,
+)
 
 G, M = 16, 12
 
@@ -107,7 +115,7 @@ def test_published_sizes():
 )
 def test_ragged_rows_hold_the_flagged_patches_and_write_nothing_else(flags):
     chosen = torch.tensor(flags)
-    (rows,) = Ragged.of(chosen)
+    rows = Ragged.of(chosen, *longest(chosen))
     assert rows.valid is not None
     assert rows.slots.shape[1] == int(chosen.sum(1).max())
     for row, slots, valid in zip(chosen, rows.slots, rows.valid, strict=True):
@@ -116,6 +124,29 @@ def test_ragged_rows_hold_the_flagged_patches_and_write_nothing_else(flags):
     new = -1 - take(before, rows.slots)
     after = rows.put(new, before)
     assert torch.equal(after, torch.where(chosen.unsqueeze(2), -1 - before, before))
+
+
+@pytest.mark.parametrize("masked", [0, 6, 10, 15])
+def test_widths_from_shapes_hold_every_visible_patch_and_change_no_token(masked, monkeypatch):
+    backbone = make(drop_path=0.0).eval()
+    groups = backbone.group(clouds(3, 5).points)
+    mask = draw(groups, masked)
+    fine, middle, _ = project_mask(groups, mask)
+    bounds = most_visible(groups, mask)
+    assert all(n <= bound for n, bound in zip(longest(~fine, ~middle), bounds, strict=True))
+    exact = backbone.encode(groups, mask)
+    monkeypatch.setattr("sa3d.models.point_m2ae.backbone.longest", lambda *flags: bounds)
+    padded = backbone.encode(groups, mask)
+    torch.testing.assert_close(padded.tokens, exact.tokens, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(padded.middle, exact.middle, rtol=1e-4, atol=1e-5)
+
+
+def test_widths_of_the_published_sizes():
+    scales = [
+        SimpleNamespace(index=torch.empty(1, n, k)) for n, k in ((512, 16), (256, 8), (64, 8))
+    ]
+    mask = SimpleNamespace(visible=torch.empty(1, 13))
+    assert most_visible(SimpleNamespace(scales=scales), mask) == [512, 104]
 
 
 # --- the same as the plain form ----------------------------------------------------------

@@ -26,6 +26,8 @@ from sa3d.models.point_m2ae.scales import (
     ScaleGroups,
     cloud_members,
     group_scales,
+    longest,
+    most_visible,
     project_mask,
 )
 from sa3d.models.point_m2ae.settings import PointM2AEConfig
@@ -126,7 +128,10 @@ class PointM2AEEncoder(Encoder):
             masked = torch.zeros(middle.shape[:2], dtype=torch.bool, device=middle.device)
             return ScaleEncoded(self.norms[2](top), self.norms[1](middle), masked)
         fine, masked, _ = project_mask(groups, mask)
-        visible = [*Ragged.of(~fine, ~masked), Ragged(mask.visible, None)]
+        seen = ~fine, ~masked
+        widths = most_visible(groups, mask) if fine.is_cuda else longest(*seen)
+        visible = [Ragged.of(each, width) for each, width in zip(seen, widths, strict=True)]
+        visible.append(Ragged(mask.visible, None))
         _, middle, top = self.trunk(groups, visible)
         middle = self.norms[1](middle).masked_fill(masked.unsqueeze(2), 0.0)
         return ScaleEncoded(self.norms[2](take(top, mask.visible)), middle, masked)
@@ -173,6 +178,7 @@ class PointM2AE(Backbone):
 
     encoder: PointM2AEEncoder
     decoder: PointM2AEDecoder
+    capturable = True
 
     def __init__(self, config: PointM2AEConfig) -> None:
         super().__init__()

@@ -74,6 +74,25 @@ def project_mask(groups: ScaleGroups, mask: Mask) -> tuple[Tensor, ...]:
     return tuple(reversed(flags))
 
 
+def longest(*flags: Tensor) -> list[int]:
+    """The largest number of True in a row of each (B, G_i). Read from the device, which on a GPU
+    makes the host wait."""
+    widths: list[int] = torch.stack([each.sum(1).max() for each in flags]).tolist()
+    return widths
+
+
+def most_visible(groups: ScaleGroups, mask: Mask) -> list[int]:
+    """What :func:`longest` never exceeds on the finer scales, fine to coarse, from shapes alone.
+
+    A visible patch makes no more finer ones visible than it has members. With the published sizes
+    the bound of the middle scale is 104 of 256 patches; that of the finest is all 512.
+    """
+    widths = [mask.visible.shape[1]]
+    for coarse, fine in zip(groups.scales[:0:-1], groups.scales[-2::-1], strict=True):
+        widths.insert(0, min(fine.index.shape[1], widths[0] * coarse.index.shape[2]))
+    return widths[:-1]
+
+
 class Ragged(NamedTuple):
     """Some patches of each sample, another number in each: padded to the longest row."""
 
@@ -81,19 +100,11 @@ class Ragged(NamedTuple):
     valid: Tensor | None  # (B, n) bool, False = padding; None: all rows are as long
 
     @classmethod
-    def of(cls, *flags: Tensor) -> list[Ragged]:
-        """The patches flagged True in each (B, G_i) of ``flags``.
-
-        The widths are read from the device, all at once: the one place where a step waits.
-        """
-        counts = [each.sum(1) for each in flags]
-        longest: list[int] = torch.stack([count.max() for count in counts]).tolist()
-        rows = []
-        for each, count, width in zip(flags, counts, longest, strict=True):
-            order = torch.argsort((~each).byte(), dim=1, stable=True)[:, :width]
-            place = torch.arange(width, device=each.device)
-            rows.append(cls(order, place < count.unsqueeze(1)))
-        return rows
+    def of(cls, flags: Tensor, width: int) -> Ragged:
+        """The patches flagged True in (B, G) ``flags``, at most ``width`` in each row."""
+        order = torch.argsort((~flags).byte(), dim=1, stable=True)[:, :width]
+        place = torch.arange(width, device=flags.device)
+        return cls(order, place < flags.sum(1, keepdim=True))
 
     def put(self, values: Tensor, into: Tensor) -> Tensor:
         """``into`` (B, G, C) with ``values`` (B, n, C) at their patches; padding writes nothing."""

@@ -67,6 +67,7 @@ class PointMAE(Backbone):
 
     encoder: PointMAEEncoder
     decoder: PointMAEDecoder
+    capturable = True
 
     def __init__(self, config: PointMAEConfig) -> None:
         super().__init__()
