@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from sa3d.data.sources.procedural.solids import Array, Solid, random_solid
 Joining = Literal["collage", "union", "intersection", "difference", "wireframe"]
 JOININGS: tuple[Joining, ...] = ("collage", "union", "intersection", "difference", "wireframe")
 
-_MOST = 16  # solids a cloud, copies included
+_MOST_COPIES = 7
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def draw_recipe(source: ProceduralSource, rng: Generator) -> Recipe:
     count = 1 + int(u[1] * source.primitives)
     return Recipe(
         joining,  # type: ignore[arg-type]  # one of JOININGS
-        max(count, 2) if joining == "intersection" else count,
+        max(count, 2) if joining == "intersection" or u[2] < source.repeats else count,
         *(
             bool(value < share)
             for value, share in zip(
@@ -95,10 +96,11 @@ def compose(recipe: Recipe, rng: Generator) -> Composition:
             solid = _within(solids, solid, rng) if closed else _placed(solids, solid, rng)
         solids.append(solid)
     if recipe.repeats:
-        # the intersecting pair stays one pair
-        solids += _copies(solids[-1], rng, _MOST - len(solids)) if not meets else _copies(
-            _placed(solids, _sized(random_solid(rng), rng, upright), rng), rng, 6
-        )
+        repeated = solids[-1]
+        if meets:  # the intersecting pair stays one pair
+            repeated = _placed(solids, _sized(random_solid(rng), rng, upright), rng)
+            solids.append(repeated)
+        solids += _copies(repeated, solids[:-1], rng)
     cutters = int(rng.integers(1, 4)) if recipe.joining == "difference" else 0
     bodies = tuple(solids)
     for _ in range(cutters):
@@ -188,20 +190,20 @@ def _within(solids: list[Solid], solid: Solid, rng: Generator) -> Solid:
     return solid.moved(np.eye(3) * scale, first.matrix @ rng.uniform(-0.4, 0.4, 3))
 
 
-def _copies(solid: Solid, rng: Generator, most: int) -> list[Solid]:
-    """Further copies of a solid: in a row, around an axis, or one mirrored."""
-    if most < 1:
-        return []
-    axis = int(rng.integers(3))
-    way = rng.random()
-    if way < 0.4:
-        step = np.zeros(3)
-        step[axis] = 2.0 * np.abs(solid.vertices - solid.centre)[:, axis].max() * rng.uniform(1.1, 2.5)
-        count = min(most, int(rng.integers(1, 8)))
-        return [solid.moved(np.eye(3), step * (i + 1)) for i in range(count)]
+def _copies(solid: Solid, others: Sequence[Solid], rng: Generator) -> list[Solid]:
+    """Further copies of a solid: in a row along the others, around an axis, or one mirrored."""
+    axis, way = int(rng.integers(3)), rng.random()
+    if way < 0.45:
+        width = 2.0 * np.abs(solid.vertices - solid.centre).max(0)
+        extent = np.ptp(np.concatenate([each.vertices for each in others])[:, axis])
+        # a sheet has no width across itself
+        step = max(width[axis], 0.1 * width.max()) * rng.uniform(1.1, 2.0)
+        count = int(np.clip(rng.uniform(0.5, 1.2) * extent / step, 1, _MOST_COPIES))
+        first = int(rng.integers(count + 1))  # so many of them lie on the other side
+        places = [i for i in range(-first, count - first + 1) if i]
+        return [solid.moved(np.eye(3), np.eye(3)[axis] * (step * i)) for i in places]
     if way < 0.75:
-        count = min(most + 1, int(rng.integers(3, 9)))
-        angles = 2.0 * np.pi * np.arange(1, count) / count
+        angles = 2.0 * np.pi * np.arange(1, count := int(rng.integers(3, 9))) / count
         return [solid.moved(_turn(axis, angle), np.zeros(3)) for angle in angles]
     flip = np.eye(3)
     flip[axis, axis] = -1.0
