@@ -63,6 +63,12 @@ def uneven(whole: Composition, rng: Generator) -> Keep:
     return keep
 
 
+def centred(points: Array) -> Array:
+    """In the unit sphere: the centroid at 0, the largest radius 1."""
+    moved = points - np.ones(len(points)) @ points / len(points)  # faster than their mean
+    return np.asarray(moved / (np.sqrt(np.einsum("ij,ij->i", moved, moved).max()) or 1.0))
+
+
 def dented(points: Array, rng: Generator) -> Array:
     """One to three dents or bulges, of points in the unit sphere."""
     for _ in range(int(rng.integers(1, 4))):

@@ -76,15 +76,14 @@ class Solid:
 def gauge(outline: Array, x: Array, z: Array) -> Array:
     """By which factor the outline must be scaled to pass through each point: 1 on the outline."""
     angles = np.arctan2(outline[:, 1], outline[:, 0])
-    first = int(angles.argmin())
-    corners = np.roll(outline, -first, axis=0)
-    sector = np.searchsorted(np.roll(angles, -first), np.arctan2(z, x), side="right") - 1
-    after = np.roll(corners, -1, axis=0)
+    turned = (np.arctan2(z, x) - angles[0]) % (2.0 * np.pi)
+    sector = ((angles - angles[0]) % (2.0 * np.pi)).searchsorted(turned, side="right") - 1
     # p = u a + v b with the sector's corners a and b; u + v is linear in p
-    area = corners[:, 0] * after[:, 1] - corners[:, 1] * after[:, 0]
-    along_x = (after[:, 1] - corners[:, 1]) / area
-    along_z = (corners[:, 0] - after[:, 0]) / area
-    return np.asarray(x * along_x[sector] + z * along_z[sector])
+    a_x, a_z = outline.T
+    following = np.arange(1 - len(outline), 1)
+    b_x, b_z = a_x[following], a_z[following]
+    area = a_x * b_z - a_z * b_x
+    return np.asarray(x * ((b_z - a_z) / area)[sector] + z * ((a_x - b_x) / area)[sector])
 
 
 def within_profile(profile: Array, radius: Array, height: Array) -> Bools:

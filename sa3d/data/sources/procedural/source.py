@@ -17,7 +17,6 @@ from numpy.random import Generator, Philox
 
 from sa3d.data.cloud_table import Cloud, CloudTable
 from sa3d.data.endless import HELD_OUT, EndlessSource, Made, digest_of, training_stream
-from sa3d.data.preprocessing import unit_sphere_float64
 from sa3d.data.raw import RawCheck
 from sa3d.data.sources.procedural import effects
 from sa3d.data.sources.procedural.composing import (
@@ -78,19 +77,16 @@ def make_cloud(source: ProceduralSource, recipe: Recipe, rng: Generator) -> Arra
         raise DataError(
             f"no procedural cloud of {recipe} keeps any surface in {_ATTEMPTS} attempts"
         )
-    points = unit_sphere_float64(points * rng.uniform(0.75, 1.3, 3))
+    points = effects.centred(points * rng.uniform(0.75, 1.3, 3))
     if recipe.dents:
         points = effects.dented(points, rng)
     if recipe.displacement:
         points = effects.displaced(points, rng)
     if recipe.deformation:
         points = effects.deformed(points, rng)
-    if recipe.dents or recipe.displacement or recipe.deformation:
-        points = unit_sphere_float64(points)
     if recipe.noise:
-        points = points + rng.normal(0.0, rng.uniform(0.0, source.noise_sd), points.shape)
-        points = unit_sphere_float64(points)
-    return points
+        points = points + rng.uniform(0.0, source.noise_sd) * rng.standard_normal(points.shape)
+    return effects.centred(points)
 
 
 def _keeps(recipe: Recipe, whole: Composition, rng: Generator) -> list[Keep]:
