@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -134,10 +135,16 @@ class EndlessBatches:
         while self._waiting and self._waiting[0][0] != at:  # an iterator was left half-way
             self._waiting.popleft()[1].cancel()
         behind = self._waiting[-1][0] if self._waiting else None
-        while len(self._waiting) <= _BATCHES_AHEAD * self._workers:
-            behind = at if behind is None else self._after(behind)
-            self._waiting.append((behind, self._pool.submit(self._make, self._numbers(*behind))))
-        return self._waiting.popleft()[1].result()
+        try:
+            while len(self._waiting) <= _BATCHES_AHEAD * self._workers:
+                behind = at if behind is None else self._after(behind)
+                self._waiting.append((behind, self._pool.submit(self._make, self._numbers(*behind))))
+            return self._waiting.popleft()[1].result()
+        except BrokenProcessPool:
+            raise DataError(
+                "a worker that makes clouds was ended from outside, perhaps for want of memory; "
+                "the same command goes on from the last checkpoint"
+            ) from None
 
     def _after(self, at: tuple[int, int]) -> tuple[int, int]:
         """The batch after this one; workers do not pause at the end of an epoch."""

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _AROUND = 24  # points of a smooth outline
-_ALONG = 9  # points of a smooth profile
+_ALONG = 11  # points of a smooth profile
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,14 @@ class Solid:
 
     @property
     def edges(self) -> NDArray[np.int64]:
-        """(E, 2) rows of :attr:`vertices`: some rings and some lines across them."""
-        return _edges(*self.grid.shape[:2])
+        """(E, 2) rows of :attr:`vertices`: some rings and some lines from ring to ring, but none
+        across a flat cap."""
+        rings, sides = self.grid.shape[:2]
+        around, along = _edges(rings, sides)
+        wide = self.profile[:, 0] > 0.0
+        rising = self.profile[1:, 1] != self.profile[:-1, 1]
+        kept = around[wide[around[:, 0] // sides]], along[rising[along[:, 0] // sides]]
+        return np.concatenate(kept)
 
     def moved(self, matrix: Array, shift: Array) -> Solid:
         """This solid after a further affine map of the cloud's space."""
@@ -266,13 +272,15 @@ def _bar(rng: Generator) -> Solid:
         heading = rng.uniform(2.6, 5.5) * t
     path = np.cumsum(np.stack((np.cos(heading), np.sin(heading)), axis=1), axis=0)
     path -= (path.max(0) + path.min(0)) / 2
-    path /= np.abs(path).max()
     radius = rng.uniform(0.04, 0.2)
+    path *= (1.0 - radius) / np.abs(path).max()
     round_, across = circle(8), np.stack((-np.sin(heading), np.cos(heading)), axis=1)
     grid = np.empty((len(t), len(round_), 3))
     grid[..., [0, 2]] = path[:, None] + radius * round_[None, :, :1] * across[:, None]
-    grid[..., 1] = radius * round_[:, 1] + (rng.uniform(-0.8, 0.8) * t if rng.random() < 0.3 else 0 * t)[:, None]
-    return Solid(grid, round_, FLAT, False, np.eye(3), np.zeros(3))
+    rise = rng.uniform(-0.8, 0.8) if rng.random() < 0.3 else 0.0
+    grid[..., 1] = radius * round_[:, 1] + rise * t[:, None]
+    straight = np.stack((np.ones_like(t), t), axis=1)  # an open pipe, which is then bent
+    return Solid(grid, round_, straight, False, np.eye(3), np.zeros(3))
 
 
 PRIMITIVES: dict[str, tuple[float, Callable[[Generator], Solid]]] = {
@@ -329,8 +337,9 @@ def _faces(rings: int, sides: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=256)
-def _edges(rings: int, sides: int) -> NDArray[np.int64]:
-    ring = np.unique(np.linspace(0, rings - 1, min(rings, 5)).round().astype(np.int64))
+def _edges(rings: int, sides: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Edges around every ring, or every second of many; and edges from each ring to the next."""
+    ring = np.arange(0, rings, 1 if rings < 9 else 2)
     side = np.arange(sides)
     around = np.stack(
         (ring[:, None] * sides + side, ring[:, None] * sides + (side + 1) % sides), axis=-1
@@ -338,6 +347,4 @@ def _edges(rings: int, sides: int) -> NDArray[np.int64]:
     step = 1 if sides <= 8 else max(1, sides // 6)
     row, column = np.arange(rings - 1)[:, None] * sides, side[::step]
     along = np.stack((row + column, row + sides + column), axis=-1)
-    edges = np.concatenate((around.reshape(-1, 2), along.reshape(-1, 2)))
-    edges.setflags(write=False)
-    return edges
+    return around.reshape(-1, 2), along.reshape(-1, 2)
