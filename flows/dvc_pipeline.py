@@ -24,7 +24,13 @@ import sa3d
 from flows.command_line import Command, plain_app, write_or_check
 from sa3d import registry
 from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
-from sa3d.config.loading import endless_names, experiment_names, load_experiment, load_source, source_names
+from sa3d.config.loading import (
+    endless_names,
+    experiment_names,
+    load_experiment,
+    load_source,
+    source_names,
+)
 from sa3d.config.resolve import used_recipes
 from sa3d.config.yaml_file import read_yaml
 from sa3d.errors import ConfigError

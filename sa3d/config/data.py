@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from sa3d import registry
 from sa3d.config.base import Fraction, Frozen, Positive
+from sa3d.config.endless import EndlessSource
 from sa3d.config.union import by_name
-from sa3d.data.endless import EndlessSource
 
 
 def _endless(value: object) -> object:

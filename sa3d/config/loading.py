@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from sa3d import registry
 from sa3d.config.base import Frozen
+from sa3d.config.endless import EndlessSource
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.explain import explained
 from sa3d.config.resolve import completed, overridden, with_recipes
 from sa3d.config.yaml_file import read_yaml
-from sa3d.data.endless import EndlessSource
 from sa3d.errors import ConfigError
 from sa3d.registry import nearest
 from sa3d.utils.paths import params_file, processed
@@ -116,17 +116,16 @@ def _is_endless(values: Any) -> bool:
     )
 
 
-def _with_endless(
-    values: dict[str, Any], tree: Mapping[str, Any], path: Path
-) -> dict[str, Any]:
+def _with_endless(values: dict[str, Any], tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """An experiment's values with the settings of every endless data set that it names."""
     sources = tree.get("datasets")
 
     def filled(holder: Any) -> Any:
         data = holder.get("data") if isinstance(holder, Mapping) else None
-        name = data.get("name") if isinstance(data, Mapping) else None
-        known = isinstance(sources, Mapping) and isinstance(name, str)
-        if not known or not _is_endless(sources.get(name)):
+        if not isinstance(data, Mapping) or not isinstance(sources, Mapping):
+            return holder
+        name = str(data.get("name"))
+        if not _is_endless(sources.get(name)):
             return holder
         settings = load_source(name, path).model_dump(mode="json")
         return {**holder, "data": {**data, "endless": settings | (data.get("endless") or {})}}

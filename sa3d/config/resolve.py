@@ -140,7 +140,9 @@ def _evaluation(experiment: Mapping[str, Any], item: Any) -> Any:
     if isinstance(pretrain, Mapping) and "data" in pretrain:
         data = pretrain["data"]
         # of which data set: an evaluation may name another
-        own = {k: v for k, v in data.items() if k != "endless"} if isinstance(data, Mapping) else data
+        own = (
+            {k: v for k, v in data.items() if k != "endless"} if isinstance(data, Mapping) else data
+        )
         base["data"] = own
     if isinstance(variants, Mapping):
         base["variants"] = list(variants)

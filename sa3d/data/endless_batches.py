@@ -18,12 +18,11 @@ from typing import Self
 import numpy as np
 import torch
 
+from sa3d.config.endless import EndlessSource, digest_of
 from sa3d.data.endless import (
     HELD_OUT,
-    EndlessSource,
     Made,
     class_names_of,
-    digest_of,
     generator_of,
     training_stream,
 )
@@ -47,8 +46,8 @@ def default_workers(device: str) -> int:
 class EndlessBatches:
     """Batches of new clouds, one epoch at a time; a :class:`~sa3d.engine.types.Source`.
 
-    Cloud i of epoch e is number ``e * clouds_per_epoch + i`` of the stream of ``seed``, whatever the
-    number of workers: a run resumed in the middle of an epoch sees the same batches, and W
+    Cloud i of epoch e is number ``e * clouds_per_epoch + i`` of the stream of ``seed``, whatever
+    the number of workers: a run resumed in the middle of an epoch sees the same batches, and W
     processes of batch B see together what one process of batch W * B sees.
 
     A context manager: its workers start with the first batch and end with it.
@@ -138,7 +137,9 @@ class EndlessBatches:
         try:
             while len(self._waiting) <= _BATCHES_AHEAD * self._workers:
                 behind = at if behind is None else self._after(behind)
-                self._waiting.append((behind, self._pool.submit(self._make, self._numbers(*behind))))
+                self._waiting.append(
+                    (behind, self._pool.submit(self._make, self._numbers(*behind)))
+                )
             return self._waiting.popleft()[1].result()
         except BrokenProcessPool:
             raise DataError(

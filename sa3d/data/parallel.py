@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -63,7 +61,8 @@ def pool(workers: int) -> ProcessPoolExecutor:
 def _begin() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threadpool_limits(1)
+    # numpy is loaded with the first task
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     _end_with_parent()
 
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from sa3d.config.base import Frozen
+from sa3d.config.endless import EndlessSource, digest_of
 from sa3d.config.obtain import absence, how_to_make, how_to_replace
 from sa3d.data.cloud_table import SPLITS
-from sa3d.data.endless import EndlessSource, class_names_of, digest_of
+from sa3d.data.endless import class_names_of
 from sa3d.data.prepare import stale, summary_of
 from sa3d.data.store import TRAIN, CloudSet, content_digest, open_clouds
 from sa3d.errors import DataError, UnreadDataError

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
+from sa3d.config import endless
 from sa3d.config.data import DataConfig
 from sa3d.config.obtain import how_to_replace, require_processed
-from sa3d.data import endless
 from sa3d.errors import DataError, UnreadDataError, UserError
 from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig

@@ -12,8 +12,9 @@ import psutil
 import pytest
 import torch
 
+from sa3d.config.endless import EndlessSource
 from sa3d.config.loading import load_experiment, require_data
-from sa3d.data.endless import HELD_OUT, EndlessSource
+from sa3d.data.endless import HELD_OUT
 from sa3d.data.endless_batches import EndlessBatches, default_workers, held_out
 from sa3d.data.loader import Batch
 from sa3d.data.sources.procedural.settings import ProceduralSource

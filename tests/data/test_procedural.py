@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from sa3d.config.endless import digest_of
 from sa3d.data.check import check, listed
-from sa3d.data.endless import HELD_OUT, digest_of, training_stream
+from sa3d.data.endless import HELD_OUT, training_stream
 from sa3d.data.prepare import prepare
 from sa3d.data.sources.procedural import effects
 from sa3d.data.sources.procedural.composing import JOININGS, Composition, compose, draw_recipe

@@ -7,7 +7,7 @@ from typing import Any
 
 from sa3d.checkpoints.card import FOLDER
 from sa3d.checkpoints.export import load_pretrained
-from sa3d.data.endless import EndlessSource
+from sa3d.config.endless import EndlessSource
 from sa3d.data.endless_batches import EndlessBatches, default_workers, held_out
 from sa3d.data.presence import about
 from sa3d.data.store import TRAIN, CloudSet, open_clouds
@@ -38,10 +38,8 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     """
     settings = config.method
     endless = config.data.endless
-    if endless is None:
-        clouds = open_clouds(context.clouds)
-    else:
-        clouds = held_out(config.data.name, endless)
+    name = config.data.name
+    clouds = open_clouds(context.clouds) if endless is None else held_out(name, endless)
     teacher = _knowledge_teacher(config, context)
     seed_all(config.spec.seed)
     method = build_method(settings, config.model, teacher).to(context.device)

@@ -135,10 +135,8 @@ def _sized(solid: Solid, rng: Generator, upright: bool, *, massive: bool = False
     elif way < 0.8:  # a bar
         size *= rng.uniform(0.05, 0.3)
         size[int(rng.integers(3))] *= rng.uniform(4.0, 12.0)
-    if upright and rng.random() < 0.9:
-        turn = np.eye(3)[rng.permutation(3)]
-    else:
-        turn = random_rotation(rng)
+    straight = upright and rng.random() < 0.9
+    turn = np.eye(3)[rng.permutation(3)] if straight else random_rotation(rng)
     matrix = turn * size
     if rng.random() < 0.1:
         shear = np.eye(3)

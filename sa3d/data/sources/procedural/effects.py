@@ -51,7 +51,8 @@ def uneven(whole: Composition, rng: Generator) -> Keep:
 
     def away(points: Array) -> Array:
         moved = points - point
-        return np.sqrt(np.einsum("ij,ij->i", moved, moved)) if radial else moved @ normal
+        far = np.einsum("ij,ij->i", moved, moved)
+        return np.asarray(np.sqrt(far) if radial else moved @ normal)
 
     reach = away(vertices)
     low, span = reach.min(), float(np.ptp(reach)) or 1.0

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sa3d.data.endless import EndlessSource
+from sa3d.config.endless import EndlessSource
 from sa3d.data.raw import About
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -28,7 +28,12 @@ class ProceduralSource(EndlessSource):
     source: Literal["procedural"] = Field(
         "procedural", description="generated while training; this kind of source"
     )
-    primitives: int = Field(9, ge=1, le=9, description="most solids a cloud, without copies and cutters; from 1, equally often")
+    primitives: int = Field(
+        9,
+        ge=1,
+        le=9,
+        description="most solids a cloud, without copies and cutters; from 1, equally often",
+    )
     # how the solids become one surface: at most one of these
     union: Share = Field(0.25, description="share of clouds without what lies inside another solid")
     intersection: Share = Field(0.1, description="share in which the first two solids intersect")

@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.random import Generator, Philox
 
+from sa3d.config.endless import EndlessSource, digest_of
 from sa3d.data.cloud_table import Cloud, CloudTable
-from sa3d.data.endless import HELD_OUT, EndlessSource, Made, digest_of, training_stream
+from sa3d.data.endless import HELD_OUT, Made, training_stream
 from sa3d.data.raw import RawCheck
 from sa3d.data.sources.procedural import effects
 from sa3d.data.sources.procedural.composing import (

@@ -17,9 +17,7 @@ _ROUNDS = 8  # of drawing points, before a surface is given up
 _LEAST = 0.02  # share of the drawn points that must remain
 
 
-def sample(
-    whole: Composition, count: int, keeps: Sequence[Keep], rng: Generator
-) -> Array | None:
+def sample(whole: Composition, count: int, keeps: Sequence[Keep], rng: Generator) -> Array | None:
     """``count`` points (count, 3) uniform on what remains, in random order.
 
     Points are drawn on all surfaces, and those stay that the joining and all of ``keeps`` leave.
