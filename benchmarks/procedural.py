@@ -123,9 +123,7 @@ def main() -> None:
         source, batch_size=given.batch, points=data.points, seed=0, workers=given.workers
     )
     rate = arriving(batches, given.clouds)
-    print(
-        f"{given.workers:2} worker{'s' if given.workers != 1 else ' '}            {rate:8.0f} clouds/s arrive"
-    )
+    print(f"workers: {given.workers:<10}   {rate:8.0f} clouds/s arrive")
     with EndlessBatches(
         source, batch_size=given.batch, points=data.points, seed=0, workers=0
     ) as fixed:
