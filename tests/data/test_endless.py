@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from sa3d.config.endless import EndlessSource
+from sa3d.config.endless import EndlessSource, digest_of
 from sa3d.config.loading import load_experiment, require_data
 from sa3d.data.endless import HELD_OUT
 from sa3d.data.endless_batches import EndlessBatches, default_workers, held_out
@@ -21,6 +21,7 @@ from sa3d.data.sources.procedural.settings import ProceduralSource
 from sa3d.data.sources.procedural.source import generate
 from sa3d.data.store import TEST
 from sa3d.errors import ConfigError, DataError
+from sa3d.tracking import checks
 
 SOURCE = ProceduralSource(clouds_per_epoch=50, points=64, held_out=8)
 
@@ -196,6 +197,15 @@ def test_what_a_flow_writes_of_it_says_the_same(params: Path, tmp_path: Path) ->
     tree = config.model_dump(mode="json", exclude={"name"})
     again.write_text(yaml.safe_dump({"experiments": {"e": tree}}))
     assert load_experiment("e", again) == config
+
+
+def test_a_lineage_finds_the_digest_by_the_settings(
+    params: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(params.parent)
+    digest = digest_of(ProceduralSource(clouds_per_epoch=64, points=128))
+    assert [found.state for found in checks.data("p", digest, None)] == ["holds"]
+    assert [found.state for found in checks.data("p", "0" * 64, None)] == ["unknown"]
 
 
 def test_another_data_set_for_pretraining_is_not_endless(params: Path) -> None:
