@@ -24,7 +24,13 @@ import sa3d
 from flows.command_line import Command, plain_app, write_or_check
 from sa3d import registry
 from sa3d.config.experiment import CheckpointVariant, ExperimentConfig
-from sa3d.config.loading import experiment_names, load_experiment, load_source, source_names
+from sa3d.config.loading import (
+    endless_names,
+    experiment_names,
+    load_experiment,
+    load_source,
+    source_names,
+)
 from sa3d.config.resolve import used_recipes
 from sa3d.config.yaml_file import read_yaml
 from sa3d.errors import ConfigError
@@ -80,7 +86,8 @@ def dvc_yaml(params: Path) -> str:
                 )
     configs = {name: load_experiment(name, params) for name in experiment_names(params)}
     stages = {"prepare": _prepare(params, tree)}
-    provided = {d for c in configs.values() for d in c.datasets} - set(source_names(params))
+    read = {name for c in configs.values() for name, d in c.data.items() if d.endless is None}
+    provided = read - set(source_names(params))
     if provided:
         stages["provided"] = _provided(sorted(provided))
     stages["experiment"] = _experiment(configs, params, tree)
@@ -90,8 +97,10 @@ def dvc_yaml(params: Path) -> str:
 
 
 def _prepare(params: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    endless = endless_names(params)  # without a file
+    names = [name for name in source_names(params) if name not in endless]
     return {
-        "foreach": {name: {"raw": _raw(name, params, tree)} for name in source_names(params)},
+        "foreach": {name: {"raw": _raw(name, params, tree)} for name in names},
         "do": {
             "desc": "processed clouds of one data set",
             "cmd": f"{ENDS_WITH_DVC} python -m sa3d data prepare ${{key}} --or-absent",
@@ -152,7 +161,7 @@ def _experiment(
     configs: Mapping[str, ExperimentConfig], params: Path, tree: Mapping[str, Any]
 ) -> dict[str, Any]:
     inputs = {name: _inputs(config, params) for name, config in configs.items()}
-    read = {name: _parameters(name, tree) for name in configs}
+    read = {name: _parameters(config, tree) for name, config in configs.items()}
     files, keys = _longest(inputs.values()), _longest(read.values())
     return {
         "foreach": {
@@ -179,19 +188,25 @@ def _experiment(
 def _inputs(config: ExperimentConfig, params: Path) -> list[str]:
     """The files and folders that an experiment reads: data sets, and encoders from elsewhere."""
     variants = config.variants.values()
-    found = [f"data/processed/{each}.h5" for each in config.datasets]
+    read = config.data.items()
+    found = [f"data/processed/{name}.h5" for name, data in read if data.endless is None]
     found += [v.checkpoint for v in variants if isinstance(v, CheckpointVariant)]
-    if not found:
+    if not found and not config.data:
         raise ConfigError(
             f"{params}: experiments.{config.name} neither pre-trains nor evaluates anything"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)) or [CODE[0]]  # all data is made by the code
 
 
-def _parameters(name: str, tree: Mapping[str, Any]) -> list[str]:
+def _parameters(config: ExperimentConfig, tree: Mapping[str, Any]) -> list[str]:
     """The parts of ``params.yaml`` that an experiment reads."""
-    recipes = used_recipes(tree["experiments"][name], tree.get("recipes") or {})
-    return [f"experiments.{name}", *(f"recipes.{recipe}" for recipe in recipes)]
+    recipes = used_recipes(tree["experiments"][config.name], tree.get("recipes") or {})
+    endless = [name for name, data in config.data.items() if data.endless is not None]
+    return [
+        f"experiments.{config.name}",
+        *(f"recipes.{recipe}" for recipe in recipes),
+        *(f"datasets.{name}" for name in endless),
+    ]
 
 
 def _longest(lists: Iterable[Sequence[str]]) -> int:

@@ -14,7 +14,7 @@ from sa3d import registry
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.errors import AbsentDataError
 from sa3d.runs.config import runs_of
-from sa3d.runs.fingerprint import Located, data_digest
+from sa3d.runs.fingerprint import Located, digest_of
 from sa3d.runs.requirements import check_data
 from sa3d.utils import paths
 from sa3d.utils.files import write_whole
@@ -57,9 +57,10 @@ def settle(*configs: ExperimentConfig, name: str | None = None) -> Settings:
     """
     digests, absent = {}, {}
     needed = {c.pretrain.data.name for c in configs if c.pretrain is not None}
+    read = {name: data for config in reversed(configs) for name, data in config.data.items()}
     for data in dict.fromkeys(data for config in configs for data in config.datasets):
         try:
-            digests[data] = data_digest(paths.processed(data))
+            digests[data] = digest_of(read[data])
         except AbsentDataError as error:
             if data in needed:
                 raise  # nothing that could be compared would be left

@@ -71,11 +71,7 @@ def record(
         tags=tags,
         command=command,
         description=_description(planned, kind),
-        data=[
-            DataUse(name, part, context, digest, paths.processed(name), {})
-            for name, digest in settings.digests.items()
-            for part, context in USES
-        ],
+        data=_data_sets(planned),
     )
     status: Literal["FINISHED", "FAILED"] = "FAILED"
     try:
@@ -87,6 +83,17 @@ def record(
         status = "FAILED" if failed else "FINISHED"
     finally:
         tracker.close(status)
+
+
+def _data_sets(planned: Planned) -> list[DataUse]:
+    """What the runs read together; of an endless data set only what they are trained on."""
+    read = [item for config in planned.request.configs for item in config.data.items()]
+    endless = {name for name, data in read if data.endless is not None}
+    found = []
+    for name, digest in planned.settings.digests.items():
+        file, uses = (None, USES[:1]) if name in endless else (paths.processed(name), USES)
+        found += [DataUse(name, part, why, digest, file, {}) for part, why in uses]
+    return found
 
 
 def _description(planned: Planned, kind: str) -> str:

@@ -90,6 +90,10 @@ SOURCES: dict[str, Component] = {
         "sa3d.data.sources.shapes.source:prepare",
         "sa3d.data.sources.shapes.settings:ShapesSource",
     ),
+    "procedural": Component(
+        "sa3d.data.sources.procedural.source:prepare",
+        "sa3d.data.sources.procedural.settings:ProceduralSource",
+    ),
     "kicad": Component(
         "sa3d.data.sources.kicad.source:prepare",
         "sa3d.data.sources.kicad.settings:KicadSource",

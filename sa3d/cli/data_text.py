@@ -35,8 +35,11 @@ def checked(found: Check) -> str:
         lines += _entry("  obtain", [found.obtain] if raw.missing and found.obtain else [])
     bad = processed.state in ("damaged", "unreadable")
     lines += _entry("processed", [processed.state.upper() if bad else processed.state])
-    lines += _entry("  place", [shown(processed.path)])
-    lines += _entry("  found", _contents(processed.facts) if processed.facts else [])
+    if processed.state == "endless":
+        lines += _entry("  found", [f"{key}: {value}" for key, value in processed.facts.items()])
+    else:
+        lines += _entry("  place", [shown(processed.path)])
+        lines += _entry("  found", _contents(processed.facts) if processed.facts else [])
     lines += _entry(PROBLEM, processed.problems)
     lines += _entry("  note", processed.notes)
     return "\n".join(lines)

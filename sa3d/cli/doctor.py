@@ -95,7 +95,7 @@ def _compiler() -> Finding:
 
 
 def _stores() -> list[Finding]:
-    from sa3d.config.loading import source_names
+    from sa3d.config.loading import endless_names, source_names
     from sa3d.config.obtain import absence
     from sa3d.tracking.mlflow_store import tracking_uri
     from sa3d.utils.paths import processed, root, work
@@ -103,7 +103,11 @@ def _stores() -> list[Finding]:
     found = [Finding("root", str(root())), Finding("work", str(work()))]
     try:
         found.append(Finding("MLflow", tracking_uri()))
+        endless = endless_names()
         for name in source_names():
+            if name in endless:
+                found.append(Finding(f"data {name}", "made while it is used"))
+                continue
             there = processed(name).is_file() and absence(processed(name)) is None
             found.append(Finding(f"data {name}", str(processed(name)) if there else "not prepared"))
     except UserError as error:

@@ -28,6 +28,15 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads. [default: torch's choice]")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that make the clouds of an endless data set; 0: none but this one. "
+        "[default: 1 on the CPU, else all cores but two]",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run folder. [default: work/NAME-FINGERPRINT]")
 ]

@@ -20,6 +20,7 @@ from sa3d.cli.options import (
     Set,
     Threads,
     VariantName,
+    Workers,
 )
 from sa3d.errors import UserError
 from sa3d.runs.launch import Options, launch, locate_from, say
@@ -52,6 +53,7 @@ def pretrain(
     quiet: Quiet = False,
     device: Device = "auto",
     threads: Threads = None,
+    workers: Workers = None,
     out: Out = None,
     offline: Offline = False,
 ) -> None:
@@ -65,7 +67,7 @@ def pretrain(
             f"--teacher is for a method that distils one; {run.spec.variant} of '{config.name}' "
             f"is {run.method.method}"
         )
-    options = Options(device, threads, quiet, overrides or ())
+    options = Options(device, threads, quiet, overrides or (), workers)
     with contextlib.ExitStack() as stack:
         if run.spec.needs and teacher is None:
             from sa3d.engine.distributed import choose_device, processes

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from sa3d import registry
 from sa3d.config.base import Fraction, Frozen, Positive
+from sa3d.config.endless import EndlessSource
+from sa3d.config.union import by_name
+
+
+def _endless(value: object) -> object:
+    return by_name(value, registry.SOURCES, "data source", key="source")
 
 
 class DataConfig(Frozen):
@@ -16,4 +25,9 @@ class DataConfig(Frozen):
         0.1,
         description="share of the training split carved out for selection, where the data set "
         "has no validation split of its own",
+    )
+    endless: Annotated[SerializeAsAny[EndlessSource] | None, BeforeValidator(_endless)] = Field(
+        None,
+        description="settings of a data set that is made while a model is trained on it; taken "
+        "from `datasets`",
     )

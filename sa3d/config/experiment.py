@@ -211,6 +211,11 @@ class ExperimentConfig(Frozen):
         where, model = f"evaluate.{number}", evaluation.model
         _once(f"{where}.seeds", evaluation.seeds)
         _once(f"{where}.variants", evaluation.variants)
+        if evaluation.data.endless is not None:
+            raise ValueError(
+                f"{where}.data.name={evaluation.data.name} is made for pre-training and has no "
+                "test clouds of known classes; name another data set"
+            )
         for variant in evaluation.variants:
             self._known(f"{where}.variants", variant)
         if model.least_points > evaluation.data.points:
@@ -262,8 +267,16 @@ class ExperimentConfig(Frozen):
     @property
     def datasets(self) -> tuple[str, ...]:
         """Names of all data sets that the experiment reads, without repetition."""
-        pretrain = [self.pretrain.data.name] if self.pretrain is not None and self.methods else []
-        return tuple(dict.fromkeys([*pretrain, *(each.data.name for each in self.evaluate)]))
+        return tuple(self.data)
+
+    @property
+    def data(self) -> dict[str, DataConfig]:
+        """What it reads of each data set first, by the name of the data set."""
+        pretrain = [self.pretrain.data] if self.pretrain is not None and self.methods else []
+        found: dict[str, DataConfig] = {}
+        for each in (*pretrain, *(evaluation.data for evaluation in self.evaluate)):
+            found.setdefault(each.name, each)
+        return found
 
 
 def _scoring_methods() -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sa3d import registry
 from sa3d.config.base import Frozen
+from sa3d.config.endless import EndlessSource
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.explain import explained
 from sa3d.config.resolve import completed, overridden, with_recipes
@@ -47,7 +48,7 @@ def load_experiment(
             f"{path}: experiments.{name}.name = {raw['name']!r}: the name of this experiment is "
             f"'{name}'; leave `name` out"
         )
-    values = completed(raw) | {"name": name}
+    values = _with_endless(completed(raw), tree, path) | {"name": name}
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
@@ -61,8 +62,8 @@ def require_data(config: ExperimentConfig, path: Path | None = None) -> None:
     Raises:
         ConfigError: neither processed data nor an entry under ``datasets``.
     """
-    for name in config.datasets:
-        if processed(name).is_file():
+    for name, data in config.data.items():
+        if data.endless is not None or processed(name).is_file():
             continue
         known = source_names(path)
         if name not in known:
@@ -97,6 +98,42 @@ def load_source(name: str, path: Path | None = None, overrides: Sequence[str] = 
     except ValidationError as error:
         said = explained(error, values, values, f"datasets.{name}", overrides, settings)
         raise ConfigError(f"{said.blamed or path}: {said.text}") from None
+
+
+def endless_names(path: Path | None = None) -> list[str]:
+    """The data sets of ``params.yaml`` that are made while a model is trained on them."""
+    path = path or params_file()
+    tree = read_yaml(path)
+    return [name for name in source_names(path) if _is_endless(tree["datasets"][name])]
+
+
+def _is_endless(values: Any) -> bool:
+    kind = values.get("source") if isinstance(values, Mapping) else None
+    if kind not in registry.SOURCES:
+        return False  # which is told by who reads the settings
+    return issubclass(
+        registry.settings_of(registry.SOURCES, "data source", str(kind)), EndlessSource
+    )
+
+
+def _with_endless(values: dict[str, Any], tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """An experiment's values with the settings of every endless data set that it names."""
+    sources = tree.get("datasets")
+
+    def filled(holder: Any) -> Any:
+        data = holder.get("data") if isinstance(holder, Mapping) else None
+        if not isinstance(data, Mapping) or not isinstance(sources, Mapping):
+            return holder
+        name = str(data.get("name"))
+        if not _is_endless(sources.get(name)):
+            return holder
+        settings = load_source(name, path).model_dump(mode="json")
+        return {**holder, "data": {**data, "endless": settings | (data.get("endless") or {})}}
+
+    found = {**values, "pretrain": filled(values.get("pretrain"))}
+    if isinstance(values.get("evaluate"), list):
+        found["evaluate"] = [filled(each) for each in values["evaluate"]]
+    return found if "pretrain" in values else {k: v for k, v in found.items() if k != "pretrain"}
 
 
 def experiment_names(path: Path | None = None) -> list[str]:

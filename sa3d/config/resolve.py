@@ -138,7 +138,12 @@ def _evaluation(experiment: Mapping[str, Any], item: Any) -> Any:
     if "model" in experiment:
         base["model"] = experiment["model"]
     if isinstance(pretrain, Mapping) and "data" in pretrain:
-        base["data"] = pretrain["data"]
+        data = pretrain["data"]
+        # of which data set: an evaluation may name another
+        own = (
+            {k: v for k, v in data.items() if k != "endless"} if isinstance(data, Mapping) else data
+        )
+        base["data"] = own
     if isinstance(variants, Mapping):
         base["variants"] = list(variants)
     return merge(base, item)

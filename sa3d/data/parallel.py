@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -35,14 +36,11 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     following = list(itertools.islice(rest, 1))
     if not following:
         return
-    workers = min(WORKERS, os.cpu_count() or 1)
-    # spawn: forking a process that may hold torch's threads can deadlock
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with pool(min(WORKERS, os.cpu_count() or 1)) as workers:
         waiting: deque[Future[R]] = deque()
         try:
             for item in itertools.chain(following, rest):
-                waiting.append(pool.submit(function, item))
+                waiting.append(workers.submit(function, item))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -50,6 +48,22 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def pool(workers: int) -> ProcessPoolExecutor:
+    """Processes of one thread each, started when they first get work. They end with their parent,
+    however that ends, and leave signals to it: it may want to finish what it is at."""
+    # spawn: forking a process that may hold torch's threads can deadlock
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # numpy is loaded with the first task
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -12,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from sa3d.config.base import Frozen
+from sa3d.config.endless import EndlessSource, digest_of
 from sa3d.config.obtain import absence, how_to_make, how_to_replace
 from sa3d.data.cloud_table import SPLITS
+from sa3d.data.endless import class_names_of
 from sa3d.data.prepare import stale, summary_of
 from sa3d.data.store import TRAIN, CloudSet, content_digest, open_clouds
 from sa3d.errors import DataError, UnreadDataError
@@ -21,7 +23,8 @@ from sa3d.utils.files import unread
 from sa3d.utils.progress import ProgressBar
 from sa3d.utils.text import examples
 
-State = Literal["there", "stale", "absent", "unreadable", "damaged"]
+State = Literal["there", "stale", "absent", "unreadable", "damaged", "endless"]
+_ENDLESS = "made while a model is trained on it, every epoch anew; it needs no file"
 _NUMBERS = list(SPLITS.values())
 
 
@@ -33,7 +36,7 @@ class ProcessedCheck:
         path: where it belongs.
         state: ``there``; ``stale``: its settings or raw files have changed since; ``absent``: no
             file, or one that only says that there is no raw data; ``unreadable``: locked or not
-            permitted, so that nothing is known; ``damaged``.
+            permitted, so that nothing is known; ``damaged``; ``endless``: runs need no file.
         facts: counts and the like, by name.
         problems: what is wrong and what to do, one line each.
         notes: worth knowing and no fault.
@@ -48,7 +51,7 @@ class ProcessedCheck:
     @property
     def usable(self) -> bool:
         """Whether a run may read it."""
-        return self.state in ("there", "stale") and not self.problems
+        return self.state in ("there", "stale", "endless") and not self.problems
 
 
 def processed_check(
@@ -62,6 +65,8 @@ def processed_check(
         out: the processed file.
         full: read every cloud, and compare the digest; else only what the file says of itself.
     """
+    if isinstance(source, EndlessSource):
+        return ProcessedCheck(out, "endless", _endless_facts(source), notes=(_ENDLESS,))
     try:
         there = out.is_file()
     except OSError as error:  # a closed folder
@@ -101,6 +106,16 @@ def processed_check(
         notes += found.notes
     state: State = "damaged" if problems else "stale" if changed else "there"
     return ProcessedCheck(out, state, _facts(clouds), tuple(problems), tuple(notes))
+
+
+def _endless_facts(source: EndlessSource) -> dict[str, Any]:
+    return {
+        "clouds an epoch": source.clouds_per_epoch,
+        "held out": source.held_out,
+        "points": source.points,
+        "classes": len(class_names_of(source)),
+        "digest": digest_of(source),
+    }
 
 
 def _facts(clouds: CloudSet) -> dict[str, Any]:

@@ -42,7 +42,13 @@ def components(task: Task, settings: dict[str, Any]) -> list[str]:
     if task.trains is not None:
         architecture = registry.BACKBONES[settings["model"]["backbone"]]
         found.add(str(getattr(architecture, task.trains)))
-    tables = (registry.BACKBONES, registry.METHODS, registry.MASKS, registry.AUGMENTATIONS)
+    tables = (
+        registry.BACKBONES,
+        registry.METHODS,
+        registry.MASKS,
+        registry.SOURCES,
+        registry.AUGMENTATIONS,
+    )
     for text in _texts(settings):
         found |= {registry.place(table[text]) for table in tables if text in table}
     return sorted(found)

@@ -73,6 +73,8 @@ class RunConfig:
             for key in self.model.fine_tuning:
                 del model[key]
         data: dict[str, Any] = {"points": self.data.points}
+        if self.data.endless is not None:
+            data["source"] = self.data.endless.source  # its code counts
         if self.task.selects:
             data["val_fraction"] = self.data.val_fraction
         return {"model": model, "data": data, "settings": self.settings.deciding(self.model)}

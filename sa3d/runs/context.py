@@ -26,11 +26,12 @@ class RunContext:
         fingerprint: of the run (:mod:`sa3d.runs.fingerprint`).
         device: where models lie.
         tracker: journal and MLflow.
-        clouds: processed data.
+        clouds: processed data; see :attr:`sa3d.runs.fingerprint.Located.clouds`.
         start: exported model to start from; None: random weights.
         teacher: exported model that is distilled.
         quiet: no progress line.
         processes: this process among those of the run.
+        workers: processes that make the clouds of an endless data set; None: as the device needs.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class RunContext:
     teacher: Path | None = None
     quiet: bool = False
     processes: Processes = ALONE
+    workers: int | None = None
 
 
 def describe(config: RunConfig, context: RunContext) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.checkpoints.card import model_digest
+from sa3d.config import endless
+from sa3d.config.data import DataConfig
 from sa3d.config.obtain import how_to_replace, require_processed
 from sa3d.errors import DataError, UnreadDataError, UserError
 from sa3d.runs.code import code_digest, components
@@ -48,7 +50,8 @@ class Located:
 
     @property
     def clouds(self) -> Path:
-        """The processed data that it reads."""
+        """The processed data that it reads; of an endless data set, which has no such file, where
+        one would lie."""
         return paths.processed(self.run.data.name)
 
 
@@ -73,7 +76,7 @@ def fingerprint(run: RunConfig, *, start: Path | None = None, teacher: Path | No
     whole: dict[str, Any] = {
         "spec": [spec.task, spec.variant, spec.data, spec.label, spec.seed, spec.fold],
         "settings": settings,
-        "data": data_digest(paths.processed(run.data.name)),
+        "data": digest_of(run.data),
         "code": code_digest(*components(run.task, settings)),
         # a batch is batch_size clouds of each process
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
@@ -82,6 +85,18 @@ def fingerprint(run: RunConfig, *, start: Path | None = None, teacher: Path | No
     }
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def digest_of(data: DataConfig) -> str:
+    """What tells the clouds of a data set from all others: the digest in its processed file, or
+    that of the settings and generator of an endless one.
+
+    Raises:
+        DataError: see :func:`data_digest`.
+    """
+    if data.endless is not None:
+        return endless.digest_of(data.endless)
+    return data_digest(paths.processed(data.name))
 
 
 def data_digest(clouds: Path) -> str:

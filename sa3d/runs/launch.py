@@ -17,7 +17,7 @@ from sa3d.config.experiment import ExperimentConfig
 from sa3d.errors import TrainingError, UserError
 from sa3d.runs import naming
 from sa3d.runs.config import RunConfig, runs_of
-from sa3d.runs.fingerprint import Located, data_digest, finished, locate
+from sa3d.runs.fingerprint import Located, digest_of, finished, locate
 from sa3d.runs.spec import RunSpec
 from sa3d.utils import paths
 
@@ -44,12 +44,14 @@ class Options:
         threads: CPU threads; None: torch's choice.
         quiet: no progress line, no summary.
         overrides: what ``--set`` gave, for the record.
+        workers: processes that make the clouds of an endless data set; None: as the device needs.
     """
 
     device: str = "auto"
     threads: int | None = None
     quiet: bool = False
     overrides: Sequence[str] = ()
+    workers: int | None = None
 
 
 def launch(located: Located, options: Options, folder: Path | None = None) -> Path:
@@ -104,6 +106,7 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
             teacher=located.teacher and find_model(located.teacher),
             quiet=options.quiet,
             processes=group,
+            workers=options.workers,
         )
         try:
             registry.load_at(run.task.run)(run, context)
@@ -224,8 +227,9 @@ def _data_sets(located: Located) -> list[DataUse]:
     """What a run reads: training clouds, and test clouds where it evaluates."""
     from sa3d.tracking.data_sets import USES, DataUse
 
-    run, clouds = located.run, located.clouds
-    digest, facts = data_digest(clouds), {"points": run.data.points}
+    run = located.run
+    clouds = located.clouds if run.data.endless is None else None
+    digest, facts = digest_of(run.data), {"points": run.data.points}
     uses = USES[:1] if run.spec.task == registry.PRETRAIN else USES
     return [DataUse(run.data.name, part, why, digest, clouds, facts) for part, why in uses]
 

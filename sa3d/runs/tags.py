@@ -20,7 +20,7 @@ from sa3d.config.experiment import ModelConfig
 from sa3d.errors import UserError
 from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
-from sa3d.runs.fingerprint import CONFIG, LENGTH, Located, data_digest
+from sa3d.runs.fingerprint import CONFIG, LENGTH, Located, digest_of
 from sa3d.runs.spec import RunSpec
 from sa3d.tracking import keys
 from sa3d.utils.paths import RESULT
@@ -32,7 +32,7 @@ def run_tags(located: Located) -> dict[str, str]:
     """All tags of a run that is about to begin, but for those of its lineage."""
     run = located.run
     code = code_digest(*components(run.task, run.deciding()))[:LENGTH]
-    return _tags(located, data_digest(located.clouds)) | {keys.CODE: code}
+    return _tags(located, digest_of(located.run.data)) | {keys.CODE: code}
 
 
 def tags_of_folder(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from sa3d.data.loader import Batch, Batches, Sampling
 from sa3d.data.store import CloudSet
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.engine.loop import Trainer
-from sa3d.engine.types import Progress
+from sa3d.engine.types import Progress, Source
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext
 
@@ -32,34 +32,22 @@ def trainer_of(
     rows: NDArray[np.int64],
     sampling: Sampling,
     *,
-    training: str = "",
     parts: bool = False,
-    save_epochs: bool = True,
     **more: Any,
 ) -> Trainer:
-    """A trainer of ``method`` on ``rows``, which resumes its checkpoint in the run folder.
+    """:func:`trainer_on` the batches of some rows of a processed data set.
 
     Args:
-        method: what is trained, on the run's device.
-        config: of the run.
-        settings: of this training.
-        context: where and how.
+        method, config, settings, context: see :func:`trainer_on`.
         clouds: the data.
         rows: those that are trained on.
         sampling: see :class:`~sa3d.data.loader.Batches`.
-        training: name of this training where a run folder holds several, such as ``fold-3``: its
-            checkpoint is then ``last-fold-3.pt`` and its metrics are ``fold-3/train/loss`` etc.
         parts: batches have part labels, and clouds of fewer points repeat some of them.
-        save_epochs: see :class:`~sa3d.engine.checkpoint.Checkpoint`.
-        more: further fields of :class:`~sa3d.engine.loop.Trainer`.
+        more: further arguments of :func:`trainer_on`.
 
     Raises:
         DataError: see :class:`~sa3d.data.loader.Batches`.
-        ValueError: a name of a training that is no name for a file and a metric.
     """
-    if training and not _NAME.fullmatch(training):
-        raise ValueError(f"training={training!r}: use letters, digits and any of . _ -")
-    file = f"last-{training}.pt" if training else CHECKPOINT
     batches = Batches(
         clouds,
         rows,
@@ -74,6 +62,39 @@ def trainer_of(
         rank=context.processes.rank,
         world=context.processes.world,
     )
+    return trainer_on(method, config, settings, context, batches, **more)
+
+
+def trainer_on(
+    method: nn.Module,
+    config: RunConfig,
+    settings: OptimConfig,
+    context: RunContext,
+    batches: Source,
+    *,
+    training: str = "",
+    save_epochs: bool = True,
+    **more: Any,
+) -> Trainer:
+    """A trainer of ``method`` on ``batches``, which resumes its checkpoint in the run folder.
+
+    Args:
+        method: what is trained, on the run's device.
+        config: of the run.
+        settings: of this training.
+        context: where and how.
+        batches: of :class:`~sa3d.data.loader.Batch`.
+        training: name of this training where a run folder holds several, such as ``fold-3``: its
+            checkpoint is then ``last-fold-3.pt`` and its metrics are ``fold-3/train/loss`` etc.
+        save_epochs: see :class:`~sa3d.engine.checkpoint.Checkpoint`.
+        more: further fields of :class:`~sa3d.engine.loop.Trainer`.
+
+    Raises:
+        ValueError: a name of a training that is no name for a file and a metric.
+    """
+    if training and not _NAME.fullmatch(training):
+        raise ValueError(f"training={training!r}: use letters, digits and any of . _ -")
+    file = f"last-{training}.pt" if training else CHECKPOINT
     augment = transforms.get(settings.augment)
 
     def prepare(batch: Batch, progress: Progress) -> Batch:

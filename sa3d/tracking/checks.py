@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from sa3d.checkpoints.card import WEIGHTS_FILE
+from sa3d.config.endless import EndlessSource, digest_of
+from sa3d.config.loading import endless_names, load_source
 from sa3d.errors import UserError
 from sa3d.runs.fingerprint import data_digest
 from sa3d.tracking import lineage
@@ -35,6 +37,8 @@ def data(name: str, digest: str | None, md5: str | None) -> list[Finding]:
 
     The digest is the one that the file states of its content; the hash is of its bytes.
     """
+    if paths.params_file().is_file() and name in endless_names():
+        return _endless(name, digest)
     file = paths.processed(name)
     if not file.is_file():
         return [Finding("unknown", f"{paths.shown(file)} is not here (dvc pull {name} brings it)")]
@@ -53,6 +57,19 @@ def data(name: str, digest: str | None, md5: str | None) -> list[Finding]:
         text = f"{paths.shown(file)} has {'this' if same else 'another'} md5"
         found.append(Finding("holds" if same else "wrong", text))
     return found or [Finding("unknown", "no digest was noted")]
+
+
+def _endless(name: str, digest: str | None) -> list[Finding]:
+    """A data set without a file. A run may have changed its settings, so another digest proves
+    nothing."""
+    source = load_source(name)
+    assert isinstance(source, EndlessSource)
+    if digest is None:
+        return [Finding("unknown", "no digest was noted")]
+    if digest_of(source) == digest:
+        return [Finding("holds", "these settings and this generator give this digest")]
+    text = f"{paths.shown(paths.params_file().resolve())} or this generator give another digest"
+    return [Finding("unknown", text)]
 
 
 def commit(sha: str | None, dirty: str | None) -> list[Finding]:

@@ -42,7 +42,7 @@ RUN = {
 RUN |= {"--offline", "--seed", "--variant"}
 TASK = RUN | {"--data", "--fold", "--from", "--label"}
 SURFACE = {
-    "pretrain": RUN | {"--teacher"},
+    "pretrain": RUN | {"--teacher", "--workers"},
     "svm": TASK,
     "classify": TASK,
     "data prepare": {

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
 TREE: dict[str, Any] = yaml.safe_load(PARAMS.read_text())
 EXPERIMENTS = list(TREE["experiments"])
+ENDLESS = {"procedural"}  # data sets without a file
+DATASETS = [name for name in TREE["datasets"] if name not in ENDLESS]
 # recipes inside recipes, an encoder from elsewhere, data that nothing makes
 SMALL = """\
 datasets:
@@ -83,12 +85,12 @@ def test_dvc_yaml_is_up_to_date() -> None:
 
 
 def test_each_data_set_and_experiment_has_a_stage(stages: dict[str, PipelineStage]) -> None:
-    expected = {f"prepare@{name}" for name in TREE["datasets"]}
+    expected = {f"prepare@{name}" for name in DATASETS}
     expected |= {f"experiment@{name}" for name in EXPERIMENTS}
     assert set(stages) == expected
 
 
-@pytest.mark.parametrize("name", TREE["datasets"])
+@pytest.mark.parametrize("name", DATASETS)
 def test_processed_data_depend_on_their_source(name: str, stages: dict[str, PipelineStage]) -> None:
     stage = stages[f"prepare@{name}"]
     raw = getattr(load_source(name, PARAMS), "root", "sa3d/data/sources/shapes")
@@ -105,7 +107,8 @@ def test_an_experiment_depends_on_what_it_reads(
     stage = stages[f"experiment@{name}"]
     code = {"sa3d", "flows", "extensions/point_ops", "extensions/csrc"}
     assert all((ROOT / folder).is_dir() for folder in code)
-    data = {f"data/processed/{each}.h5" for each in load_experiment(name, PARAMS).datasets}
+    read = set(load_experiment(name, PARAMS).datasets)
+    data = {f"data/processed/{each}.h5" for each in read - ENDLESS}
     assert files(stage) == code | data
 
     def needed(recipe: str) -> bool:
@@ -118,7 +121,8 @@ def test_an_experiment_depends_on_what_it_reads(
         return False
 
     recipes = {f"recipes.{each}" for each in TREE["recipes"] if needed(each)}
-    assert parameters(stage) == {f"experiments.{name}"} | recipes
+    settings = {f"datasets.{each}" for each in read & ENDLESS}
+    assert parameters(stage) == {f"experiments.{name}"} | recipes | settings
 
 
 def test_every_recipe_is_used() -> None:

@@ -96,6 +96,18 @@ def test_data_sets_source_and_description_reach_the_store(root: Path) -> None:
     assert "md5" not in uses[0].as_entry()["source"], "dvc.lock speaks of another file"
 
 
+def test_an_endless_data_set_has_no_file() -> None:
+    use = DataUse("procedural", *USES[0], "d" * 64, None, {"points": 64})
+    assert use.as_entry() == {
+        "name": "procedural/train",
+        "digest": "d" * 16,
+        "context": "training",
+        "source_type": "generated",
+        "source": {"data_set": "procedural"},
+        "profile": {"digest": "d" * 64, "points": 64},
+    }
+
+
 def test_the_name_says_which_settings_differ_from_the_file(params: Path) -> None:
     usual = chosen("svm")
     assert naming.changed(usual) == {}

@@ -34,7 +34,7 @@ def revolve(profile: Sequence[tuple[float, float]], sides: int = _SIDES) -> Soli
     angles = np.linspace(0.0, 2.0 * np.pi, sides, endpoint=False)
     ring = np.stack((np.cos(angles), np.zeros(sides), np.sin(angles)), axis=1)
     vertices = np.concatenate([ring * radius + (0.0, height, 0.0) for radius, height in profile])
-    return vertices, _strip(len(profile), sides)
+    return vertices, strip(len(profile), sides)
 
 
 def frustum(
@@ -77,7 +77,7 @@ def tube(path: ArrayLike, radius: float) -> Solid:
         u /= np.linalg.norm(u)
         v = np.cross(direction, u)
         rings.append(point + radius * (np.cos(angles)[:, None] * u + np.sin(angles)[:, None] * v))
-    return np.concatenate(rings), _strip(len(line), len(angles))
+    return np.concatenate(rings), strip(len(line), len(angles))
 
 
 def plate(outline: ArrayLike, thickness: float) -> Solid:
@@ -94,7 +94,7 @@ def plate(outline: ArrayLike, thickness: float) -> Solid:
         for level in (0, 1)
         for i in range(count)
     ]
-    return vertices, np.concatenate((_strip(2, count), np.array(caps)))
+    return vertices, np.concatenate((strip(2, count), np.array(caps)))
 
 
 def turned(solid: Solid, axis: int, degrees: float, about: ArrayLike = (0.0, 0.0, 0.0)) -> Solid:
@@ -115,7 +115,7 @@ def moved(solid: Solid, by: ArrayLike) -> Solid:
     return solid[0] + np.asarray(by), solid[1]
 
 
-def _strip(rings: int, sides: int) -> NDArray[np.int64]:
+def strip(rings: int, sides: int) -> NDArray[np.int64]:
     """Faces joining consecutive rings of ``sides`` vertices each."""
     ring, side = (grid.ravel() for grid in np.indices((rings - 1, sides)))
     low = ring * sides
