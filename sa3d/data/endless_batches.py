@@ -39,7 +39,8 @@ _BATCHES_AHEAD = 2  # of each worker, done or in work
 def default_workers(device: str) -> int:
     """Workers where nobody says how many: beside a GPU all cores but two, else one, as a CPU that
     trains has no core to spare and is fed by one."""
-    cores = len(os.sched_getaffinity(0))
+    limited = hasattr(os, "sched_getaffinity")  # not on every system
+    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
     return max(1, cores - 2) if device == "cuda" else 1
 
 
