@@ -36,11 +36,11 @@ def capture(device: torch.device) -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any], device: torch.device) -> None:
-    """The inverse of :func:`capture`."""
+    """The inverse of :func:`capture`; a checkpoint's tensors may lie on any device."""
     version, inner, gauss_next = state["python"]
     random.setstate((version, tuple(inner), gauss_next))
     name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.numpy(), position, has_gauss, gauss))
+    np.random.set_state((name, keys.cpu().numpy(), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
