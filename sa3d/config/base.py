@@ -24,7 +24,7 @@ class Frozen(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads ``yes`` and ``on`` as true, and Python takes true for 1."""
+        """Python takes true for 1: 1 epoch of training where somebody meant something else."""
         found = value if isinstance(value, list | tuple) else (value,)
         if any(isinstance(each, bool) for each in found):
             assert info.field_name is not None

@@ -32,8 +32,8 @@ VALUES = [
     ("seeds: [1]", f"seeds: [{10**23}]", f"seeds.0 = {10**23}", "less than 4294967296"),
     ("seeds: [1]", "seeds: [-1]", "seeds.0 = -1", "greater than or equal to 0"),
     ("seeds: [1]", "seeds: [1, 1]", "seeds has 1", "more than once"),
-    ("seeds: [1]", "seeds: [yes]", "seeds", "a number is expected, not true or false"),
-    ("epochs: 3", "epochs: on", "pretrain.epochs = True", "a number is expected"),
+    ("seeds: [1]", "seeds: [true]", "seeds", "a number is expected, not true or false"),
+    ("epochs: 3", "epochs: true", "pretrain.epochs = True", "a number is expected"),
     ("lr: 1.0e-3, warmup", "lr: true, warmup", "pretrain.lr = True", "a number is expected"),
     ("lr: 1.0e-3, warmup", "lr: .nan, warmup", "pretrain.lr = nan", "finite"),
     ("{folds: 2}", "{folds: 1}", "evaluate.0.settings.folds = 1", "greater than or equal to 2"),
@@ -74,7 +74,7 @@ def test_a_recipe_that_is_none(params: str, tmp_path: Path, name: str) -> None:
     [
         ("    seeds: [1]", "    seeds: [1]\n    seeds: [2]", "the key 'seeds' occurs twice"),
         ("      scratch: {", "      5: {", "the key 5 is not text"),
-        ("      scratch: {", "      yes: {", "the key True is not text"),
+        ("      scratch: {", "      true: {", "the key True is not text"),
         ("  tiny: {source", "  7: {source", "the key 7 is not text"),
     ],
 )
