@@ -26,7 +26,10 @@ std::string message(const Parts&... parts) {
 }
 
 // A ValueError of the parts after `ok`, unless it holds. All checks of this library are this one.
-#define EXPECTS(ok, ...) TORCH_CHECK_VALUE(ok, message(__VA_ARGS__))
+#define EXPECTS(ok, ...)                                                    \
+  do {                                                                      \
+    if (!(ok)) C10_THROW_ERROR(ValueError, message(__VA_ARGS__));           \
+  } while (false)
 
 template <class T>
 const Kernels<T>& table() {
