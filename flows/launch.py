@@ -43,6 +43,7 @@ def run(name: str, form: Form) -> dict[str, Any]:
     """
     from flows.server import prefect_api
     from flows.stack.use import use_stack
+
     # Prefect's own console output would repeat, with tracebacks, what is said here; its API
     # still gets every line. Errors of the flow itself come out below.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

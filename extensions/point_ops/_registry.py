@@ -31,7 +31,10 @@ def _without_forward_mode(name: str, kernel: Callable[..., Any]) -> Callable[...
 
     def checked(keyset: Any, *args: Any, **kwargs: Any) -> Any:
         for value in args:
-            if isinstance(value, torch.Tensor) and forward_ad.unpack_dual(value).tangent is not None:
+            if (
+                isinstance(value, torch.Tensor)
+                and forward_ad.unpack_dual(value).tangent is not None
+            ):
                 raise NotImplementedError(
                     f"point_ops::{name}: forward-mode derivatives (torch.func.jvp, jacfwd, "
                     "torch.autograd.forward_ad) are not implemented; backward() and "

@@ -59,7 +59,7 @@ def refusal(error: OSError) -> str | None:
         Path(os.environ.get("PREFECT_HOME") or root() / ".local" / "prefect"): "PREFECT_HOME",
         Path(os.environ.get("TMPDIR") or tempfile.gettempdir()): "TMPDIR",
     }
-    if not isinstance(error.filename, str | bytes):  # a write, of which the system does not say where
+    if not isinstance(error.filename, str | bytes):  # of a write the system does not say where
         places = ", ".join(f"{setting} ({folder})" for folder, setting in settings.items())
         return f"cannot write: {said}; free some space, or choose another folder with {places}"
     path = Path(os.fsdecode(error.filename)).absolute()

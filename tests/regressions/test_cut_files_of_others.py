@@ -33,5 +33,5 @@ def test_a_mesh_without_its_counts() -> None:
         with pytest.raises(DataError, match="does not say how many vertices and faces"):
             readers.read(cut, "off")
     for size in range(11, len(OFF) - 2):
-        with pytest.raises(DataError, match="not a whole .off file"):
+        with pytest.raises(DataError, match=r"not a whole \.off file"):
             readers.read(OFF[:size], "off")

@@ -81,7 +81,9 @@ def test_forward_mode_is_refused_at_every_level(function: Callable[[Tensor], Ten
         dual,
         outer,
     ):
-        with pytest.raises(NotImplementedError, match="forward-mode derivatives .* not implemented"):
+        with pytest.raises(
+            NotImplementedError, match=r"forward-mode derivatives .* not implemented"
+        ):
             ask()
 
 

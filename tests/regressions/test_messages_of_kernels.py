@@ -44,7 +44,10 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: OPS.knn(CLOUD.long(), CLOUD.long(), 1),
         "points: expected float32 or float64, got Long",
     ),
-    "number": (lambda: OPS.auction(CLOUD, CLOUD, -1.5), "eps: expected a positive number, got -1.5"),
+    "number": (
+        lambda: OPS.auction(CLOUD, CLOUD, -1.5),
+        "eps: expected a positive number, got -1.5",
+    ),
 }
 SAY_ALL = """
 from test_messages_of_kernels import REFUSALS, point_ops

@@ -35,7 +35,7 @@ def another_user() -> Iterator[None]:
 
 
 def caught(act: Callable[[], object]) -> OSError:
-    with pytest.raises(OSError) as raised:  # noqa: PT011 - which one is what the tests look at
+    with pytest.raises(OSError) as raised:
         act()
     return raised.value
 
@@ -106,9 +106,7 @@ def test_other_errors_are_not_explained_away(project: Path) -> None:
     assert refusal(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) is None
 
 
-def test_the_command_line_says_it_in_a_line(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_says_it_in_a_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def examine(*_: object) -> None:
         full_disk()
 

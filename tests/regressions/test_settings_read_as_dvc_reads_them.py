@@ -1,5 +1,5 @@
-"""DVC reads ``params.yaml`` as YAML 1.2, and ``dvc exp run -S`` writes it anew as such: what it finds
-there, we find too."""
+"""DVC reads ``params.yaml`` as YAML 1.2, and ``dvc exp run -S`` writes it anew as such: what it
+finds there, we find too."""
 
 from __future__ import annotations
 

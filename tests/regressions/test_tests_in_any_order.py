@@ -1,5 +1,5 @@
-"""Tests pass in any order and with any number of threads: what one of them sets for the whole process
-ends with it."""
+"""Tests pass in any order and with any number of threads: what one of them sets for the whole
+process ends with it."""
 
 from __future__ import annotations
 
