@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from sa3d.errors import ConfigError, UserError
 from sa3d.utils.files import write_whole
+from sa3d.utils.places import refusal
 
 
 class Command(TyperCommand):
@@ -23,6 +24,12 @@ class Command(TyperCommand):
         except UserError as error:
             say(f"sa3d: {error}")
             sys.exit(error.exit_code)
+        except OSError as error:
+            said = refusal(error)
+            if said is None:
+                raise
+            say(f"sa3d: {said}")
+            sys.exit(UserError.exit_code)
         except KeyboardInterrupt:  # before the flow listens for it, or after
             sys.exit(130)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from flows.command_line import say
 from flows.endings import NotCompleted
 from flows.forms.base import Form, RunningForm
+from sa3d.utils import paths
+from sa3d.utils.places import check_writable
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -27,7 +29,10 @@ def make(name: str, form: RunningForm) -> int:
     Raises:
         UserError: it could not begin.
     """
-    form.request()  # what can be refused is, before a server is started
+    # what can be refused is, before a server is started
+    request = form.request()
+    check_writable(paths.work(), "SA3D_WORK")
+    check_writable(request.out, "--out")
     summary = run(name, form)
     code = _told(summary, form)
     if summary.get(_UNTOLD):
@@ -48,14 +53,14 @@ def run(name: str, form: Form) -> dict[str, Any]:
 
     from flows.server import prefect_api
     from flows.stack.use import use_stack
-    from sa3d.utils import paths
 
     # Prefect's own console output would repeat, with tracebacks, what is said here; its API
     # still gets every line. Errors of the flow itself come out below.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    log = paths.root() / ".local" / "prefect-server.log"
+    home = Path(os.environ["PREFECT_HOME"])
+    check_writable(home, "PREFECT_HOME")
     use_stack(say)
-    with prefect_api(log) as api:
+    with prefect_api(home / "server.log") as api:
         from flows.deployed import FLOWS  # while the server starts
         from sa3d.tracking import mlflow_store
 

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+
+# On a busy machine a deadline would fail sound code.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 PARAMS = """\
 datasets:
@@ -66,9 +71,18 @@ def tiny_config(tiny: Path) -> Any:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """One CPU thread, so that sums have one order."""
-    before = torch.get_num_threads()
+def one_thread() -> None:
+    """One CPU thread, so that sums have one order; see ``leave_the_process_as_it_was``."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def leave_the_process_as_it_was() -> Iterator[None]:
+    """Undo what a test sets for the whole process: a run in this process tunes the CPU, after which
+    the runs of other tests would have other bits."""
+    from sa3d.engine import tune
+
+    threads, onednn = torch.get_num_threads(), tune.onednn_in_use()
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads)
+    tune.use_onednn(onednn)

@@ -9,21 +9,33 @@ void by_storage(const Tensor& rows, F&& f) {
     case at::kDouble: return f(use.norm_f64, double{}, double{});
     case at::kBFloat16: return f(use.norm_bf16, Bfloat16{}, float{});
     default:
-      TORCH_CHECK_VALUE(false, "rows: expected float32, float64 or bfloat16, got ",
-                        rows.scalar_type());
+      EXPECTS(false, "rows: expected float32, float64 or bfloat16, got ",
+              rows.scalar_type());
   }
 }
 
 Tensor channels(const Tensor& t, const char* name, const Tensor& rows) {
   const auto type = rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   Tensor out = checked(t, name, 1, type);
-  TORCH_CHECK_VALUE(t.size(0) == rows.size(1), name, ": expected ", rows.size(1),
-                    " channels, got ", t.size(0));
+  EXPECTS(t.size(0) == rows.size(1), name, ": expected ", rows.size(1),
+          " channels, got ", t.size(0));
   return out;
 }
 
 // Whether an output is larger than the last cache of most processors.
 bool large(const Tensor& out) { return out.nbytes() >= size_t(32) << 20; }
+
+bool zero(float value) { return value == 0; }
+bool zero(double value) { return value == 0; }
+bool zero(Bfloat16 value) { return (value.bits & 0x7fff) == 0; }
+
+// Whether no row of grad (n, c) has a value in this channel.
+template <class S>
+bool silent(const S* grad, int64_t n, int64_t c, int64_t channel) {
+  for (int64_t r = 0; r < n; ++r)
+    if (!zero(grad[r * c + channel])) return false;
+  return true;
+}
 
 // Rows in parts whose bounds depend on their number alone, and not on the threads: sums are then
 // the same with any number of threads.
@@ -56,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& rows_, const Tensor&
   const Tensor rows = checked(rows_, "rows", 2, rows_.scalar_type());
   const Tensor weight = channels(weight_, "weight", rows), bias = channels(bias_, "bias", rows);
   const int64_t n = rows.size(0), c = rows.size(1);
-  TORCH_CHECK_VALUE(n > 0, "rows: expected at least one row, got ", rows.sizes());
+  EXPECTS(n > 0, "rows: expected at least one row, got ", rows.sizes());
   Tensor out = at::empty({n, c}, rows.options());
   Tensor mean = at::empty({c}, weight.options()), variance = at::empty({c}, weight.options());
   by_storage(rows, [&](const auto& use, auto storage, auto zero) {
@@ -104,7 +116,7 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_, cons
   const Tensor weight = channels(weight_, "weight", rows), mean = channels(mean_, "mean", rows);
   const Tensor variance = channels(variance_, "variance", rows);
   const int64_t n = rows.size(0), c = rows.size(1);
-  TORCH_CHECK_VALUE(n > 0, "rows: expected at least one row, got ", rows.sizes());
+  EXPECTS(n > 0, "rows: expected at least one row, got ", rows.sizes());
   Tensor to_rows = at::empty({n, c}, rows.options());
   Tensor to_weight = at::empty({c}, weight.options()), to_bias = at::empty({c}, weight.options());
   by_storage(rows, [&](const auto& use, auto storage, auto zero) {
@@ -124,8 +136,13 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_, cons
       for (int64_t i = 0; i < 2 * c; ++i) found[i] += found[2 * c * part + i];
     T *to_w = to_weight.mutable_data_ptr<T>(), *to_b = to_bias.mutable_data_ptr<T>();
     std::vector<T> scale(c), offset(c), slope(c);
+    std::vector<int64_t> unused;  // channels that are not finite, and that nothing depends on
     for (int64_t i = 0; i < c; ++i) {
-      const double inverse = 1 / std::sqrt(double(v[i]) + eps);
+      double inverse = 1 / std::sqrt(double(v[i]) + eps);
+      if (!std::isfinite(found[c + i] * inverse * w[i]) && silent(g, n, c, i)) {
+        unused.push_back(i);
+        found[c + i] = inverse = 0;
+      }
       to_b[i] = T(found[i]);
       to_w[i] = T(found[c + i] * inverse);
       scale[i] = T(w[i] * inverse);
@@ -137,6 +154,8 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_, cons
       use.backward(g + first * c, x + first * c, count, c, m, scale.data(), offset.data(),
                    slope.data(), large(to_rows), to + first * c);
     });
+    for (const int64_t channel : unused)
+      for (int64_t r = 0; r < n; ++r) to[r * c + channel] = S{};
   });
   return {to_rows, to_weight, to_bias};
 }

@@ -4,16 +4,16 @@ Tensor fps(const Tensor& points_, const Tensor& start_, const std::optional<Tens
            int64_t s) {
   const Tensor points = checked(points_, "points", 3, points_.scalar_type());
   const int64_t batch = points.size(0), n = points.size(1);
-  TORCH_CHECK_VALUE(points.size(2) == 3, "points: expected shape (B, N, 3), got ",
-                    points.sizes());
-  TORCH_CHECK_VALUE(s >= 1 && (n >= 1 || batch == 0), "n_samples: expected at least 1, of N >= 1");
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31), "points: expected fewer than 2^31 points");
+  EXPECTS(points.size(2) == 3, "points: expected shape (B, N, 3), got ",
+          points.sizes());
+  EXPECTS(s >= 1 && (n >= 1 || batch == 0), "n_samples: expected at least 1, of N >= 1");
+  EXPECTS(n < (int64_t(1) << 31), "points: expected fewer than 2^31 points");
   const Tensor start = indices(start_, "start", {batch});
   Tensor lengths;
   if (lengths_) lengths = indices(*lengths_, "lengths", {batch});
   for (int64_t b = 0; lengths_ && b < batch; ++b) {
     const int64_t length = lengths.const_data_ptr<int64_t>()[b];
-    TORCH_CHECK_VALUE(length >= 1 && length <= n, "lengths: expected values in 1..", n);
+    EXPECTS(length >= 1 && length <= n, "lengths: expected values in 1..", n);
   }
   Tensor out = at::empty({batch, s}, points.options().dtype(at::kLong));
   by_dtype(points, "points", [&](auto zero) {
@@ -66,8 +66,8 @@ std::tuple<Tensor, Tensor> knn(const Tensor& queries_, const Tensor& points_, in
   const int64_t batch = points.size(0), n = points.size(1), d = points.size(2);
   const int64_t m = queries_.dim() == 3 ? queries_.size(1) : 0;
   const Tensor queries = like(queries_, "queries", points, {batch, m, d});
-  TORCH_CHECK_VALUE(k >= 1 && k <= n, "k: expected 1..", n, ", got ", k);
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31), "points: expected fewer than 2^31 points");
+  EXPECTS(k >= 1 && k <= n, "k: expected 1..", n, ", got ", k);
+  EXPECTS(n < (int64_t(1) << 31), "points: expected fewer than 2^31 points");
   Tensor sqdist = at::empty({batch, m, k}, points.options());
   Tensor idx = at::empty({batch, m, k}, points.options().dtype(at::kLong));
   by_dtype(points, "points", [&](auto zero) {
@@ -90,10 +90,10 @@ Tensor ball_query(const Tensor& queries_, const Tensor& points_, double radius, 
   const Tensor points = checked(points_, "points", 3, points_.scalar_type());
   const int64_t batch = points.size(0), n = points.size(1);
   const int64_t m = queries_.dim() == 3 ? queries_.size(1) : 0;
-  TORCH_CHECK_VALUE(points.size(2) == 3 && n >= 1, "points: expected shape (B, N >= 1, 3), got ",
-                    points.sizes());
+  EXPECTS(points.size(2) == 3 && n >= 1, "points: expected shape (B, N >= 1, 3), got ",
+          points.sizes());
   const Tensor queries = like(queries_, "queries", points, {batch, m, 3});
-  TORCH_CHECK_VALUE(k >= 1, "k: expected at least 1, got ", k);
+  EXPECTS(k >= 1, "k: expected at least 1, got ", k);
   Tensor idx = at::empty({batch, m, k}, points.options().dtype(at::kLong));
   by_dtype(points, "points", [&](auto zero) {
     using T = decltype(zero);
@@ -115,11 +115,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(const Tensor& a_, const Tenso
   const Tensor a = checked(a_, "a", 3, a_.scalar_type());
   const int64_t batch = a.size(0), n = a.size(1), m = b_.dim() == 3 ? b_.size(1) : 0;
   const Tensor b = like(b_, "b", a, {batch, m, 3});
-  TORCH_CHECK_VALUE(a.size(2) == 3 && n >= 1 && m >= 1,
-                    "a, b: expected shapes (B, N >= 1, 3) and (B, M >= 1, 3), got ", a.sizes(),
-                    " and ", b.sizes());
-  TORCH_CHECK_VALUE(n < (int64_t(1) << 31) && m < (int64_t(1) << 31),
-                    "a, b: expected fewer than 2^31 points");
+  EXPECTS(a.size(2) == 3 && n >= 1 && m >= 1,
+          "a, b: expected shapes (B, N >= 1, 3) and (B, M >= 1, 3), got ", a.sizes(),
+          " and ", b.sizes());
+  EXPECTS(n < (int64_t(1) << 31) && m < (int64_t(1) << 31),
+          "a, b: expected fewer than 2^31 points");
   const auto longs = a.options().dtype(at::kLong);
   Tensor dist_ab = at::empty({batch, n}, a.options()), idx_ab = at::empty({batch, n}, longs);
   Tensor dist_ba = at::empty({batch, m}, a.options()), idx_ba = at::empty({batch, m}, longs);
@@ -160,8 +160,8 @@ Tensor incoming(const Tensor& t, const char* name, const Tensor& other, int64_t 
                 int64_t& step) {
   step = t.dim() == 2 && t.numel() > 0 && t.stride(0) == 0 && t.stride(1) == 0 ? 0 : 1;
   if (step) return like(t, name, other, {batch, n});
-  TORCH_CHECK_VALUE(t.sizes() == Shape({batch, n}), name, ": expected shape ", Shape({batch, n}),
-                    ", got ", t.sizes());
+  EXPECTS(t.sizes() == Shape({batch, n}), name, ": expected shape ", Shape({batch, n}),
+          ", got ", t.sizes());
   return like(t.as_strided({1, 1}, {1, 1}), name, other, {1, 1});
 }
 
@@ -171,8 +171,8 @@ std::tuple<Tensor, Tensor> chamfer_backward(const Tensor& grad_ab_, const Tensor
                                             bool need_a, bool need_b) {
   const Tensor a = checked(a_, "a", 3, a_.scalar_type());
   const int64_t batch = a.size(0), n = a.size(1), m = b_.dim() == 3 ? b_.size(1) : 0;
-  TORCH_CHECK_VALUE(a.size(2) == 3, "a: expected shape (B, N, 3), got ", a.sizes());
-  TORCH_CHECK_VALUE(need_a || need_b, "need_a, need_b: expected one of them at least");
+  EXPECTS(a.size(2) == 3, "a: expected shape (B, N, 3), got ", a.sizes());
+  EXPECTS(need_a || need_b, "need_a, need_b: expected one of them at least");
   const Tensor b = like(b_, "b", a, {batch, m, 3});
   int64_t step_ab = 1, step_ba = 1;
   const Tensor grad_ab = incoming(grad_ab_, "grad_ab", a, batch, n, step_ab);
@@ -200,22 +200,22 @@ std::tuple<Tensor, Tensor> chamfer_backward(const Tensor& grad_ab_, const Tensor
       }
     });
   });
-  TORCH_CHECK_VALUE(ok, "idx_ab, idx_ba: expected indices into the other cloud");
+  EXPECTS(ok, "idx_ab, idx_ba: expected indices into the other cloud");
   return {to_a, to_b};
 }
 
 Tensor auction(const Tensor& a_, const Tensor& b_, double eps) {
-  TORCH_CHECK_VALUE(a_.dim() == 3 && a_.size(2) == 3, "a: expected shape (B, N, 3), got ",
-                    a_.sizes());
+  EXPECTS(a_.dim() == 3 && a_.size(2) == 3, "a: expected shape (B, N, 3), got ",
+          a_.sizes());
   const Tensor a = checked(a_.to(at::kFloat), "a", 3, at::kFloat);
   const Tensor b = like(b_.to(at::kFloat), "b", a, a.sizes());
-  TORCH_CHECK_VALUE(eps > 0, "eps: expected a positive number, got ", eps);
+  EXPECTS(eps > 0, "eps: expected a positive number, got ", eps);
   const int64_t batch = a.size(0), n = a.size(1);
-  TORCH_CHECK_VALUE(n < 65536, "a: expected fewer than 65536 points, got ", n);
+  EXPECTS(n < 65536, "a: expected fewer than 65536 points, got ", n);
   const float *pa = a.const_data_ptr<float>(), *pb = b.const_data_ptr<float>();
   for (int64_t i = 0; i < batch * n * 3; ++i)  // 1e18: squares and their sums stay finite
-    TORCH_CHECK_VALUE(std::abs(pa[i]) < 1e18f && std::abs(pb[i]) < 1e18f,
-                      "a, b: expected finite coordinates");
+    EXPECTS(std::abs(pa[i]) < 1e18f && std::abs(pb[i]) < 1e18f,
+            "a, b: expected finite coordinates");
   Tensor out = at::empty({batch, n}, a.options().dtype(at::kLong));
   int64_t* matched = out.mutable_data_ptr<int64_t>();
   at::parallel_for(0, batch, 1, [&](int64_t from, int64_t to) {

@@ -1,7 +1,7 @@
 // Gather, group and interpolation as operators. Included by bindings.cpp only.
 
 void three_axes(const Tensor& t, const char* name) {
-  TORCH_CHECK_VALUE(t.dim() == 3, name, ": expected 3 axes, got ", t.sizes());
+  EXPECTS(t.dim() == 3, name, ": expected 3 axes, got ", t.sizes());
 }
 int64_t axis(const Tensor& t, int64_t i) { return t.dim() > i ? t.size(i) : 0; }
 
@@ -31,7 +31,7 @@ Tensor gather(const Tensor& points_, const Tensor& idx_) {
         std::memcpy(to + i * row, source, row);
     }
   });
-  TORCH_CHECK_VALUE(ok, "idx: expected values in 0..", n - 1);
+  EXPECTS(ok, "idx: expected values in 0..", n - 1);
   return out;
 }
 
@@ -55,7 +55,7 @@ Tensor gather_backward(const Tensor& grad_, const Tensor& idx_, int64_t n) {
   const bool half = type == at::kHalf || type == at::kBFloat16;  // sums need float32
   const Tensor grad = (half ? grad_.to(at::kFloat) : grad_).contiguous();
   const int64_t batch = grad.size(0), m = grad.size(1), c = grad.size(2);
-  TORCH_CHECK_VALUE(n >= 0, "n: expected at least 0, got ", n);
+  EXPECTS(n >= 0, "n: expected at least 0, got ", n);
   const Tensor idx = indices(idx_, "idx", {batch, m});
   Tensor out = at::zeros({batch, n, c}, grad.options());
   std::atomic<bool> ok{true};
@@ -71,7 +71,7 @@ Tensor gather_backward(const Tensor& grad_, const Tensor& idx_, int64_t n) {
         ok = false;
     });
   });
-  TORCH_CHECK_VALUE(ok, "idx: expected values in 0..", n - 1);
+  EXPECTS(ok, "idx: expected values in 0..", n - 1);
   return half ? out.to(type) : out;
 }
 
@@ -100,7 +100,7 @@ Tensor interpolate(const Tensor& features_, const Tensor& idx_, const Tensor& we
       }
     });
   });
-  TORCH_CHECK_VALUE(ok, "idx: expected values in 0..", n - 1);
+  EXPECTS(ok, "idx: expected values in 0..", n - 1);
   return out;
 }
 
@@ -136,6 +136,6 @@ std::tuple<Tensor, Tensor> interpolate_backward(const Tensor& grad_, const Tenso
           ok = false;
     });
   });
-  TORCH_CHECK_VALUE(ok, "idx: expected values in 0..", n - 1);
+  EXPECTS(ok, "idx: expected values in 0..", n - 1);
   return {to_features, to_weight};
 }

@@ -210,8 +210,9 @@ struct Four {
   static void store(T* p, Row row) { std::memcpy(p, &row, sizeof row); }
 };
 
-// One way of the gradient: each point of a pulls on its pair. The sums are rows of four; those of
-// a are written (they are first), or added to, as those of b are; either may be null.
+// One way of the gradient: each point of a pulls on its pair, unless its distance has no gradient:
+// the pair may then be anything, and 0 * NaN is not 0. The sums are rows of four; those of a are
+// written (they are first), or added to, as those of b are; either may be null.
 template <class T, bool write_a, bool to_a, bool to_b>
 static bool pull(const T* grad, int64_t step, const T* a, int64_t n, const T* b, int64_t m,
                  const int64_t* idx, T* sum_a, T* sum_b) {
@@ -219,7 +220,9 @@ static bool pull(const T* grad, int64_t step, const T* a, int64_t n, const T* b,
   for (int64_t i = 0; i < n; ++i) {
     const int64_t j = idx[i];
     if (uint64_t(j) >= uint64_t(m)) return false;
-    const auto flow = 2 * grad[i * step] * (F::load3(a + 3 * i) - F::load3(b + 3 * j));
+    const T g = grad[i * step];
+    const auto flow =
+        g == 0 ? typename F::Row{} : 2 * g * (F::load3(a + 3 * i) - F::load3(b + 3 * j));
     T *row_a = sum_a + 4 * i, *row_b = sum_b + 4 * j;
     if constexpr (to_a) F::store(row_a, write_a ? flow : F::load(row_a) + flow);
     if constexpr (to_b) F::store(row_b, F::load(row_b) - flow);

@@ -37,6 +37,10 @@ static bool scatter(const T* grad, const int64_t* idx, const T* weight, int64_t 
       const T w = weight ? weight[q * k + j] : T(1);
       T* sum = to_features + row * c;
       int64_t i = from;
+      if (!std::isfinite(w)) {  // where there is no gradient it adds nothing: 0 * NaN is not 0
+        for (; i < to; ++i) sum[i] += g[i] == 0 ? T(0) : w * g[i];
+        continue;
+      }
       for (; i + L <= to; i += L)
         store(sum + i, load(sum + i) + splat<T>(w) * load(g + i));
       for (; i < to; ++i) sum[i] += w * g[i];
@@ -61,6 +65,10 @@ static bool dots(const T* grad, const T* features, const int64_t* idx, int64_t m
       T total = 0;
       for (int lane = 0; lane < L; ++lane) total += sums[lane];
       for (; i < c; ++i) total += g[i] * f[i];
+      if (!std::isfinite(total)) {  // maybe from channels without a gradient: 0 * NaN is not 0
+        total = 0;
+        for (i = 0; i < c; ++i) total += g[i] == 0 ? T(0) : g[i] * f[i];
+      }
       to_weight[q * k + j] = total;
     }
   }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -65,12 +69,34 @@ def indices(name: str, value: object, layout: str, like: Tensor, like_name: str)
     return checked.long()
 
 
+def integer(name: str, value: object) -> int:
+    """Check an integer: whatever Python takes for an index, numpy's integers too, but no bool."""
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    truth = isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool)
+    try:
+        if not truth:
+            return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass  # neither is it an integer: the message below
+    raise ValueError(f"{name}: expected an integer, got {type(value).__name__}")
+
+
 def count(name: str, value: object, upper: int | None = None, what: str = "") -> int:
     """Check an integer in ``1..upper``."""
-    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise ValueError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
-    if upper is not None and value > upper:
-        raise ValueError(f"{name}: expected at most {upper} ({what}), got {value}")
-    return value  # type: ignore[return-value]
+    number = integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name}: expected at least 1, got {number}")
+    if upper is not None and number > upper:
+        raise ValueError(f"{name}: expected at most {upper} ({what}), got {number}")
+    return number
+
+
+def positive(name: str, value: object) -> float:
+    """Check a positive, finite number of any of Python's or numpy's real types."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name}: expected a positive number, got {number}")
+    return number

@@ -11,10 +11,41 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from . import _native
 
-LIBRARY = torch.library.Library("point_ops", "DEF")  # type: ignore[no-untyped-call]
+
+class _Library(torch.library.Library):
+    """torch's library; gradients of its operators refuse forward mode instead of dropping it."""
+
+    def impl(self, op_name: Any, fn: Any, dispatch_key: str = "", **how: Any) -> Any:
+        """See the base class. `torch.library.register_autograd` arrives here, with "Autograd"."""
+        if dispatch_key == "Autograd":
+            fn = _without_forward_mode(op_name, fn)
+        return super().impl(op_name, fn, dispatch_key, **how)  # type: ignore[no-untyped-call]
+
+
+def _without_forward_mode(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """`kernel`, refusing tangents: it knows no forward mode and would answer without them."""
+
+    def checked(keyset: Any, *args: Any, **kwargs: Any) -> Any:
+        for value in args:
+            if (
+                isinstance(value, torch.Tensor)
+                and forward_ad.unpack_dual(value).tangent is not None
+            ):
+                raise NotImplementedError(
+                    f"point_ops::{name}: forward-mode derivatives (torch.func.jvp, jacfwd, "
+                    "torch.autograd.forward_ad) are not implemented; backward() and "
+                    "torch.autograd.grad work"
+                )
+        return kernel(keyset, *args, **kwargs)
+
+    return checked
+
+
+LIBRARY = _Library("point_ops", "DEF")  # type: ignore[no-untyped-call]
 HAS_TRITON = importlib.util.find_spec("triton") is not None and not _native.FORCED_TORCH
 _BACKENDS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {}}
 

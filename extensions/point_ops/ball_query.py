@@ -5,8 +5,6 @@ Source: Qi et al., PointNet++ (NeurIPS 2017), section 3.2, with the padding of `
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -80,8 +78,6 @@ def ball_query(queries: Tensor, points: Tensor, radius: float, k: int) -> Tensor
     queries, points = _checks.pair("queries", queries, "points", points)
     if points.shape[1] < 1:
         raise ValueError("points: expected at least one point, got N = 0")
-    _checks.count("k", k)
-    if not (isinstance(radius, int | float) and math.isfinite(radius) and radius > 0):
-        raise ValueError(f"radius: expected a positive number, got {radius!r}")
-    out: Tensor = _op(queries, points, float(radius), k)
+    k = _checks.count("k", k)
+    out: Tensor = _op(queries, points, _checks.positive("radius", radius), k)
     return out

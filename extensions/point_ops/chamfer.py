@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import _checks
 from ._registry import autograd, register
+from .gather import where_needed
 from .knn import chunk, squared_distances
 
 Reduction = Literal["mean", "patch"]
@@ -62,8 +63,9 @@ def reference_backward(
     One that is not needed comes back with an empty batch.
     """
     wide_ab, wide_ba = idx_ab.unsqueeze(-1).expand_as(a), idx_ba.unsqueeze(-1).expand_as(b)
-    flow_ab = 2 * grad_ab.unsqueeze(-1) * (a - b.gather(1, wide_ab))
-    flow_ba = 2 * grad_ba.unsqueeze(-1) * (b - a.gather(1, wide_ba))
+    grad_ab, grad_ba = grad_ab.unsqueeze(-1), grad_ba.unsqueeze(-1)
+    flow_ab = 2 * grad_ab * where_needed(grad_ab, a - b.gather(1, wide_ab))
+    flow_ba = 2 * grad_ba * where_needed(grad_ba, b - a.gather(1, wide_ba))
     to_a = flow_ab.scatter_add(1, wide_ba, -flow_ba) if need_a else a.new_empty(0, *a.shape[1:])
     to_b = flow_ba.scatter_add(1, wide_ab, -flow_ab) if need_b else b.new_empty(0, *b.shape[1:])
     return to_a, to_b
@@ -145,8 +147,10 @@ def _double_backward(ctx: Any, to_a: Tensor, to_b: Tensor) -> tuple[Tensor | Non
     u = to_a if ctx.needed[0] else torch.zeros_like(a)
     v = to_b if ctx.needed[1] else torch.zeros_like(b)
     wide_ab, wide_ba = idx_ab.unsqueeze(-1).expand_as(a), idx_ba.unsqueeze(-1).expand_as(b)
-    along_ab = 2 * ((u - v.gather(1, wide_ab)) * (a - b.gather(1, wide_ab))).sum(-1)
-    along_ba = 2 * ((v - u.gather(1, wide_ba)) * (b - a.gather(1, wide_ba))).sum(-1)
+    delta_ab = where_needed(grad_ab.unsqueeze(-1), a - b.gather(1, wide_ab))
+    delta_ba = where_needed(grad_ba.unsqueeze(-1), b - a.gather(1, wide_ba))
+    along_ab = 2 * ((u - v.gather(1, wide_ab)) * delta_ab).sum(-1)
+    along_ba = 2 * ((v - u.gather(1, wide_ba)) * delta_ba).sum(-1)
     # Linear and symmetric in the clouds: the same operator carries (u, v) to (a, b).
     on_a, on_b = _op_backward(grad_ab, grad_ba, u, v, idx_ab, idx_ba)
     return along_ab, along_ba, on_a, on_b, None, None, None, None

@@ -6,7 +6,6 @@ matching; Fan et al., A Point Set Generation Network (CVPR 2017) for the soft ma
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -114,9 +113,7 @@ def assignment(
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"b: expected {a.shape[1]} points as in a, got {b.shape[1]}")
     if method == "auction":
-        if not (isinstance(eps, int | float) and math.isfinite(eps) and eps > 0):
-            raise ValueError(f"eps: expected a positive number, got {eps!r}")
-        out: Tensor = _op(a.detach(), b.detach(), float(eps))
+        out: Tensor = _op(a.detach(), b.detach(), _checks.positive("eps", eps))
         return out
     if method == "exact":
         return _exact(a.detach(), b.detach())
@@ -143,7 +140,8 @@ def soft_match(a: Tensor, b: Tensor) -> Tensor:
         b: (B, M, 3) floating; of N and M the larger should be a multiple of the smaller.
 
     Returns:
-        (B, M, N): how much of each point of a goes to each point of b; no gradient.
+        (B, M, N): how much of each point of a goes to each point of b; no gradient. Nothing
+        goes to or from a point that is not finite.
 
     Raises:
         ValueError: a wrong shape, dtype or device.
@@ -154,9 +152,10 @@ def soft_match(a: Tensor, b: Tensor) -> Tensor:
     left = distance.new_full((a.shape[0], 1, n), float(max(m // n, 1)))
     right = distance.new_full((a.shape[0], m, 1), float(max(n // m, 1)))
     match = torch.zeros_like(distance)
+    apart = distance.isinf()
     for power in range(7, -3, -1):
         sharpness = -(4.0**power) if power > -2 else 0.0
-        kernel = torch.exp(sharpness * distance)
+        kernel = torch.exp(sharpness * distance).masked_fill(apart, 0)  # 0 * inf is not 0
         ratio_left = left / ((kernel * right).sum(1, keepdim=True) + 1e-9)
         wanted = right * (kernel * ratio_left).sum(2, keepdim=True)
         ratio_right = right * (right / (wanted + 1e-9)).clamp_max(1.0)
@@ -177,7 +176,8 @@ def match_cost(a: Tensor, b: Tensor, match: Tensor, *, squared: bool = False) ->
         squared: sum squared distances, as the `emd_cuda` extension in wide use does.
 
     Returns:
-        (B,) sum of matched amount times distance, differentiable in both clouds.
+        (B,) sum of matched amount times distance, differentiable in both clouds. It is infinite
+        where something is matched with a point that is not finite, and that pair has no gradient.
 
     Raises:
         ValueError: a wrong shape, dtype or device.
@@ -189,10 +189,12 @@ def match_cost(a: Tensor, b: Tensor, match: Tensor, *, squared: bool = False) ->
         expected = (a.shape[0], b.shape[1], a.shape[1])
         raise ValueError(f"match: expected shape {expected}, got {tuple(match.shape)}")
     delta = b.unsqueeze(2) - a.unsqueeze(1)
+    lost, unmatched = ~delta.isfinite().all(-1), match == 0
+    delta = delta.masked_fill((lost | unmatched).unsqueeze(-1), 0)  # else 0 * NaN, which is not 0
     distance = delta.square().sum(-1)
     if not squared:
         distance = distance.clamp_min(1e-20).sqrt()
-    return (distance * match).sum((1, 2))
+    return (distance * match).masked_fill(lost & ~unmatched, torch.inf).sum((1, 2))
 
 
 def earth_movers_distance(

@@ -98,20 +98,21 @@ def farthest_point_sample(
     """
     points = _checks.cloud("points", points, "B,N,3", last=3).detach()
     batch, n, _ = points.shape
-    _checks.count("n_samples", n_samples, n, "the points in a cloud")
+    n_samples = _checks.count("n_samples", n_samples, n, "the points in a cloud")
     ends: Tensor | None = None
     if lengths is not None:
-        ends = torch.as_tensor(lengths, device=points.device)
-        ends = _checks.indices("lengths", ends, "B", points, "points")
-    if start == "random":
+        if not isinstance(lengths, Tensor):
+            each = [_checks.integer("lengths", length) for length in lengths]
+            lengths = torch.tensor(each, dtype=torch.int64, device=points.device)
+        ends = _checks.indices("lengths", lengths, "B", points, "points")
+    if isinstance(start, str) and start == "random":
         draw = torch.rand(batch, generator=generator, device=points.device, dtype=torch.float64)
         limit = torch.full_like(draw, n) if ends is None else ends.double()
         first = (draw * limit).long()
-    elif isinstance(start, int) and not isinstance(start, bool):
-        if not 0 <= start < n:
-            raise ValueError(f"start: expected 0..{n - 1} or 'random', got {start}")
-        first = torch.full((batch,), start, dtype=torch.int64, device=points.device)
     else:
-        raise ValueError(f"start: expected an integer or 'random', got {start!r}")
+        number = _checks.integer("start", start)
+        if not 0 <= number < n:
+            raise ValueError(f"start: expected 0..{n - 1} or 'random', got {number}")
+        first = torch.full((batch,), number, dtype=torch.int64, device=points.device)
     out: Tensor = _op(points, first, ends, n_samples)
     return out

@@ -18,6 +18,14 @@ def _check_range(idx: Tensor, n: int) -> None:
             raise ValueError(f"idx: expected values in 0..{n - 1}, got {int(low)}..{int(high)}")
 
 
+def where_needed(grad: Tensor, factor: Tensor) -> Tensor:
+    """`factor`, with zeros where it is not finite and `grad`, by which it is multiplied, is zero.
+
+    What the loss does not depend on has no gradient, whatever it is: 0 * NaN would be NaN.
+    """
+    return factor.masked_fill((grad == 0) & ~factor.isfinite(), 0)
+
+
 def reference(points: Tensor, idx: Tensor) -> Tensor:
     """points (B, N, C), idx (B, M) int64 -> (B, M, C)."""
     _check_range(idx, points.shape[1])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _checks
 from ._registry import autograd, register
-from .gather import _check_range
+from .gather import _check_range, where_needed
 from .knn import knn
 
 
@@ -48,9 +48,11 @@ def reference_backward(
     batch, m, k = weight.shape
     to_weight = weight.new_empty(batch if need_weight else 0, m, k)
     for j in range(idx.shape[2]):
-        to_features.index_add_(0, rows[:, j], flow * weight[..., j].reshape(-1, 1))
+        share = where_needed(flow, weight[..., j].reshape(-1, 1).expand_as(flow))
+        to_features.index_add_(0, rows[:, j], flow * share)
         if need_weight:
-            to_weight[..., j] = (flow * table[rows[:, j]]).sum(-1).view(batch, m)
+            read = where_needed(flow, table[rows[:, j]])
+            to_weight[..., j] = (flow * read).sum(-1).view(batch, m)
     return to_features.view_as(features), to_weight
 
 
@@ -167,7 +169,8 @@ def interpolate(
         eps: added to the squared distance.
 
     Returns:
-        (B, M, C), differentiable in `features` and in both clouds.
+        (B, M, C), differentiable in `features` and in both clouds; NaN for a query without a
+        finite distance.
 
     Raises:
         ValueError: as :func:`point_ops.knn` and :func:`three_interpolate`, or features that are
@@ -180,4 +183,9 @@ def interpolate(
         raise ValueError(f"features: expected {expected} as in points, got {tuple(table.shape)}")
     sqdist, idx = knn(queries, points, k)
     weight = 1.0 / (sqdist + eps)
-    return three_interpolate(features, idx, weight / weight.sum(-1, keepdim=True))
+    total = weight.sum(-1, keepdim=True)
+    # A query without a finite distance has weights 0 / 0. They are written down, not computed: so
+    # they have no gradient, which would be NaN and reach the points.
+    near = total > 0
+    weight = torch.where(near, weight / torch.where(near, total, 1), torch.nan)
+    return three_interpolate(features, idx, weight)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _checks
 from ._registry import autograd, register
-from .gather import group
+from .gather import group, where_needed
 
 
 def chunk(device: torch.device) -> int:
@@ -93,12 +93,14 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, T
 
 def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, Tensor | None, None]:
     queries, points, idx = ctx.saved_tensors
-    flow = 2 * grad.unsqueeze(-1) * (queries.unsqueeze(2) - group(points, idx))
+    grad = grad.unsqueeze(-1)
+    flow = 2 * grad * where_needed(grad, queries.unsqueeze(2) - group(points, idx))
     to_queries = flow.sum(2) if ctx.needs_input_grad[0] else None
     to_points = None
     if ctx.needs_input_grad[1]:
-        flat = idx.flatten(1)
-        to_points = -torch.ops.point_ops.gather_backward(flow.flatten(1, 2), flat, points.shape[1])
+        batch, m, k, d = flow.shape  # `flatten` would not go through vmap
+        rows = flow.reshape(batch, m * k, d)
+        to_points = -torch.ops.point_ops.gather_backward(rows, idx.flatten(1), points.shape[1])
     return to_queries, to_points, None
 
 
@@ -124,6 +126,6 @@ def knn(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     queries = _checks.cloud("queries", queries, "B,M,D")
     points = _checks.cloud("points", points, "B,N,D")
     queries, points = _checks.pair("queries", queries, "points", points)
-    _checks.count("k", k, points.shape[1], "the number of points")
+    k = _checks.count("k", k, points.shape[1], "the number of points")
     sqdist, idx = _op(queries, points, k)
     return sqdist, idx

@@ -79,7 +79,12 @@ def reference_backward(
         rows, mean, variance, factor.to(dtype), offset.to(dtype), False, 0.0, eps
     )
     out = torch.addcmul(moved, grad, scale.to(dtype)).to(rows.dtype)
-    return out, product.to(dtype), total.to(dtype)
+    product = product.to(dtype)
+    if rows.is_cpu and product.isfinite().all() and scale.isfinite().all():
+        return out, product, total.to(dtype)
+    # A channel on which nothing depends has no gradient even where it is not finite.
+    silent = torch.linalg.vector_norm(grad, torch.inf, dim=0) == 0
+    return out.masked_fill_(silent, 0), product.masked_fill_(silent, 0), total.to(dtype)
 
 
 def _fake(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,7 +144,9 @@ def _double_backward(ctx: Any, *flows: Tensor) -> tuple[Tensor | None, ...]:
         to_rows = (grad - total / count - unit * (product / count)) * inverse * weight
         outputs = (to_rows, product, total)
         found = torch.autograd.grad(outputs, inputs, flows)
-    return *found, None, None, None
+    # Channels whose gradient was set to zero, see `reference_backward`.
+    zeroed = (grad == 0).all(0) & ~(mean * inverse * weight).isfinite()
+    return *(t.masked_fill(zeroed, 0) for t in found), None, None, None
 
 
 autograd("batch_norm", _backward, _setup)

@@ -175,7 +175,7 @@ def _needed(path: Path, said: str) -> list[str]:
     """Names that a file asks for and that are not trusted."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (ValueError, RuntimeError):  # a file of torch before 1.6, or a damaged one
+    except Exception:  # a file of torch before 1.6, or whatever a damaged one makes of the reader
         return sorted(set(re.findall(r"GLOBAL ([\w.]+\w) ", said)))
 
 

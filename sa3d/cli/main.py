@@ -19,6 +19,7 @@ from sa3d.cli import convert, data, features, models, training
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
+from sa3d.utils.places import refusal
 
 
 class _Commands(TyperGroup):
@@ -32,6 +33,12 @@ class _Commands(TyperGroup):
             sys.exit(error.exit_code)
         except ModuleNotFoundError as error:
             said = missing(error)
+            if said is None:
+                raise
+            print(f"sa3d: {said}", file=sys.stderr)
+            sys.exit(UserError.exit_code)
+        except OSError as error:
+            said = refusal(error)
             if said is None:
                 raise
             print(f"sa3d: {said}", file=sys.stderr)

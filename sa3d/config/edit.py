@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from sa3d.config.yaml_file import read_value
 from sa3d.errors import ConfigError
 
 
@@ -38,9 +39,9 @@ def with_entry(
         lines[end - 1] += "\n"
     added = ["\n"] * gap + [f"{' ' * indent}{line}" for line in entry.splitlines(keepends=True)]
     result = "".join(lines[:end] + added + lines[end:])
-    expected = yaml.safe_load(text)
-    expected[section][name] = yaml.safe_load(entry)[name]
-    if yaml.safe_load(result) != expected:
+    expected = read_value(text)
+    expected[section][name] = read_value(entry)[name]
+    if read_value(result) != expected:
         raise _by_hand(section, entry)
     return result
 

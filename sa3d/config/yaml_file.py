@@ -1,10 +1,10 @@
-"""Reading a settings file: strict YAML, with errors that name the place."""
+"""Reading a settings file: strict YAML 1.2, with errors that name the place."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -12,7 +12,18 @@ from sa3d.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads ``1e-3`` as a number and refuses repeated or non-text keys."""
+    """Safe YAML that refuses repeated or non-text keys, and reads plain values as DVC does.
+
+    DVC reads and writes the same file as YAML 1.2: ``on`` and ``no`` are text, 010 is ten and 0o10
+    eight, 1e-3 is a number and 1:30 is none. PyYAML alone reads 1.1, where each is another.
+    """
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node).replace("_", "").lower()
+        plain = text.lstrip("+-")
+        based = plain[:2] in ("0b", "0o", "0x")
+        value = int(plain, 0) if based else int(plain)
+        return -value if text.startswith("-") else value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -30,12 +41,28 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 asks for a dot and a sign in 1.0e-3; DVC writes YAML 1.2, where 1e-3 is a number too
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+_PLAIN: Final = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+
+
+def _tag(kind: str) -> str:
+    return f"tag:yaml.org,2002:{kind}"
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, how) for tag, how in found if tag not in map(_tag, _PLAIN)]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, (_pattern, _first) in _PLAIN.items():
+    _Loader.add_implicit_resolver(_tag(_kind), re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor(_tag("int"), _Loader.construct_yaml_int)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

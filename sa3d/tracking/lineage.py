@@ -58,6 +58,8 @@ def _git(where: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         timeout=_GIT_SECONDS,
+        # git speaks the user's language, and records are read by others and compared
+        env={**os.environ, "LC_ALL": "C", "LANGUAGE": ""},
     ).stdout
 
 

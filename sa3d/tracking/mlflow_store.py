@@ -18,6 +18,7 @@ from sa3d.registry import TASKS
 from sa3d.utils.credentials import hide_mlflow_credentials
 from sa3d.utils.loopback import ask_loopback_directly
 from sa3d.utils.paths import root
+from sa3d.utils.places import give_home
 from sa3d.utils.processes import lives
 from sa3d.utils.telemetry import disable_telemetry
 
@@ -80,6 +81,7 @@ def tracking_uri() -> str:
     """
     hide_mlflow_credentials()
     ask_loopback_directly()
+    give_home()
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root() / "mlflow.db")
 
 
@@ -120,6 +122,7 @@ def client(uri: str | None = None) -> MlflowClient:
     Six processes that open a new one at once leave five with "duplicate column name".
     """
     disable_telemetry()
+    give_home()
     from mlflow import MlflowClient
 
     # a new SQLite store would tell of every table it makes, a model of its example

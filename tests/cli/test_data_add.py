@@ -177,7 +177,7 @@ def test_files_are_as_they_were_where_dvc_yaml_is_refused(project: Path, add: Ad
         (["nowhere", "--name", "mine"], "no folder"),
         (["data/raw/mine", "--name", "tiny"], "there is a data set 'tiny'"),
         (["data/raw/mine", "--name", "My Data"], "small letters"),
-        (["data/raw/mine", "--name", "on"], "YAML takes that word"),
+        (["data/raw/mine", "--name", "true"], "YAML takes that word"),
         (["data/raw/mine", "--name", "mine", "--like", "tinny"], "did you mean 'tiny'"),
         (["data/raw/mine", "--name", "mine", "--set", "pionts=5"], "pionts"),
         (["data/raw/mine", "--name", "mine", "--set", "points=5"], "--set: datasets.mine.points"),

@@ -47,7 +47,7 @@ def write(tmp_path: Path) -> Any:
         ("recipes: 3\nexperiments: {demo: {}}", "has no mapping `recipes`"),
         ("experiments: {demo: {seeds: [1], seeds: [2]}}", "the key 'seeds' occurs twice"),
         ("experiments: {3: {}}", "the key 3 is not text; put it in quotes"),
-        ("experiments: {on: {}}", "the key True is not text; put it in quotes"),
+        ("experiments: {true: {}}", "the key True is not text; put it in quotes"),
         ("experiments: {demo: !!python/name:os.system x}", "cannot read"),
     ],
 )

@@ -326,7 +326,7 @@ def test_a_flow_of_its_own_server_asks_for_no_name_outside(project: Project) -> 
     assert code == 0, said
     asked_for = set((project.root / "spied").read_text().split())
     assert asked_for <= {"127.0.0.1", "localhost", "::1", "None", "0.0.0.0", ""}
-    assert (project.root / ".local" / "prefect-server.log").is_file()
+    assert (project.root / ".local" / "prefect" / "server.log").is_file()
     assert "Error logging to API" not in said
 
 

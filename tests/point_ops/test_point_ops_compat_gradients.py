@@ -240,3 +240,23 @@ def test_earth_movers_distance():
     )
     with pytest.raises(TypeError, match="two clouds, or none"):
         emd.earth_mover_distance(a)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ops.gather_operation(x.mT, torch.zeros(B, M).int()),
+        lambda x: ops.grouping_operation(x.mT, torch.zeros(B, M, K).int()),
+        lambda x: ops.three_interpolate(x.mT, torch.zeros(B, M, 3).int(), torch.rand(B, M, 3)),
+        lambda x: ops.three_nn(x, x.flip(1))[0],
+        lambda x: chamfer_dist.ChamferDistanceL1()(x, x.flip(1)),
+        lambda x: emd.earth_mover_distance(x, x.flip(1), transpose=False),
+    ],
+    ids=["gather", "group", "three_interpolate", "three_nn", "chamfer_dist", "emd"],
+)
+def test_forward_mode_is_refused(call) -> None:
+    x = cloud(B, N)
+    with pytest.raises(RuntimeError):
+        torch.func.jvp(call, (x,), (x,))
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError):
+        call(torch.autograd.forward_ad.make_dual(x, x))

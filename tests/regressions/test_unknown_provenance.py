@@ -71,6 +71,20 @@ def test_no_git(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert lineage.git(checkout) == {"git.unknown": "git cannot be run: No such file or directory"}
 
 
+def test_git_is_asked_to_speak_english(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of two machines are compared, whatever the language of their users."""
+    git = tmp_path / "tools" / "git"
+    git.parent.mkdir()
+    git.write_text('#!/bin/sh\necho "fatal: in $LC_ALL:$LANGUAGE." >&2\nexit 128\n')
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "fr")
+    assert lineage.git(checkout) == {"git.unknown": "fatal: in C:."}
+
+
 def test_a_repository_of_somebody_else(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,10 @@ def read_off(data: bytes) -> Cloud | Mesh:
     text = data.decode("utf-8", "replace").split("OFF", 1)[-1]
     stripped = (line.partition("#")[0].strip() for line in text.splitlines())
     lines = [line for line in stripped if line]
-    vertices, faces = (int(number) for number in lines[0].split()[:2])
+    counts = lines[0].split()[:2] if lines else []
+    if len(counts) < 2:
+        raise ValueError("it does not say how many vertices and faces it has")
+    vertices, faces = (int(number) for number in counts)
     if min(vertices, faces) < 0 or len(lines) - 1 < vertices + faces:
         raise ValueError(
             f"it announces {vertices} vertices and {faces} faces but has {len(lines) - 1} lines"
