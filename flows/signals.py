@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the flow reads when it can act on it."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request that the flow reads when it can act on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from sa3d.utils.stop_signals import stop_signals
 
 
 class StopRequests:
@@ -25,14 +25,14 @@ class StopRequests:
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """While open, SIGTERM and SIGINT are counted (in the main thread; else nothing changes).
+        """While open, signals that ask to stop are counted; in the main thread alone.
 
         Replaces Prefect's own handler, which raises in the main thread wherever that is.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        before = {number: signal.signal(number, self._note) for number in stop_signals()}
         try:
             yield
         finally:

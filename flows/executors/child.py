@@ -16,7 +16,8 @@ from flows.parent_death_signal import with_parent_death_signal
 from sa3d.utils.paths import shown
 
 GRACE_SECONDS = 25.0  # to finish a step and save; a Prefect worker waits 30 s before SIGKILL
-_ASKED = (143, 130, -signal.SIGTERM, -signal.SIGINT)  # how a child ends that was asked to
+# how a child ends that was asked to
+_ASKED = (143, 130, 129, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 class Child:

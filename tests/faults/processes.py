@@ -50,10 +50,18 @@ def wait_until_gone(mark: dict[str, str], seconds: float) -> float:
     """Wait until no process with this mark lives; returns how long that took."""
     began = time.monotonic()
     while left := marked(mark):
-        lines = [" ".join(process.cmdline()) for process in left if process.is_running()]
+        lines = [line for line in map(_line, left) if line]
         assert time.monotonic() < began + seconds, f"still there after {seconds:.0f} s: {lines}"
         time.sleep(0.1)
     return time.monotonic() - began
+
+
+def _line(process: psutil.Process) -> str:
+    """Its command line; of one that has ended meanwhile, nothing."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def end_all(mark: dict[str, str]) -> None:

@@ -206,7 +206,8 @@ def new_project(root: Path) -> Project:
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     (root / "params.yaml").write_text(PARAMS)
     made = Project(root)
-    assert ended(made.start("flows.dvc_pipeline")) == 0, made.said()
+    for written in ("flows.dvc_pipeline", "flows.prefect_yaml"):
+        assert ended(made.start(written)) == 0, made.said()
     me = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
         subprocess.run(["git", *me, *words], cwd=root, check=True)
