@@ -1,8 +1,9 @@
 """Triton kernels for the GPU: sampling, neighbours, ball query, nearest point.
 
 Imported at the first call with a CUDA tensor, since importing triton takes time. Distances are
-summed x, y, z without fused multiply-add, as on the CPU, so that ties fall alike. Every kernel
-runs on the CPU under ``TRITON_INTERPRET=1``; the tests execute them so.
+summed x, y, z without fused multiply-add, as on the CPU, so that ties fall alike. Grids have one
+axis: CUDA allows 2^31 - 1 blocks on the first one, and 65 535 on the others. Every kernel runs on
+the CPU under ``TRITON_INTERPRET=1``; the tests execute them so.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,no-untyped-call,import-untyped"
 
@@ -108,8 +109,10 @@ def _ball(queries, points, out, m, n, k, limit, TILE: tl.constexpr, FILL: tl.con
 
 @triton.jit
 def _nearest(a, b, sqdist, idx, n, m, ROWS: tl.constexpr, TILE: tl.constexpr):
-    cloud = tl.program_id(1).to(tl.int64)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    blocks = tl.cdiv(n, ROWS)  # programs of a cloud
+    program = tl.program_id(0)
+    cloud = (program // blocks).to(tl.int64)
+    row = (program % blocks) * ROWS + tl.arange(0, ROWS)
     mine = row < n
     one = a + (cloud * n + row) * 3
     other = b + cloud * m * 3
@@ -198,7 +201,7 @@ def nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if batch:
         rows, tile = (32, 32) if n <= 64 else (64, 64)
         with _on(a):
-            _nearest[(triton.cdiv(n, rows), batch)](
+            _nearest[(batch * triton.cdiv(n, rows),)](
                 a, b, sqdist, idx, n, m,
                 ROWS=rows, TILE=tile, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip

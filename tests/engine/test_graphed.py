@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +12,19 @@ import torch
 from recording import CpuRecorder
 from toy import ToyMethod, digest, trainer
 
-from sa3d.engine import graphed
+from sa3d.engine import graphed, optim
 from sa3d.engine.graphed import OPT_OUT, Values, Work, recorder_of
 from sa3d.engine.loop import Trainer
 from sa3d.errors import TrainingError
+from sa3d.methods.base import Method
+from sa3d.methods.settings import MethodConfig
 from sa3d.metrics import names as keys
-from sa3d.tracking.journal import NullTracker, read_journal
+from sa3d.tracking.journal import NullTracker, Tracker, read_journal
 
 EPOCHS, STEPS = 3, 6  # of the toy
 CPU = torch.device("cpu")
+
+Weights = dict[str, torch.Tensor]
 
 
 class Clouds(NamedTuple):
@@ -68,21 +72,33 @@ METHODS: dict[str, Any] = {
 }
 
 
-def trained(
-    name: str, given: graphed.Recorder | None, device: torch.device = CPU, precision: str = "fp32"
-) -> dict[str, torch.Tensor]:
-    changes = dict(METHODS[name])
+def built(name: str, **more: Any) -> tuple[Method, MethodConfig]:
+    """A method with its weights, and its settings."""
+    changes = METHODS[name] | more
     model = tiny.SCALES if changes.pop("scales", False) else tiny.PLAIN
-    config = tiny.experiment(model | {"drop_path": 0.2}, **changes, epochs=3, precision=precision)
-    method = tiny.build(config).to(device)
+    config = tiny.experiment(model | {"drop_path": 0.2}, **changes, epochs=3)
+    return tiny.build(config), config.methods[tiny.OURS]
+
+
+def trained(
+    name: str,
+    given: graphed.Recorder | None,
+    device: torch.device = CPU,
+    precision: str = "fp32",
+    *,
+    lr: float = 1e-3,
+    seed: int = 7,
+    tracker: Tracker | None = None,
+) -> Weights:
+    method, settings = built(name, precision=precision, lr=lr)
     Trainer(
-        method,
+        method.to(device),
         Source(4, device),
-        config.methods[tiny.OURS],
-        seed=7,
+        settings,
+        seed=seed,
         device=device,
         prepare=lambda batch, progress: batch,
-        tracker=NullTracker(),
+        tracker=tracker or NullTracker(),
         checkpoint=None,
         recorder=given,
     ).fit()
@@ -101,20 +117,51 @@ def test_every_method_trains_as_it_does_eagerly(name: str, monkeypatch: pytest.M
     assert (recorder.recorded, recorder.replayed) == (3, 9)
 
 
+class Losses(NullTracker):
+    """Keeps the mean loss of every epoch."""
+
+    def __init__(self) -> None:
+        self.means: list[float] = []
+
+    def metrics(self, values: Mapping[str, float], step: int, training: str = "") -> None:
+        self.means += [value for key, value in values.items() if key == keys.LOSS]
+
+
+def apart(one: Weights, other: Weights, start: Weights) -> dict[str, float]:
+    """How far two trainings ended from each other, as a share of the way that the first went."""
+    shares = {}
+    for key, end in one.items():
+        way, gap = ((end.double() - far[key].double()).norm() for far in (start, other))
+        shares[key] = float(gap / (way + 1e-4 * end.numel() ** 0.5))
+    return shares
+
+
 @pytest.mark.skipif("not torch.cuda.is_available()", reason="no GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_gpu_trains_as_it_does_eagerly(
     name: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By plain gradient descent: the recorded part of a step is the gradient, and a GPU sums it in
+    another order each time (atomic additions). The gradient of a bias whose output goes into a
+    BatchNorm is zero but for rounding. AdamW divides by its size and makes whole steps of it."""
+    monkeypatch.setattr(optim, "adamw", lambda groups, given: torch.optim.SGD(groups, lr=given.lr))
     gpu = torch.device("cuda", 0)
-    recorded = trained(name, None, gpu, precision)
+
+    def run(seed: int) -> tuple[Weights, list[float]]:
+        losses = Losses()
+        return trained(name, None, gpu, precision, lr=0.01, seed=seed, tracker=losses), losses.means
+
+    start = {key: value.to(gpu) for key, value in built(name)[0].state_dict().items()}
+    recorded, recorded_losses = run(seed=7)
     monkeypatch.setenv(OPT_OUT, "1")
-    eager = trained(name, None, gpu, precision)
-    # sums by atomic additions come in another order each time
-    close = {"rtol": 1e-2, "atol": 2e-3} if precision == "bf16" else {"rtol": 1e-3, "atol": 1e-4}
-    for key, value in eager.items():
-        torch.testing.assert_close(recorded[key], value, **close, msg=lambda m, k=key: f"{k}: {m}")
+    eager, eager_losses = run(seed=7)
+    # Another order of a sum can make another point the maximum or the nearest one. With rounding
+    # imitated on the CPU, ways then differed by up to 4 percent, and by 70 with another seed.
+    shares = apart(eager, recorded, start)
+    assert max(shares.values()) < 0.1, max(shares, key=shares.__getitem__)
+    assert recorded_losses == pytest.approx(eager_losses, rel=1e-2)
+    assert max(apart(eager, run(seed=8)[0], start).values()) > 0.4
 
 
 def test_a_smaller_batch_runs_eagerly_and_the_next_are_recorded_anew(tmp_path: Path) -> None:

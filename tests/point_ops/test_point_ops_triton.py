@@ -43,6 +43,38 @@ def test_gpu_equals_cpu():
     assert set(point_ops.backends().values()) >= {"triton"}
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda kernels, clouds: kernels.fps(clouds, torch.zeros(len(clouds)).long(), None, 1),
+        lambda kernels, clouds: kernels.knn(clouds, clouds, 1),
+        lambda kernels, clouds: kernels.ball_query(clouds, clouds, 1.0, 1),
+        lambda kernels, clouds: kernels.chamfer(clouds, clouds),
+    ],
+    ids=["fps", "knn", "ball_query", "chamfer"],
+)
+@pytest.mark.parametrize("shape", [(70_000, 1, 3), (1, 5_000_000, 3), (70_000, 100, 3)])
+def test_launches_stay_within_the_grids_that_cuda_allows(call, shape, monkeypatch):
+    from point_ops import _triton_points
+
+    asked = []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            asked.append(grid)
+            return lambda *arguments, **options: None
+
+    for name in SIGNATURES:
+        monkeypatch.setattr(_triton_points, name, Kernel())
+    call(_triton_points, torch.zeros(shape))
+    assert asked
+    for grid in asked:
+        first, second, third = (*grid, 1, 1)[:3]
+        assert first < 2**31
+        assert second <= 65_535
+        assert third <= 65_535
+
+
 SIGNATURES = {
     "_fps": (
         {
