@@ -89,7 +89,7 @@ test-stack: setup ## servers with workers, on PostgreSQL and S3, in a browser: m
 test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20 minutes
 	rm -f .local/faults.jsonl
 	mkdir -p .local
-	SA3D_FAULT_RECORD=.local/faults.jsonl OMP_NUM_THREADS=1 pytest tests/faults -n $(WORKERS)
+	SA3D_FAULT_RECORD=.local/faults.jsonl OMP_NUM_THREADS=1 pytest tests/faults -n $(WORKERS) --dist loadgroup
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo

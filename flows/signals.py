@@ -15,7 +15,8 @@ class StopRequests:
     """The signals that came since :meth:`listen` was entered.
 
     Attributes:
-        count: how many.
+        count: how many times the flow was asked. After the first signal only Ctrl-C counts: SIGTERM
+            and SIGHUP come together when a terminal is closed or what started the flow dies.
         first: number of the first; 0: none came.
     """
 
@@ -25,7 +26,7 @@ class StopRequests:
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """While open, signals that ask to stop are counted; in the main thread alone.
+        """While open, signals that ask to stop are noted; in the main thread alone.
 
         Replaces Prefect's own handler, which raises in the main thread wherever that is.
         """
@@ -44,5 +45,6 @@ class StopRequests:
         self._note(signum, None)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.count += 1
+        if self.count == 0 or signum == signal.SIGINT:
+            self.count += 1
         self.first = self.first or signum

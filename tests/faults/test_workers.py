@@ -21,7 +21,12 @@ from tests.faults.processes import end_all, marked, wait_for
 from tests.faults.project import EPOCH_STEPS, Project, copy_of, ended
 from tests.faults.servers import asked, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.faults,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("workers"),  # one stack serves all
+]
 Record = Callable[..., None]
 HIT = 2 * EPOCH_STEPS + 20
 GONE = 20.0  # seconds after which nothing of a cancelled flow may compute
