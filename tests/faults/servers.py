@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +98,18 @@ def free_port() -> int:
 
 
 def asked(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """An answer of Prefect's API; a POST where there is a body."""
+    """An answer of Prefect's API; a POST where there is a body. A busy SQLite means to ask again."""
     request = urllib.request.Request(
         f"{api}/{path}",
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+    for _ in range(30):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+        time.sleep(2.0)
+    raise AssertionError(f"{path}: the server is busy for a minute")
