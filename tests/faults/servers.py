@@ -98,7 +98,7 @@ def free_port() -> int:
 
 
 def asked(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """An answer of Prefect's API; a POST where there is a body. A busy SQLite means to ask again."""
+    """An answer of Prefect's API; a POST where there is a body. If SQLite is busy it asks again."""
     request = urllib.request.Request(
         f"{api}/{path}",
         data=None if body is None else json.dumps(body).encode(),
