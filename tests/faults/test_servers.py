@@ -121,8 +121,9 @@ def test_mlflow_is_dead_at_the_start_of_a_run(
     )
 
 
-def test_the_run_is_deleted_in_mlflow_and_restored(
-    project: Project, whole: Whole, record: Record
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_it_is_deleted_in_mlflow_and_restored(
+    project: Project, whole: Whole, record: Record, what: str
 ) -> None:
     uri = mlflow_store.sqlite_uri(project.root / "mlflow.db")
     client = mlflow_store.client(uri)
@@ -132,16 +133,23 @@ def test_the_run_is_deleted_in_mlflow_and_restored(
     wait_for(lambda: mlflow_sync.run_of(folder) is not None, 300, "the run in MLflow")
     run = mlflow_sync.run_of(folder)
     assert run is not None
-    client.delete_run(run.run_id)
+    experiment = client.get_run(run.run_id).info.experiment_id
+    if what == "run":
+        client.delete_run(run.run_id)
+    else:
+        client.delete_experiment(experiment)
     assert ended(training) == 0, project.said()
     assert project.outcome() == whole.outcome
     assert "deleted" in project.said()
-    client.restore_run(run.run_id)
+    if what == "run":
+        client.restore_run(run.run_id)
+    else:
+        client.restore_experiment(experiment)
     assert sync(project) == 0, project.said()
     assert mlflow_sync.run_of(folder) == run
     assert_mlflow_has_the_journal(folder, uri)
     record(
-        "MLflow run: deleted in its page while it trains, then restored",
+        f"MLflow {what}: deleted in its page while a run trains, then restored",
         found="a line on stderr; training goes on",
         seconds=0.0,
         lost=0,

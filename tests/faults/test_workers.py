@@ -44,6 +44,7 @@ WIDE = """\
         settings: {epochs: 5000, batch_size: 8, lr: 1.0e-3}
 """
 TRAINING = ("sa3d", "--threads")
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # in the environment of a flow run's process
 
 
 @dataclass
@@ -129,7 +130,6 @@ class Kill:
     ends: str
 
 
-JOB = ("prefect", "flow-run", "execute")
 KILLS = [
     Kill("training process on a worker", TRAINING, signal.SIGKILL, "Failed"),
     Kill("training process on a worker", TRAINING, signal.SIGTERM, "Failed"),
@@ -173,6 +173,7 @@ def test_the_fan_out_is_cancelled_by_the_api(stack: Stack, record: Record) -> No
     wait_for(lambda: list(project.work.glob("classify-*/last.pt")), 900, "a checkpoint")
     wait_for(lambda: len(stack.jobs(run)) == 2, 60, "both jobs")
     assert len(marked(project.mark, *TRAINING)) == 1
+    assert len(flow_processes(project)) == 2  # of the flow and of the job that trains
     began = time.monotonic()
     answer = asked(stack.api, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     assert answer["status"] == "ACCEPT", answer
@@ -180,7 +181,7 @@ def test_the_fan_out_is_cancelled_by_the_api(stack: Stack, record: Record) -> No
     assert stack.end_of(run) == "Cancelled"
     over = time.monotonic() - began
     # of the flow and of its jobs nothing is left, only the stack
-    wait_for(lambda: not marked(project.mark, *JOB), GONE, "the end of their flow runs")
+    wait_for(lambda: not flow_processes(project), GONE, "the end of their flow runs")
     wait_for(lambda: set(stack.jobs(run)) == {"Cancelled"}, GONE, "the end of the job that waited")
     (saved,) = project.work.glob("classify-*/last.pt")
     assert not (saved.parent / "result.json").exists()
@@ -197,6 +198,47 @@ def test_the_fan_out_is_cancelled_by_the_api(stack: Stack, record: Record) -> No
         after="the run has its checkpoint and is KILLED in MLflow, no job is left",
         equal=None,
     )
+
+
+def test_the_flow_s_own_process_is_killed(stack: Stack, whole: Whole, record: Record) -> None:
+    project = stack.project
+    run = stack.submit("tiny")
+    project.wait_for_step(HIT)
+    (flow,) = [p for p in flow_processes(project) if p.environ()[FLOW_RUN] == run]
+    began = time.monotonic()
+    flow.kill()
+    assert stack.end_of(run) == "Crashed"
+    seconds = time.monotonic() - began
+    # its run is not left to train for nobody
+    wait_for(lambda: not marked(project.mark, *TRAINING), GONE, "the end of its run")
+    kept = project.saved_step()
+    assert kept >= HIT
+    assert stack.end_of(stack.submit("tiny")) == "Completed"
+    # it may have saved in the last epoch, and then its means are over other steps
+    assert project.outcome()["weights"] == whole.outcome["weights"]
+    record(
+        "flow on a worker: SIGKILL of its process",
+        found="flow Crashed, its run is stopped and saves",
+        seconds=seconds,
+        lost=0,
+        after=f"the same form went on after step {kept}",
+        equal=True,
+    )
+
+
+def flow_processes(project: Project) -> list[psutil.Process]:
+    """The processes that workers have started for flow runs, without what those have started."""
+    every = [p for p in marked(project.mark) if FLOW_RUN in environment(p)]
+    numbers = {p.pid for p in every}
+    return [p for p in every if p.ppid() not in numbers]
+
+
+def environment(process: psutil.Process) -> dict[str, str]:
+    """Its environment; empty if it has ended."""
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
 
 
 def one_of(project: Project, words: tuple[str, ...]) -> psutil.Process:
