@@ -30,11 +30,10 @@ def _without_forward_mode(name: str, kernel: Callable[..., Any]) -> Callable[...
     """`kernel`, refusing tangents: it knows no forward mode and would answer without them."""
 
     def checked(keyset: Any, *args: Any, **kwargs: Any) -> Any:
-        for value in args:
-            if (
-                isinstance(value, torch.Tensor)
-                and forward_ad.unpack_dual(value).tangent is not None
-            ):
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        for tensor in tensors:
+            dual = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]
+            if dual.tangent is not None:
                 raise NotImplementedError(
                     f"point_ops::{name}: forward-mode derivatives (torch.func.jvp, jacfwd, "
                     "torch.autograd.forward_ad) are not implemented; backward() and "
@@ -74,11 +73,11 @@ def register(
     if _native.has_kernel(qualified):
         _BACKENDS["cpu"][name] = "cpp"
     else:
-        LIBRARY.impl(name, reference, "CPU")  # type: ignore[no-untyped-call]
+        LIBRARY.impl(name, reference, "CPU")
         _BACKENDS["cpu"][name] = "torch"
     if cuda_backend == "triton" and not HAS_TRITON:
         cuda = None
-    LIBRARY.impl(name, cuda or reference, "CUDA")  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, cuda or reference, "CUDA")
     _BACKENDS["cuda"][name] = cuda_backend if cuda else "torch"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     return getattr(torch.ops.point_ops, name).default

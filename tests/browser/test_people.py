@@ -13,9 +13,11 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.stack import processes
@@ -61,6 +63,7 @@ FIRST, SECOND = "demo", "demo: mask_ratio=0.75"
 OLD, NEW = "demo-sa3d-shapes-s0", "demo-sa3d-shapes-s0 mask_ratio=0.75"
 VARIANT = 'tags.variant = "sa3d"'
 REFUSAL = "Validation failed for field 'request.mask_ratio'"
+GONE = 60.0  # seconds after which a flow that was cancelled has ended, on a busy machine
 WAIT_SECONDS = 240.0  # of a machine that has other work
 
 
@@ -243,6 +246,32 @@ def test_a_model_becomes_the_champion_by_a_form(real: Real, page: Any) -> None:
     open_mlflow(page, mlflow(real), f"models/{MODEL}")
     page.get_by_text("champion").first.wait_for()
     shot(page, "model")
+
+
+def test_a_run_is_cancelled_by_the_button_on_its_page(real: Real, page: Any) -> None:
+    open_form(page, real, "experiment")
+    field(page, "Epochs (Optional)").locator("input").fill("100000")
+    submit(page)
+    name = "demo: epochs=100000"
+    wait_until(lambda: name in runs(real))  # the flow's name comes with its start
+    work = real.root / "work"
+    wait_until(lambda: list(work.glob("pretrain-shapes-sa3d-s0-*/.lock")))
+    run = runs(real)[name]["id"]
+    page.goto(f"{prefect(real)}/runs/flow-run/{run}")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Confirm").click()
+    began = time.monotonic()
+    assert real.ended(run) == "Cancelled"
+    assert time.monotonic() - began < GONE
+    assert [p for p in training(real) if p.is_running()] == []
+    page.get_by_text("Cancelled").first.wait_for()
+    shot(page, "cancelled")
+
+
+def training(real: Real) -> list[psutil.Process]:
+    """The processes of the stack that train."""
+    found = processes.members(real.recorded().token)
+    return [process for process in found if "--threads" in process.cmdline()]
 
 
 def test_no_page_asked_any_other_server(real: Real, seen: Browser) -> None:
