@@ -25,7 +25,7 @@ from tests.browser.pages import browser, curves, differences, needs_chromium, op
 from tests.tracking.serving import free_port, server, until
 from tests.tracking.test_recording import PARAMS
 
-pytestmark = [pytest.mark.slow, pytest.mark.stack, needs_chromium]
+pytestmark = [pytest.mark.slow, needs_chromium]
 SETTINGS = [
     (),
     ("pretrain.mask_ratio=0.75",),
