@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +14,13 @@ from filelock import FileLock, Timeout
 from flows.server import healthy
 from flows.stack import parts, ports, processes, record
 from flows.stack.record import MLFLOW, PREFECT, Part, Stack
+from flows.stack.waiting import looks
 from sa3d.errors import UserError
 from sa3d.tracking import mlflow_store
 from sa3d.utils import paths
 
 PORTS: Final = {PREFECT: 4200, MLFLOW: 5000}
 _START_SECONDS = 300.0  # a cold disk and a new database have taken 75 s
-_TELL_SECONDS = (2.0, 10.0)  # before the first word while it waits, and between words
-_LOOK_SECONDS = 0.2
 _OPTIONS = {PREFECT: "--prefect-port", MLFLOW: "--mlflow-port"}
 
 Say = Callable[[str], None]
@@ -192,15 +190,11 @@ def _await_workers(stack: Stack, names: Sequence[str], say: Say) -> None:
 
 
 def _wait(ready: Callable[[], bool], what: str, log: str, say: Say) -> None:
-    begun, tell = time.monotonic(), _TELL_SECONDS[0]
-    while not ready():
-        waited = time.monotonic() - begun
+    for waited in looks(lambda: what, say):
+        if ready():
+            return
         if waited > _START_SECONDS:
             raise UserError(f"{what}: not ready after {waited:.0f} s; see {log}")
-        if waited > tell:
-            tell = waited + _TELL_SECONDS[1]
-            say(f"waiting for {what} ({waited:.0f} s)")
-        time.sleep(_LOOK_SECONDS)
 
 
 def _undo(stack: Stack, started: list[str], say: Say) -> None:

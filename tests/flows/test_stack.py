@@ -153,7 +153,10 @@ def test_servers_listen_on_this_machine_alone_and_keep_the_projects_files(
     assert "*" not in prefect.env["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
 
 
-def test_a_part_is_ended_with_what_it_started_and_nothing_else(stack: Stack) -> None:
+def test_a_part_is_ended_with_what_it_started_and_nothing_else(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "SAVE_SECONDS", 1.0)  # its child is not asked, and is killed
     other = subprocess.Popen([sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE)
     part = begun(stack, "worker a", LEAVES)
     kept = begun(stack, "worker b")
@@ -161,6 +164,8 @@ def test_a_part_is_ended_with_what_it_started_and_nothing_else(stack: Stack) -> 
     said: list[str] = []
     processes.end([part], said.append)
     assert not part.alive
+    [killed] = [line for line in said if "waiting" not in line]  # it is said once
+    assert killed.startswith("killed, as it had not ended after ")
     assert processes.members(stack.token, "worker a") == []
     assert kept.alive
     assert other.poll() is None
@@ -192,7 +197,6 @@ def test_a_process_that_got_the_number_of_a_part_is_left_alone(stack: Stack) -> 
     other.communicate()
 
 
-IGNORES = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 HEEDS = """
 from flows.stack import processes
 processes.heed_interrupts()
