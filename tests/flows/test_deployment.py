@@ -135,7 +135,6 @@ def artifacts(project: Project, run: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.stack
 @pytest.mark.timeout(1500)
 def test_forms_run_on_a_worker_to_their_reports(served: Project) -> None:
     with worker(served):

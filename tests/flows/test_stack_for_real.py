@@ -21,7 +21,11 @@ from sa3d.utils.layout import FORMAT, VERSION
 from tests.flows.conftest import PARAMS
 from tests.live import asked, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("real"),  # the tests are one story
+]
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = """
 name: tiny

@@ -29,7 +29,7 @@ from flows.stack import pools
 from flows.stack.reaper import reap
 from sa3d.utils.processes import identity
 
-pytestmark = [pytest.mark.slow, pytest.mark.stack]
+pytestmark = pytest.mark.slow
 
 
 @flow(name="sleeps")

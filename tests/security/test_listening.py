@@ -34,7 +34,6 @@ def test_an_open_port_is_seen() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.stack
 def test_the_flows_own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
