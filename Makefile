@@ -82,7 +82,7 @@ check: setup ## lint, types, architecture, fast tests: under 3 minutes
 test: check ## slow tests too, but for those of the next two
 	OMP_NUM_THREADS=1 pytest -m "slow and not faults and not stack" -n $(WORKERS) --dist loadgroup
 
-test-stack: setup ## servers with workers, on PostgreSQL and S3, in a browser: many minutes
+test-stack: setup ## servers on PostgreSQL and S3, pages in a browser, published recipes: many minutes
 	$(PIP) -r requirements-test.txt
 	OMP_NUM_THREADS=1 pytest -m stack
 

@@ -32,6 +32,7 @@ _SHORT: Final = {"quiet": ("-q",)}
 _METAVARS: Final = {"settings": "KEY=VALUE", "grid": "KEY=VALUE,VALUE"}
 _HELP: Final = {
     "settings": "Override a setting; may be repeated.",
+    "grid": "Values of any other setting, as model.depth=4,8; may be repeated.",
     "params": "Settings file. [default: params.yaml]",
     "out": "Report folder. [default: one in reports/, named after what is run]",
 }
@@ -213,5 +214,8 @@ def _list(name: str, text: str) -> list[Any]:
 
 
 def _sentence(text: str) -> str:
-    """A description of a field as help of a command: with a capital, and a full stop."""
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    """A description of a field as help of a command: with a full stop, and with a capital unless
+    it begins with what is typed, such as ``models:/NAME``."""
+    first = text.split(" ", 1)[0]
+    begin = text[:1].upper() if first.rstrip(",;").isalpha() else text[:1]
+    return f"{begin}{text[1:]}." if text else ""

@@ -31,7 +31,6 @@ from sa3d.errors import UserError
 say_once()
 
 _TICK = 0.5
-_PROGRESS_SECONDS = 30.0  # between lines of the log about how far the run is
 
 
 @flow(name="job", flow_run_name="{name}")
@@ -78,9 +77,9 @@ def _followed(executor: LocalExecutor, one: Job, requests: StopRequests) -> Even
             if event.kind not in ("waiting", "started"):
                 return event
             logger.info("%s: %s", event.kind, event.text)
-            next_look = time.monotonic() + _PROGRESS_SECONDS
+            next_look = time.monotonic() + logs.PROGRESS_SECONDS
         if time.monotonic() >= next_look and (line := logs.last_line(log)) != said:
-            said, next_look = line, time.monotonic() + _PROGRESS_SECONDS
+            said, next_look = line, time.monotonic() + logs.PROGRESS_SECONDS
             logger.info("%s", line)
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 FILE = "log.txt"  # in the run folder; begins with the command
+PROGRESS_SECONDS = 30.0  # between lines of a run's page about how far the run is
 _TAIL_BYTES = 8192
 _MOST_LINES = 4
 _OWN = "sa3d: "  # how the command line begins a message to the user

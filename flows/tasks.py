@@ -20,10 +20,11 @@ from prefect.client.schemas.objects import State, StateDetails
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import settings
+from flows import logs, settings
 from flows.executors.base import Event
 from flows.executors.child import Child, failure
 from flows.executors.remote_runs import REUSED
+from sa3d.utils import paths
 
 _NAMED: Final[dict[str, Any]] = {"task_run_name": "{name}", "cache_policy": NO_CACHE}
 
@@ -40,10 +41,9 @@ class Ending:
         self._event = event
         self._come.set()
 
-    def wait(self) -> Event:
-        """The event, once it has come."""
-        self._come.wait()
-        assert self._event is not None
+    def wait(self, seconds: float) -> Event | None:
+        """The event, once it has come; None: it has not in that time."""
+        self._come.wait(seconds)
         return self._event
 
 
@@ -112,8 +112,13 @@ def report(results: str, log: str) -> State[None]:
 
 
 def _followed(where: str, log: str, ending: Ending) -> State[None]:
-    get_run_logger().info("on %s; log: %s", where, log)
-    event = ending.wait()
+    logger, said = get_run_logger(), ""
+    logger.info("on %s; log: %s", where, log)
+    while (event := ending.wait(logs.PROGRESS_SECONDS)) is None:
+        line = logs.last_line(paths.root() / log)
+        if line and line != said:
+            said = line
+            logger.info("%s", line)
     if event.kind == "finished":
         return Completed(message=event.text)
     if event.kind == "stopped":

@@ -58,7 +58,6 @@ class Form(Frozen):
 
     model_config = ConfigDict(json_schema_extra=_as_form)
 
-    out: str = Field("", description="report folder; empty: one of its own in reports/")
     # what only a command line says
     params: SkipJsonSchema[Path | None] = Field(None, description="settings file")
     quiet: SkipJsonSchema[bool] = Field(False, description="show no progress")
@@ -80,7 +79,8 @@ class RunningForm(Form):
     where: Where = Field(
         "here",
         description="here: beside the flow, on the GPUs or cores of its machine; workers: each "
-        "run on a worker of the pool gpu",
+        "run on a worker of the pool gpu, and once more if its process or worker dies. A run that "
+        "fails by itself is not repeated",
     )
     queue: Queue = Field(
         "default", description="with workers: runs of the queue high go before all others"
@@ -98,6 +98,7 @@ class RunningForm(Form):
     strict: bool = Field(
         False, description="a run that is skipped, as its data is absent, counts as failed"
     )
+    out: str = Field("", description="report folder; empty: one of its own in reports/")
 
     @abstractmethod
     def request(self) -> Request:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +14,12 @@ from filelock import FileLock, Timeout
 from flows.server import healthy
 from flows.stack import parts, ports, processes, record
 from flows.stack.record import MLFLOW, PREFECT, Part, Stack
+from flows.stack.waiting import looks
 from sa3d.errors import UserError
 from sa3d.tracking import mlflow_store
-from sa3d.utils import paths
 
 PORTS: Final = {PREFECT: 4200, MLFLOW: 5000}
 _START_SECONDS = 300.0  # a cold disk and a new database have taken 75 s
-_TELL_SECONDS = (2.0, 10.0)  # before the first word while it waits, and between words
-_LOOK_SECONDS = 0.2
 _OPTIONS = {PREFECT: "--prefect-port", MLFLOW: "--mlflow-port"}
 
 Say = Callable[[str], None]
@@ -70,7 +67,7 @@ def up(wanted: dict[str, int | None], pool_type: str, servers_only: bool, say: S
             if plan.name == MLFLOW and stack.living(MLFLOW) is None:
                 # one process alone may make the tables; and files lie where they are without
                 # the server
-                mlflow_store.init_store(mlflow_store.sqlite_uri(paths.root() / "mlflow.db"))
+                mlflow_store.init_store(parts.store())
             stack = _started(stack, plan, started, say)
         for plan in parts.servers(stack):
             _await(stack, plan, say)
@@ -93,7 +90,7 @@ def down(say: Say) -> bool:
     living = [part for part in stack.parts if part.alive]
     servers = [part for part in living if part.address]
     processes.end([part for part in living if not part.address], say)
-    if stack.living(PREFECT) is not None:
+    if living:
         reap(stack, say)
     processes.end(servers, say)
     processes.end_rest(stack.token, say)
@@ -102,12 +99,28 @@ def down(say: Say) -> bool:
 
 
 def reap(stack: Stack, say: Say) -> None:
-    """Mark runs whose process is gone; see :mod:`flows.stack.reaper`."""
+    """Mark runs whose process is gone, in Prefect (:mod:`flows.stack.reaper`) and in MLflow.
+
+    A server that does not answer is said: whatever it is done for goes on.
+    """
     _point_prefect_at(stack)
+    import httpx
+
     from flows.stack import reaper
 
-    for name in reaper.reap():
-        say(f"{name}: its process is gone; Prefect shows it as ended now")
+    try:
+        for name in reaper.reap():
+            say(f"{name}: its process is gone; Prefect shows it as ended now")
+    except httpx.HTTPError as error:
+        say(
+            f"Prefect's server does not answer ({type(error).__name__}): runs whose process is "
+            "gone are still shown as running there"
+        )
+    try:
+        for name in mlflow_store.end_dead_runs(parts.store()):
+            say(f"{name}: its process is gone; MLflow shows it as killed now")
+    except UserError as error:
+        say(str(error))
 
 
 def answers(part: Part, health: str) -> bool:
@@ -192,15 +205,11 @@ def _await_workers(stack: Stack, names: Sequence[str], say: Say) -> None:
 
 
 def _wait(ready: Callable[[], bool], what: str, log: str, say: Say) -> None:
-    begun, tell = time.monotonic(), _TELL_SECONDS[0]
-    while not ready():
-        waited = time.monotonic() - begun
+    for waited in looks(lambda: what, say):
+        if ready():
+            return
         if waited > _START_SECONDS:
             raise UserError(f"{what}: not ready after {waited:.0f} s; see {log}")
-        if waited > tell:
-            tell = waited + _TELL_SECONDS[1]
-            say(f"waiting for {what} ({waited:.0f} s)")
-        time.sleep(_LOOK_SECONDS)
 
 
 def _undo(stack: Stack, started: list[str], say: Say) -> None:

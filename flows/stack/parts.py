@@ -85,6 +85,11 @@ def environment(stack: Stack, name: str) -> dict[str, str]:
     }
 
 
+def store() -> str:
+    """MLflow's database: the one that is used without the stack, too."""
+    return mlflow_store.sqlite_uri(paths.root() / "mlflow.db")
+
+
 def _prefect(stack: Stack) -> Plan:
     address, port = stack.address(PREFECT), stack.ports[PREFECT]
     origins = f"{address},http://localhost:{port}"
@@ -96,15 +101,13 @@ def _prefect(stack: Stack) -> Plan:
 
 
 def _mlflow(stack: Stack) -> Plan:
-    root = paths.root()
-    store = mlflow_store.sqlite_uri(root / "mlflow.db")
-    location = mlflow_store.artifact_location(store)
+    location = mlflow_store.artifact_location(store())
     assert location is not None, "the store is a file"
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(stack.ports[MLFLOW])]
     # files are found by their place, so that they are there with and without the server
-    command += ["--backend-store-uri", store, "--default-artifact-root", location]
-    command += ["--artifacts-destination", str(root / "mlartifacts")]
+    command += ["--backend-store-uri", store(), "--default-artifact-root", location]
+    command += ["--artifacts-destination", str(paths.root() / "mlartifacts")]
     return Plan(MLFLOW, command, {}, stack.address(MLFLOW), "/health")
 
 

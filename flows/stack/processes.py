@@ -19,14 +19,13 @@ from typing import Final
 import psutil
 
 from flows.stack.record import Part
+from flows.stack.waiting import looks
 from sa3d.errors import UserError
 from sa3d.utils import paths
 from sa3d.utils.processes import identity
 
 TOKEN: Final = "SA3D_STACK"
 SAVE_SECONDS: Final = 45.0  # a training has 25 s to save, and the flow around it to report
-_TELL_SECONDS = (2.0, 5.0)  # before the first word while it waits, and between words
-_LOOK_SECONDS = 0.2
 
 
 def start(
@@ -101,18 +100,17 @@ def end(parts: Sequence[Part], say: Callable[[str], None]) -> None:
         if part.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(part.pid, signal.SIGTERM)
-    begun, tell = time.monotonic(), _TELL_SECONDS[0]
-    while family := [process for process in family if _lives(process)]:
-        waited = time.monotonic() - begun
-        if waited > SAVE_SECONDS:
-            say(f"killed, having not ended in {waited:.0f} s: {_listed(family)}")
+    killed = False
+    for waited in looks(lambda: f"the end of {_listed(family)}", say):
+        family[:] = filter(_lives, family)
+        if not family:
+            return
+        if waited > SAVE_SECONDS and not killed:
+            say(f"killed, as it had not ended after {waited:.0f} s: {_listed(family)}")
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-        elif waited > tell:
-            tell = waited + _TELL_SECONDS[1]
-            say(f"waiting for {_listed(family)} to end ({waited:.0f} s)")
-        time.sleep(_LOOK_SECONDS)
+            killed = True
 
 
 def end_rest(token: str, say: Callable[[str], None], name: str = "") -> None:

@@ -196,6 +196,20 @@ def init_store(uri: str | None = None) -> str:
     return uri
 
 
+def end_dead_runs(uri: str) -> list[str]:
+    """Mark the dead runs of all experiments, see :func:`reap`; returns their names.
+
+    Raises:
+        UserError: the store does not answer.
+    """
+    try:
+        opened = client(uri)
+        found = reap(opened, [each.experiment_id for each in opened.search_experiments()])
+        return [str(opened.get_run(each).info.run_name) for each in found]
+    except Exception as error:
+        raise UserError(f"MLflow at {uri} does not answer ({short(error)})") from error
+
+
 def reap(opened: MlflowClient, experiment_ids: list[str]) -> list[str]:
     """Mark runs of this host as KILLED whose process is gone: a SIGKILL leaves them RUNNING.
 

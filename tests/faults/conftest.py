@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from flows import server
 from sa3d.tracking import mlflow_store
 from tests.faults.processes import end_all
 from tests.faults.project import Project, copy_of, ended, new_project
+from tests.live import common_prefect
 
 RECORD = "SA3D_FAULT_RECORD"  # a file that gets a line of JSON for each fault
 
@@ -30,14 +30,8 @@ class Whole:
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prefect server for flows that need none of their own."""
-    folder = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "_START_SECONDS", 900.0)  # of a busy machine
-        patch.setenv("PREFECT_HOME", str(folder))
-        patch.delenv("PREFECT_API_URL", raising=False)
-        with server.prefect_api(folder / "server.log") as started:
-            started.wait()
-            yield started.url
+    with common_prefect(tmp_path_factory.mktemp("prefect")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

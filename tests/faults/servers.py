@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sa3d.tracking.mlflow_store import sqlite_uri
 from tests.faults.processes import wait_for
+from tests.live import free_port
 
 
 @dataclass
@@ -88,28 +84,3 @@ def prefect_server(folder: Path, env: dict[str, str]) -> Server:
     env = {key: value for key, value in env.items() if key != "PREFECT_API_URL"}
     env |= {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     return Server(url, words, f"{url}/health", folder / "prefect-server.log", env)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def asked(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """An answer of Prefect's API; a POST where there is a body. If SQLite is busy it asks again."""
-    request = urllib.request.Request(
-        f"{api}/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    for _ in range(30):
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code != 503:
-                raise
-        time.sleep(2.0)
-    raise AssertionError(f"{path}: the server is busy for a minute")

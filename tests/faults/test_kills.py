@@ -195,7 +195,7 @@ def test_data_that_dvc_prepares_when_it_is_killed(project: Project, record: Reco
         found="all processes gone",
         seconds=seconds,
         lost=None,
-        after="`dvc repro` prepared the data",
+        after="with the settings of before, `dvc repro` has the same data",
         equal=True,
     )
 

@@ -15,7 +15,8 @@ from sa3d.tracking.journal import entries, read_journal
 from tests.faults.conftest import Whole
 from tests.faults.processes import marked, wait_for
 from tests.faults.project import PRETRAIN, Project, ended
-from tests.faults.servers import asked, mlflow_server, prefect_server
+from tests.faults.servers import mlflow_server, prefect_server
+from tests.live import asked
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[..., None]

@@ -19,7 +19,7 @@ from sa3d.tracking import mlflow_store
 from tests.faults.conftest import Whole
 from tests.faults.processes import end_all, marked, wait_for
 from tests.faults.project import EPOCH_STEPS, Project, copy_of, ended
-from tests.faults.servers import asked, free_port
+from tests.live import asked, free_port
 
 pytestmark = [
     pytest.mark.slow,

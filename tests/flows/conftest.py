@@ -12,8 +12,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from flows.server import prefect_api
 from sa3d.utils.layout import FORMAT, VERSION
+from tests.live import common_prefect
 
 HERE = Path(__file__).parent
 PARAMS = """
@@ -121,19 +121,9 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server for the flows of this session, started as a flow starts its own."""
-    folder = tmp_path_factory.mktemp("prefect")
-    before = os.environ.get("PREFECT_HOME")
-    os.environ["PREFECT_HOME"] = str(folder)
-    try:
-        with prefect_api(folder / "server.log") as started:
-            started.wait()
-            yield started.url
-    finally:
-        if before is None:
-            del os.environ["PREFECT_HOME"]
-        else:
-            os.environ["PREFECT_HOME"] = before
+    """A Prefect server for the flows of this session."""
+    with common_prefect(tmp_path_factory.mktemp("prefect")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -95,6 +95,21 @@ def test_every_field_is_an_option_with_help() -> None:
             assert option in said or name in ("experiment", "model")
 
 
+def test_help_shows_what_is_typed_as_it_is_typed() -> None:
+    said = CliRunner().invoke(evaluate.app, ["--help"], env={"COLUMNS": "200"}).output
+    assert " models:/NAME@ALIAS or models:/NAME/VERSION" in said
+    assert "Models:/" not in said
+    assert " here: beside the flow" in said
+    assert " With workers: runs of the queue high" in said
+    assert "model.depth=4,8" in CliRunner().invoke(ablation.app, ["--help"]).output
+
+
+def test_promote_asks_for_no_report_folder() -> None:
+    said = CliRunner().invoke(promote.app, ["--help"]).output
+    assert "--version" in said
+    assert "--out" not in said
+
+
 def test_options_of_the_experiment_command() -> None:
     words = ["demo", "--out", "there", "--params", "own.yaml", "--set", "seeds=[1]", "--set"]
     words += ["pretrain.data.name=shapes", "--device", "cuda", "-q", "--strict"]

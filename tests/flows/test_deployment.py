@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,27 +108,15 @@ def worker(project: Project) -> Iterator[None]:
         process.wait(60)
 
 
-def patiently(project: Project, path: str, body: Any = None) -> Any:
-    """What the API answers, once its database is not locked: SQLite on a busy machine."""
-    for _ in range(60):
-        try:
-            return asked(project, path, body)
-        except urllib.error.HTTPError as error:
-            if error.code != 503:
-                raise
-            time.sleep(1.0)
-    raise AssertionError(f"{path}: the database is locked for good")
-
-
 def submitted(project: Project, name: str, **request: Any) -> dict[str, Any]:
     """The end of a run that was started from the page of a deployment."""
-    deployment = patiently(project, f"deployments/name/{name}/{name}")["id"]
+    deployment = asked(project, f"deployments/name/{name}/{name}")["id"]
     # asked twice, it is one run
     body = {"parameters": {"request": request}, "idempotency_key": str(uuid.uuid4())}
-    run = patiently(project, f"deployments/{deployment}/create_flow_run", body)
+    run = asked(project, f"deployments/{deployment}/create_flow_run", body)
     end = time.monotonic() + 480  # a busy machine
     while True:
-        found: dict[str, Any] = patiently(project, f"flow_runs/{run['id']}")
+        found: dict[str, Any] = asked(project, f"flow_runs/{run['id']}")
         if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             return found
         assert time.monotonic() < end, (project.root / "worker.log").read_text()
@@ -138,12 +125,12 @@ def submitted(project: Project, name: str, **request: Any) -> dict[str, Any]:
 
 def logged(project: Project, run: str) -> str:
     query = {"logs": {"flow_run_id": {"any_": [run]}}}
-    return "\n".join(each["message"] for each in patiently(project, "logs/filter", query))
+    return "\n".join(each["message"] for each in asked(project, "logs/filter", query))
 
 
 def artifacts(project: Project, run: str) -> dict[str, Any]:
     query = {"artifacts": {"flow_run_id": {"any_": [run]}}}
-    found = patiently(project, "artifacts/filter", query)
+    found = asked(project, "artifacts/filter", query)
     return {each["key"]: each["data"] for each in found}
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from sa3d.config.obtain import ABSENT_FILE
+from tests import live
 from tests.flows.conftest import Project
 
 TEACHER, STUDENT = "pretrain-shapes-random-masks-s3", "pretrain-shapes-sa3df-s3"
@@ -101,13 +101,7 @@ def summary_metrics(project: Project) -> dict[str, float]:
 
 def asked(project: Project, path: str, body: Any = None) -> Any:
     """An answer of the Prefect API; a POST where there is a body."""
-    request = urllib.request.Request(
-        f"{project.env['PREFECT_API_URL']}/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    return live.asked(project.env["PREFECT_API_URL"], path, body)
 
 
 def flow_runs(project: Project) -> list[dict[str, Any]]:

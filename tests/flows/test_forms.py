@@ -80,7 +80,7 @@ def test_a_form_asks_in_one_order_and_without_choices_of_types(flow: str) -> Non
     by_place = sorted(found, key=lambda name: found[name]["position"])
     assert len({each["position"] for each in found.values()}) == len(found)
     last = [name for name in by_place if name in LAST]
-    assert by_place[-len(last) :] == last == [name for name in LAST if name in found]
+    assert by_place[len(by_place) - len(last) :] == last == [name for name in LAST if name in found]
     (first,) = (n for n, facts in form_of(flow).model_fields.items() if facts.is_required())
     assert by_place[0] == first
 

@@ -16,6 +16,7 @@ from sa3d.config.loading import load_experiment
 from sa3d.runs.spec import RunSpec
 from sa3d.tasks.base import Metric
 from sa3d.tasks.svm import task as svm
+from sa3d.tracking import cursor
 from tests.flows.test_plan import PARAMS, prepared
 
 
@@ -72,6 +73,21 @@ def test_results_name_every_node_and_every_data_set(
         "shapes-noisy": {"digest": "digest of shapes-noisy", "md5": None},
     }
     assert json.loads((tmp_path / "out" / "lineage.json").read_text()) == found["lineage"]
+
+
+def test_a_run_that_was_sent_later_is_named_with_its_page(
+    tmp_path: Path, statuses: dict[str, NodeStatus]
+) -> None:
+    done = statuses["svm-shapes-sa3df-s0"]
+    done.run_dir = tmp_path / "run"
+    done.run_dir.mkdir()
+    offline = node_entry(done)
+    assert (offline["mlflow_run_id"], offline["mlflow_url"]) == (None, None)
+    sent = {"experiment_id": "2", "run_id": "abc"}  # as `sa3d sync` notes it
+    cursor.write(done.run_dir, cursor.fresh("http://127.0.0.1:5000") | sent)
+    later = node_entry(done)
+    assert later["mlflow_run_id"] == "abc"
+    assert later["mlflow_url"].startswith("http://127.0.0.1:5000/#/experiments/2/runs/abc")
 
 
 def test_the_task_says_which_number_is_compared(

@@ -21,6 +21,7 @@ from flows.stack.record import MLFLOW, PREFECT, Part, Stack
 from sa3d.errors import UserError
 from sa3d.utils.processes import identity, lives
 
+ROOT = Path(__file__).parents[2]
 SLEEPS = "import time; print('ready', flush=True); time.sleep(60)"
 # a part whose child does not end with it
 LEAVES = f"""
@@ -153,7 +154,10 @@ def test_servers_listen_on_this_machine_alone_and_keep_the_projects_files(
     assert "*" not in prefect.env["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
 
 
-def test_a_part_is_ended_with_what_it_started_and_nothing_else(stack: Stack) -> None:
+def test_a_part_is_ended_with_what_it_started_and_nothing_else(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "SAVE_SECONDS", 1.0)  # its child is not asked, and is killed
     other = subprocess.Popen([sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE)
     part = begun(stack, "worker a", LEAVES)
     kept = begun(stack, "worker b")
@@ -161,6 +165,8 @@ def test_a_part_is_ended_with_what_it_started_and_nothing_else(stack: Stack) -> 
     said: list[str] = []
     processes.end([part], said.append)
     assert not part.alive
+    [killed] = [line for line in said if "waiting" not in line]  # it is said once
+    assert killed.startswith("killed, as it had not ended after ")
     assert processes.members(stack.token, "worker a") == []
     assert kept.alive
     assert other.poll() is None
@@ -192,7 +198,6 @@ def test_a_process_that_got_the_number_of_a_part_is_left_alone(stack: Stack) -> 
     other.communicate()
 
 
-IGNORES = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 HEEDS = """
 from flows.stack import processes
 processes.heed_interrupts()
@@ -231,6 +236,41 @@ def test_flows_use_the_stack_that_is_up_and_say_so(
     assert said[2] == "using the stack that is up here: mlflow http://127.0.0.1:5000"
     monkeypatch.setenv("PREFECT_API_URL", "")  # both are restored at the end
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_died_is_ended_though_prefect_is_dead(
+    stack: Stack, tmp_path: Path
+) -> None:
+    code = (
+        "import os, signal; from pathlib import Path\n"
+        "from sa3d.tracking.tracker import open_tracker\n"
+        "where = {'experiment': 'sa3d/svm', 'run_name': 'lost', 'tags': {}}\n"
+        "tracker = open_tracker(Path('run'), **where)\n"
+        "tracker.metrics({'test/acc': 1.0}, 0); tracker._sync.update()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "home").mkdir()
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=False)
+    prefect = begun(stack, PREFECT)
+    os.kill(prefect.pid, signal.SIGKILL)
+    wait_until(lambda: not prefect.alive)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # and does not listen
+        ours = Stack(stack.token, stack.ports | {PREFECT: probe.getsockname()[1]}, "process")
+        record.write(ours, [prefect])
+        command = [sys.executable, "-m", "flows.stack", "status", "--reap"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Prefect's server does not answer (ConnectError): runs whose process is gone are still "
+        "shown as running there",
+        "lost: its process is gone; MLflow shows it as killed now",
+        "`python -m flows.stack up` starts again what is down",
+    ]
 
 
 def test_other_options_for_a_stack_that_is_up_are_refused(stack: Stack) -> None:

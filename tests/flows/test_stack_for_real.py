@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +19,13 @@ from flows.stack import processes, record
 from flows.stack.record import Stack
 from sa3d.utils.layout import FORMAT, VERSION
 from tests.flows.conftest import PARAMS
+from tests.live import asked, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("real"),  # the tests are one story
+]
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = """
 name: tiny
@@ -72,21 +74,8 @@ class Real:
         return found
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """An answer of the API; a POST where there is a body. A busy SQLite means to ask again."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.ports[0]}/api/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        for _ in range(30):
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise
-            time.sleep(2.0)
-        pytest.fail(f"{path}: the server is busy for a minute")
+        """An answer of the API; a POST where there is a body."""
+        return asked(f"http://127.0.0.1:{self.ports[0]}/api", path, body)
 
     def start(self, seed: int) -> str:
         """Start the flow on the workers; its id."""
@@ -116,8 +105,8 @@ class Real:
     def lines(self, run: str) -> list[str]:
         """What the logs of a flow and of its jobs say."""
         ids = [run, *(job["id"] for job in self.jobs(run).values())]
-        asked = {"logs": {"flow_run_id": {"any_": ids}}, "limit": 200}
-        return [each["message"] for each in self.ask("logs/filter", asked)]
+        query = {"logs": {"flow_run_id": {"any_": ids}}, "limit": 200}
+        return [each["message"] for each in self.ask("logs/filter", query)]
 
     def tell(self, file: str, *names: str) -> None:
         (self.root / "fake" / file).write_text(" ".join(names))
@@ -130,12 +119,6 @@ class Real:
         return {
             words[0]: (int(words[1]), words[3]) for words in found if words[0].endswith(f"-s{seed}")
         }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(true: Callable[[], Any], seconds: float = 600.0) -> None:

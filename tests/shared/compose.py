@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,12 +30,6 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 _START_SECONDS = 300.0  # five times what a machine takes that is busy with something else
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 """Debian's PostgreSQL, of the version that compose.yaml names."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def plain_env() -> dict[str, str]:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.live import free_port
 from tests.shared.compose import (
     DOCKER,
     POSTGRES,
     Places,
     await_status,
-    free_port,
     plain_env,
     postgres,
     running,

@@ -187,7 +187,7 @@ def test_data_come_back_from_the_remote_and_nothing_runs_again(
     before = (checkout / "data/processed/shapes.h5").read_bytes()
     shutil.rmtree(checkout / ".dvc" / "cache")
     shutil.rmtree(checkout / "data" / "processed")
-    assert "pulled" not in dvc(checkout, env, "status")
+    assert "up to date" not in dvc(checkout, env, "status"), "it misses what was wiped"
     dvc(checkout, env, "pull")
     assert (checkout / "data/processed/shapes.h5").read_bytes() == before
     runs = sorted(each.name for each in (checkout / "work").iterdir())

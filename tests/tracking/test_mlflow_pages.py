@@ -22,7 +22,8 @@ from sa3d.tracking import lineage, mlflow_store
 from sa3d.utils import paths
 from sa3d.utils.layout import FORMAT, VERSION
 from tests.browser.pages import browser, curves, differences, needs_chromium, open_mlflow, shot
-from tests.tracking.serving import free_port, server, until
+from tests.live import free_port
+from tests.tracking.serving import server, until
 from tests.tracking.test_recording import PARAMS
 
 pytestmark = [pytest.mark.slow, needs_chromium]

@@ -19,7 +19,8 @@ from sa3d.tracking import tracker as tracker_module
 from sa3d.tracking.catching_up import Sent, catch_up
 from sa3d.tracking.journal import read_journal
 from sa3d.tracking.tracker import open_tracker
-from tests.tracking.serving import free_port, server, until
+from tests.live import free_port
+from tests.tracking.serving import server, until
 
 
 def history(run_dir: Path, key: str) -> list[tuple[int, float]]:
