@@ -23,7 +23,7 @@ from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
 from sa3d.utils import paths
 from sa3d.utils.files import unread
-from sa3d.utils.layout import FORMAT, VERSION
+from sa3d.utils.layout import FORMAT, VERSION, attribute_text
 
 RESULT_NEUTRAL: Final = True
 LENGTH = 16
@@ -111,8 +111,11 @@ def data_digest(clouds: Path) -> str:
     require_processed(clouds)
     try:
         with h5py.File(clouds, "r") as file:
-            layout = file.attrs.get("format"), int(file.attrs.get("version", 0))
-            digest = str(file.attrs["digest"])
+            layout = (
+                attribute_text(file.attrs.get("format")),
+                int(file.attrs.get("version", 0)),
+            )
+            digest = attribute_text(file.attrs["digest"])
     except (OSError, KeyError) as error:
         if (why := unread(error)) is not None:
             raise UnreadDataError(f"{clouds} {why}") from error
