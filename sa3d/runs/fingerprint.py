@@ -116,7 +116,7 @@ def data_digest(clouds: Path) -> str:
                 int(file.attrs.get("version", 0)),
             )
             digest = attribute_text(file.attrs["digest"])
-    except (OSError, KeyError) as error:
+    except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
         if (why := unread(error)) is not None:
             raise UnreadDataError(f"{clouds} {why}") from error
         raise DataError(
@@ -151,7 +151,9 @@ def _read(path: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = tree["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if (why := unread(error)) is not None:
+            raise UserError(f"{path} {why}") from None
         raise UserError(
             f"cannot read {path.name} of this run: it is cut short; delete it ({path}) and run "
             "the same command again: it goes on from the last checkpoint"
