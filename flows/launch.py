@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flows.command_line import say
 from flows.endings import NotCompleted
 from flows.forms.base import Form, RunningForm
+from sa3d.tracking import mlflow_store
 from sa3d.utils import paths
 from sa3d.utils.places import check_writable
 
@@ -33,6 +34,7 @@ def make(name: str, form: RunningForm) -> int:
     request = form.request()
     check_writable(paths.work(), "SA3D_WORK")
     check_writable(request.out, "--out")
+    mlflow_store.go_offline(form.offline)
     summary = run(name, form)
     code = _told(summary, form)
     if summary.get(_UNTOLD):
@@ -60,9 +62,9 @@ def run(name: str, form: Form) -> dict[str, Any]:
     home = Path(os.environ["PREFECT_HOME"])
     check_writable(home, "PREFECT_HOME")
     use_stack(say)
+    mlflow_store.check_store_writable()
     with prefect_api(home / "server.log") as api:
         from flows.deployed import FLOWS  # while the server starts
-        from sa3d.tracking import mlflow_store
 
         mlflow_store.preload()
         api.wait()

@@ -10,7 +10,7 @@ from typing import Final
 
 from sa3d.errors import UserError
 from sa3d.utils import paths
-from sa3d.utils.files import write_whole
+from sa3d.utils.files import unread, write_whole
 from sa3d.utils.processes import lives
 
 FORMAT: Final = 1
@@ -101,7 +101,9 @@ def read() -> Stack | None:
         return Stack(token, ports, pool_type, parts, tree["deployed"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if (why := unread(error)) is not None:
+            raise UserError(f"{path} {why}") from None
         raise UserError(
             f"cannot read {path}, which says what processes the stack has; end those that still "
             "run by hand, then delete the file"

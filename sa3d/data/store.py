@@ -26,6 +26,10 @@ data set             shape, type  meaning
 ``episode_test``     (M,) u1      0 the episode is trained on it, 1 tested on it
 ===================  ===========  ======================================================
 
+Text is of fixed length everywhere, also in the attributes: HDF5 protects what describes a file by
+checksums, but not the place where it puts text of variable length, and may read damaged bytes there
+for ever.
+
 The attribute ``normalisation`` says how a model is to see these clouds
 (:mod:`sa3d.data.preprocessing`): a fact of the data set, not a setting.
 
@@ -53,7 +57,7 @@ from numpy.typing import NDArray
 from sa3d.config.obtain import how_to_replace, require_processed
 from sa3d.errors import DataError, UnreadDataError
 from sa3d.utils.files import unread
-from sa3d.utils.layout import FORMAT, VERSION
+from sa3d.utils.layout import FORMAT, VERSION, attribute_text
 
 TRAIN, TEST, VALIDATION = 0, 1, 2
 
@@ -256,7 +260,7 @@ def open_clouds(path: Path) -> CloudSet:
         raise DataError(f"{path} is {reason}; {how_to_replace(name)}") from error
     try:
         with file:
-            if file.attrs.get("format") != FORMAT:
+            if attribute_text(file.attrs.get("format")) != FORMAT:
                 raise DataError(
                     f"{path} is an HDF5 file of another kind, not {FORMAT}; {how_to_replace(name)}"
                 )
@@ -315,13 +319,13 @@ def _read(file: h5py.File, path: Path) -> CloudSet:
     ids = _names(file["ids"])
     has_parts = "part_labels" in file
     matrix = file["class_parts"][()] if has_parts else np.zeros((0, 0), np.uint8)
-    normalisation = file.attrs["normalisation"]
+    normalisation = attribute_text(file.attrs["normalisation"])
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"normalisation {normalisation!r}")
     clouds = CloudSet(
         path=path,
-        digest=str(file.attrs["digest"]),
-        source_hash=str(file.attrs["source_hash"]),
+        digest=attribute_text(file.attrs["digest"]),
+        source_hash=attribute_text(file.attrs["source_hash"]),
         normalisation=normalisation,
         ids=ids,
         labels=file["labels"][()],

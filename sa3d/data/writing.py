@@ -156,11 +156,15 @@ def _write_file(
         with h5py.File(
             path, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
         ) as file:
-            file.attrs["format"] = FORMAT
+            texts = {
+                "format": FORMAT,
+                "source_hash": table.source_hash,
+                "normalisation": table.normalisation,
+                "digest": digest,
+            }
             file.attrs["version"] = VERSION
-            file.attrs["source_hash"] = table.source_hash
-            file.attrs["normalisation"] = table.normalisation
-            file.attrs["digest"] = digest
+            for name, text in texts.items():
+                file.attrs[name] = np.bytes_(text.encode())
             for name, array in columns.items():
                 file.create_dataset(name, data=array, track_times=False)
             for name in FLAT:
@@ -227,5 +231,5 @@ def _columns(table: CloudTable, sizes: Ints) -> dict[str, NDArray[Any]]:
 
 def _text(values: Sequence[str]) -> NDArray[np.bytes_]:
     """Fixed-length utf-8: HDF5's variable-length strings are neither mappable nor
-    byte-deterministic."""
+    byte-deterministic, and where their bytes are damaged, HDF5 may read on for ever."""
     return np.array([value.encode() for value in values], dtype=np.bytes_)

@@ -16,7 +16,7 @@ from sa3d.report import figures
 from sa3d.report.rendering import as_json, render
 from sa3d.report.wording import listed, number, percent
 from sa3d.tasks.base import Metric
-from sa3d.utils.files import write_whole
+from sa3d.utils.files import unread, write_whole
 from sa3d.utils.progress import duration
 from sa3d.viz import charts, grid, style
 
@@ -145,6 +145,8 @@ def read(source: Path) -> Ablation:
         ]
         return Ablation(tree["name"], tree["axes"], metrics, rows, tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if (why := unread(error)) is not None:
+            raise DataError(f"{source} {why}") from None
         raise DataError(
             f"{source} is not what an ablation leaves ({type(error).__name__}: {error}); run the "
             "ablation again"

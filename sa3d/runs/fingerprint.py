@@ -23,7 +23,7 @@ from sa3d.runs.code import code_digest, components
 from sa3d.runs.config import RunConfig
 from sa3d.utils import paths
 from sa3d.utils.files import unread
-from sa3d.utils.layout import FORMAT, VERSION
+from sa3d.utils.layout import FORMAT, VERSION, attribute_text
 
 RESULT_NEUTRAL: Final = True
 LENGTH = 16
@@ -111,9 +111,12 @@ def data_digest(clouds: Path) -> str:
     require_processed(clouds)
     try:
         with h5py.File(clouds, "r") as file:
-            layout = file.attrs.get("format"), int(file.attrs.get("version", 0))
-            digest = str(file.attrs["digest"])
-    except (OSError, KeyError) as error:
+            layout = (
+                attribute_text(file.attrs.get("format")),
+                int(file.attrs.get("version", 0)),
+            )
+            digest = attribute_text(file.attrs["digest"])
+    except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
         if (why := unread(error)) is not None:
             raise UnreadDataError(f"{clouds} {why}") from error
         raise DataError(
@@ -148,7 +151,9 @@ def _read(path: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = tree["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if (why := unread(error)) is not None:
+            raise UserError(f"{path} {why}") from None
         raise UserError(
             f"cannot read {path.name} of this run: it is cut short; delete it ({path}) and run "
             "the same command again: it goes on from the last checkpoint"

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from sa3d.config.obtain import how_to_replace
 from sa3d.data.store import TEST, CloudSet
-from sa3d.errors import DataError
+from sa3d.errors import DataError, UnreadDataError
 from sa3d.runs.config import RunConfig
 from sa3d.runs.context import RunContext, device_name
-from sa3d.utils.files import write_whole
+from sa3d.utils.files import unread, write_whole
 from sa3d.utils.json_file import write_json
 from sa3d.utils.paths import RESULT
 
@@ -114,14 +114,16 @@ def read_summary(clouds: Path) -> dict[str, Any]:
     """What the summary beside a processed file says; empty where there is none.
 
     Raises:
-        DataError: it was cut short.
+        DataError: it was cut short. UnreadDataError: the system does not let it be read.
     """
     path = clouds.with_suffix(".json")
     if not path.is_file():
         return {}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if (why := unread(error)) is not None:
+            raise UnreadDataError(f"{path} {why}") from None
         stored = None
     if not isinstance(stored, dict):
         raise DataError(f"cannot read {path}: it is cut short; {how_to_replace(clouds.stem)}")

@@ -23,6 +23,7 @@ from sa3d.runs.config import RunConfig
 from sa3d.runs.fingerprint import CONFIG, LENGTH, Located, digest_of
 from sa3d.runs.spec import RunSpec
 from sa3d.tracking import keys
+from sa3d.utils.files import unread
 from sa3d.utils.paths import RESULT
 
 RESULT_NEUTRAL: Final = True
@@ -67,6 +68,8 @@ def tags_of_folder(folder: Path) -> dict[str, str]:
         located = Located(run, config["fingerprint"], folder, start, teacher)
         digest = result["data"]["digest"]
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        if (why := unread(error)) is not None and not isinstance(error, FileNotFoundError):
+            raise UserError(f"{folder} {why}") from None
         said = type(error).__name__
         raise UserError(f"{folder} does not describe a finished run ({said})") from None
     return _tags(located, digest)

@@ -18,7 +18,7 @@ from sa3d.registry import TASKS
 from sa3d.utils.credentials import hide_mlflow_credentials
 from sa3d.utils.loopback import ask_loopback_directly
 from sa3d.utils.paths import root
-from sa3d.utils.places import give_home
+from sa3d.utils.places import check_writable, give_home
 from sa3d.utils.processes import lives
 from sa3d.utils.telemetry import disable_telemetry
 
@@ -108,6 +108,20 @@ def go_offline(asked: bool) -> bool:
     if asked:
         os.environ[OFFLINE] = "1"
     return asked
+
+
+def check_store_writable() -> None:
+    """Refuse a store that is a file of this machine, in a folder in which nothing can be made.
+
+    Raises:
+        WriteError: with the folder and what moves the store.
+    """
+    database = None if offline() else sqlite_path(tracking_uri())
+    if database is not None:
+        check_writable(
+            database.parent,
+            "MLFLOW_TRACKING_URI (sqlite:////FOLDER/mlflow.db), or do without MLflow (--offline)",
+        )
 
 
 def artifact_location(uri: str) -> str | None:

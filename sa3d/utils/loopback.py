@@ -19,6 +19,9 @@ def ask_loopback_directly() -> None:
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
         return
     # some clients read one spelling, some the other
-    before = [host.strip() for name in _EXEMPT for host in os.environ.get(name, "").split(",")]
-    exempt = ",".join(dict.fromkeys(host for host in (*before, *_OWN) if host))
+    before = [os.environ.get(name, "").strip() for name in _EXEMPT]
+    hosts = [host.strip() for text in before for host in text.split(",")]
+    exempt = ",".join(dict.fromkeys(host for host in (*hosts, *_OWN) if host))
+    if "*" in before:  # all of them; as one of a list, Python's own client does not know it
+        exempt = "*"
     os.environ.update(dict.fromkeys(_EXEMPT, exempt))

@@ -16,13 +16,17 @@ import h5py
 import pytest
 import torch
 
+from flows.stack import record
 from sa3d.checkpoints.card import model_card
 from sa3d.config.obtain import require_processed
 from sa3d.data.processed_check import processed_check
 from sa3d.data.store import open_clouds
 from sa3d.engine.checkpoint import Checkpoint
 from sa3d.errors import CheckpointError, DataError, UnreadDataError, UserError
-from sa3d.runs.fingerprint import data_digest
+from sa3d.report import ablation
+from sa3d.runs.fingerprint import data_digest, finished
+from sa3d.runs.result import read_summary
+from sa3d.runs.tags import tags_of_folder
 from sa3d.utils.files import unread
 
 HOLDER = """
@@ -118,6 +122,33 @@ def test_models_and_checkpoints_likewise(
             read()
         assert str(unread(OSError(number, ""))) in str(told.value)
         assert "delete" not in str(told.value)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAGAIN, errno.EIO])
+def test_what_runs_and_flows_leave_likewise(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    for path in (run / "result.json", run / "config.json", tmp_path / "shapes.json"):
+        path.write_text("{}")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    for read in (
+        lambda: finished(run, "0" * 16),
+        lambda: read_summary(tmp_path / "shapes.h5"),
+        lambda: tags_of_folder(run),
+        lambda: ablation.read(tmp_path / "ablation.json"),
+        record.read,
+    ):
+        with pytest.raises(UserError) as told:
+            read()
+        assert str(unread(OSError(number, ""))) in str(told.value)
+        for word in ("delete", "cut short", "again", "does not describe"):
+            assert word not in str(told.value)
 
 
 def test_an_error_without_the_systems_number_tells_of_the_content(tmp_path: Path) -> None:

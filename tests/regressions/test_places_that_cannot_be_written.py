@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import sa3d.cli.doctor
 from flows import experiment
 from sa3d.cli.main import app
-from sa3d.errors import WriteError
+from sa3d.errors import UserError, WriteError
+from sa3d.tracking import mlflow_store
 from sa3d.utils.places import check_writable, give_home, refusal
 
 
@@ -140,6 +141,32 @@ def test_a_flow_is_refused_before_its_server_starts(
     assert done.stderr == (
         f"sa3d: cannot write in {nowhere}: {tmp_path}/file is no folder; "
         f"choose another folder with {setting}\n"
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["--offline"]])
+def test_so_it_is_where_mlflow_cannot_write(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """Its store lies in the project if nothing is set, which may be read-only."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setattr(mlflow_store, "root", lambda: tmp_path / "file")
+    monkeypatch.setenv("SA3D_OFFLINE", "0")  # to be as it was after the test
+
+    def start(_: Path) -> None:
+        raise UserError("the server starts")
+
+    monkeypatch.setattr("flows.server.prefect_api", start)
+    done = CliRunner().invoke(experiment.app, ["tiny", "--out", str(tmp_path / "report"), *words])
+    assert done.exit_code == 2
+    if words:
+        assert done.stderr == "sa3d: the server starts\n"
+        return
+    assert done.stderr == (
+        f"sa3d: cannot write in {tmp_path}/file: {tmp_path}/file is no folder; choose another "
+        "folder with MLFLOW_TRACKING_URI (sqlite:////FOLDER/mlflow.db), or do without MLflow "
+        "(--offline)\n"
     )
 
 

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 import pytest
+import requests
 
 from sa3d.utils.loopback import ask_loopback_directly
 
@@ -87,6 +90,19 @@ def test_what_is_exempt_already_stays_so(environment: pytest.MonkeyPatch) -> Non
     ask_loopback_directly()
     expected = "intra.example,127.0.0.1,other.example,localhost,::1"
     assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == expected
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_who_uses_no_proxy_at_all_still_uses_none(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    environment.setenv("http_proxy", "http://127.0.0.1:9")
+    environment.setenv(name, "*")
+    ask_loopback_directly()
+    for host in ("127.0.0.1", "mlflow.example"):
+        assert urllib.request.proxy_bypass(host)
+        assert not requests.utils.get_environ_proxies(f"http://{host}/")
+    assert set(httpx.Client()._mounts.values()) == set()
 
 
 def test_without_a_proxy_nothing_is_set(environment: pytest.MonkeyPatch) -> None:

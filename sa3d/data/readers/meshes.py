@@ -1,5 +1,8 @@
 """OFF, OBJ, STL and GLB, by trimesh, which is not to pass over what is missing from a file.
 
+Polygons of more than three corners are read here: trimesh makes a fan of each, which covers a
+concave one wrongly.
+
 Transforms of a scene are applied. Materials, textures, normals and the names of groups and nodes
 are not read: no exporter keeps to what a group means, so parts come from labels alone. Whatever a
 file refers to beside itself is not opened.
@@ -11,7 +14,7 @@ import io
 import json
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +22,11 @@ from numpy.typing import NDArray
 
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.mesh import Mesh
+from sa3d.data.polygons import triangulate
 from sa3d.data.readers import unlabelled
 
 _RELATIVE = re.compile(rb"^f[ \t][^\n]*(?<![\w.])-\d", re.MULTILINE)
+_POLYGON = re.compile(rb"^f(?:[ \t]+[-\d/]+){4}", re.MULTILINE)
 _VERTEX = re.compile(rb"^v[ \t]", re.MULTILINE)
 _STL_HEADER, _STL_FACE = 84, 50
 _STL_BEGINNING = 1000  # of a text file; it has the first facet within that
@@ -50,7 +55,8 @@ def read_off(data: bytes) -> Cloud | Mesh:
     last = lines[vertices + faces].split()
     if faces and len(last) <= int(last[0]):
         raise ValueError("its last face is cut off")
-    return _triangles(lines[1:], vertices, faces) or load(data, "off")
+    rows = lines[1 : 1 + vertices + faces]
+    return _triangles(rows, vertices, faces) or _off_polygons(rows, vertices) or load(data, "off")
 
 
 def read_obj(data: bytes) -> Cloud | Mesh:
@@ -61,7 +67,8 @@ def read_obj(data: bytes) -> Cloud | Mesh:
             "its faces count vertices backwards from where they stand, which is not read; save it "
             "with absolute numbers"
         )
-    return load(data, "obj")
+    joined_lines = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")
+    return _obj_polygons(joined_lines) if _POLYGON.search(joined_lines) else load(data, "obj")
 
 
 def read_stl(data: bytes) -> Cloud | Mesh:
@@ -129,6 +136,22 @@ def joined(scene: Any) -> Cloud | Mesh:
     raise ValueError("no faces and no points in it, or it ends early")
 
 
+def cut(
+    vertices: NDArray[np.float64], outlines: Sequence[Sequence[int]] | Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Faces that are polygons of any number of corners as triangles (F, 3), and the polygon that
+    each is of (F,).
+
+    Raises:
+        ValueError: a polygon names a vertex that is not there, or one that is not finite.
+    """
+    corners = np.concatenate([np.asarray(outline, dtype=np.int64) for outline in outlines])
+    _check_faces(corners, len(vertices))
+    if not np.isfinite(vertices[corners]).all():
+        raise ValueError("a vertex of a polygon is not finite")
+    return triangulate(vertices, corners, np.array([len(outline) for outline in outlines]))
+
+
 def moved(points: Any, transform: Any) -> NDArray[np.float64]:
     """Points (n, 3) under a 4 x 4 transform of column vectors."""
     matrix = np.asarray(transform, dtype=np.float64)
@@ -152,6 +175,40 @@ def _triangles(rows: list[str], vertices: int, faces: int) -> Mesh | None:
     if (table.ravel() != corners).any() or (table[:, 0] != 3).any():
         return None
     return Mesh(points.reshape(-1, 3), np.ascontiguousarray(table[:, 1:]), unlabelled(faces))
+
+
+def _off_polygons(rows: list[str], vertices: int) -> Mesh | None:
+    """The mesh of an OFF file with polygons of more than three corners; None of any other."""
+    words = [row.split() for row in rows]
+    sizes = [int(face[0]) for face in words[vertices:]]
+    if max(sizes, default=0) <= 3:
+        return None
+    points = np.array([row[:3] for row in words[:vertices]], dtype=np.float64)
+    outlines = [
+        [int(number) for number in face[1 : size + 1]]
+        for face, size in zip(words[vertices:], sizes, strict=True)
+    ]
+    if any(len(outline) != size for outline, size in zip(outlines, sizes, strict=True)):
+        raise ValueError("a face has fewer corners than it announces")
+    faces, _ = cut(points, outlines)
+    return Mesh(points, faces, unlabelled(len(faces)))
+
+
+def _obj_polygons(data: bytes) -> Mesh:
+    points: list[list[float]] = []
+    outlines: list[list[int]] = []
+    for line in data.split(b"\n"):
+        words = line.partition(b"#")[0].split()
+        if words[:1] == [b"v"]:
+            points.append([float(word) for word in words[1:4]])
+        elif words[:1] == [b"f"]:
+            numbers = [int(word.partition(b"/")[0]) for word in words[1:]]
+            if 0 in numbers:
+                raise ValueError("a face names vertex 0; they are counted from 1")
+            outlines.append([n - 1 if n > 0 else len(points) + n for n in numbers])
+    vertices = np.array(points, dtype=np.float64)
+    faces, _ = cut(vertices, outlines)
+    return Mesh(vertices, faces, unlabelled(len(faces)))
 
 
 def _check_faces(faces: NDArray[np.int64], vertices: int) -> None:

@@ -6,7 +6,7 @@ file is whole is looked at here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.mesh import Mesh
-from sa3d.data.readers import label_rank, whole_numbers
-from sa3d.data.readers.meshes import joined, scene_of
+from sa3d.data.readers import label_rank, unlabelled, whole_numbers
+from sa3d.data.readers.meshes import cut, joined, scene_of
 
 _END = b"end_header"
+_CORNERS = ("vertex_index", "vertex_indices")
 
 
 def read_ply(data: bytes) -> Cloud | Mesh:
@@ -35,7 +36,14 @@ def read_ply(data: bytes) -> Cloud | Mesh:
         if elements.get("face", {}).get("length"):
             raise ValueError("its faces cannot be read")
         return Cloud(found.points, _labels(elements, "vertex", len(found.points)))
-    of_face = _labels(elements, "face", len(found.faces))
+    outlines = _polygons(elements.get("face", {}))
+    if outlines is None:
+        of_face = _labels(elements, "face", len(found.faces))
+    else:
+        faces, polygon = cut(found.vertices, outlines)
+        found = Mesh(found.vertices, faces, unlabelled(len(faces)))
+        of_face = _labels(elements, "face", len(outlines))
+        of_face = None if of_face is None else of_face[polygon]
     if of_face is None:
         of_vertex = _labels(elements, "vertex", len(found.vertices))
         of_face = None if of_vertex is None else _most(of_vertex[found.faces])
@@ -86,6 +94,19 @@ def _check_corners(face: Mapping[str, Any]) -> None:
             raise ValueError("faces of several sizes in a binary file; save it with triangles")
 
 
+def _polygons(face: Mapping[str, Any]) -> Sequence[NDArray[np.int64]] | None:
+    """The corners of every face as they are in the file; None where all are triangles."""
+    data = face.get("data")
+    if isinstance(data, np.ndarray) and data.dtype.names is not None:
+        name = next((each for each in _CORNERS if each in data.dtype.names), data.dtype.names[0])
+        found = data[name]["f1"]
+    else:
+        found = next((data[each] for each in _CORNERS if each in data), None)
+    if found is None or max(len(outline) for outline in found) <= 3:
+        return None
+    return [np.asarray(outline, dtype=np.int64) for outline in found]
+
+
 def _labels(elements: Mapping[str, Any], of: str, count: int) -> NDArray[np.int64] | None:
     """The label of each row of an element; None where no property says so."""
     element = elements.get(of, {})
@@ -95,10 +116,7 @@ def _labels(elements: Mapping[str, Any], of: str, count: int) -> NDArray[np.int6
         return None
     name = named[0][1]
     found = whole_numbers(np.asarray(element["data"][name]), name)
-    if len(found) != count:
-        # polygons that were cut into triangles: which of them came from which is not told
-        return None
-    return found
+    return found if len(found) == count else None
 
 
 def _most(corners: NDArray[np.int64]) -> NDArray[np.int64]:
