@@ -121,7 +121,8 @@ def test_the_commands_that_the_readme_names(project: Path) -> None:
     said = dvc(project, "repro")
     # in any order: DVC sorts only by what depends on what
     assert set(re.findall(r"^Running stage '(.+)':", said, re.M)) == {
-        *(f"prepare@{name}" for name in named["datasets"]),
+        # an endless data set has no file that could be prepared
+        *(f"prepare@{name}" for name in named["datasets"] if name != "procedural"),
         *(f"experiment@{name}" for name in named["experiments"]),
     }
     told = {line for line in said.splitlines() if line.startswith(BEGINNINGS)}
