@@ -96,7 +96,7 @@ def _check_corners(face: Mapping[str, Any]) -> None:
 
 def _polygons(face: Mapping[str, Any]) -> Sequence[NDArray[np.int64]] | None:
     """The corners of every face as they are in the file; None where all are triangles."""
-    data = face.get("data")
+    data: Any = face.get("data", {})
     if isinstance(data, np.ndarray) and data.dtype.names is not None:
         name = next((each for each in _CORNERS if each in data.dtype.names), data.dtype.names[0])
         found = data[name]["f1"]
