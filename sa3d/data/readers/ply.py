@@ -102,7 +102,9 @@ def _polygons(face: Mapping[str, Any]) -> Sequence[NDArray[np.int64]] | None:
         found = data[name]["f1"]
     else:
         found = next((data[each] for each in _CORNERS if each in data), None)
-    if found is None or max(len(outline) for outline in found) <= 3:
+    if found is None or (isinstance(found, np.ndarray) and found.shape[1:] == (3,)):
+        return None
+    if max(len(outline) for outline in found) <= 3:
         return None
     return [np.asarray(outline, dtype=np.int64) for outline in found]
 
