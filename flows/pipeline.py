@@ -93,7 +93,7 @@ def _command(form: RunningForm) -> str:
     """What to type to have this run again."""
     stage = os.environ.get("DVC_STAGE")
     if stage:
-        return f"dvc repro {stage}"
+        return f"dvc repro {shlex.quote(stage)}"
     words = sys.orig_argv
     if any(word.startswith("flows.") for word in words):
         return shlex.join(["python", *words[1:]])

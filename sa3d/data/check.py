@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,9 @@ def check(name: str, source: Frozen | None, out: Path, *, full: bool = True) -> 
     if source is None:
         return Check(name, name, None, processed)
     said = about(source)
-    fetched = f"`sa3d data fetch {name}` downloads it. By hand: " if said.downloads else ""
+    fetched = (
+        f"`sa3d data fetch {shlex.quote(name)}` downloads it. By hand: " if said.downloads else ""
+    )
     return Check(name, said.title, raw_check(source), processed, f"{fetched}{said.obtain}")
 
 

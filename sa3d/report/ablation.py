@@ -145,7 +145,7 @@ def read(source: Path) -> Ablation:
         ]
         return Ablation(tree["name"], tree["axes"], metrics, rows, tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if (why := unread(error)) is not None:
+        if (why := unread(error)) is not None and not isinstance(error, FileNotFoundError):
             raise DataError(f"{source} {why}") from None
         raise DataError(
             f"{source} is not what an ablation leaves ({type(error).__name__}: {error}); run the "

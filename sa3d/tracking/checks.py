@@ -16,6 +16,7 @@ from sa3d.runs.fingerprint import data_digest
 from sa3d.tracking import lineage
 from sa3d.utils import paths
 
+_GIT_SECONDS = 30.0
 State = Literal["holds", "wrong", "unknown"]
 
 
@@ -79,7 +80,9 @@ def commit(sha: str | None, dirty: str | None) -> list[Finding]:
     found = []
     if "git.commit" not in lineage.git():
         found.append(Finding("unknown", "this is no git checkout: the commit cannot be looked up"))
-    elif _has_commit(sha):
+    elif (there := _has_commit(sha)) is None:
+        found.append(Finding("unknown", "git cannot be asked here whether it has the commit"))
+    elif there:
         found.append(Finding("holds", "the commit is in this clone"))
     else:
         found.append(Finding("unknown", "the commit is not in this clone (git fetch may bring it)"))
@@ -106,6 +109,11 @@ def _hash(kind: str, file: Path) -> str:
         return hashlib.file_digest(opened, kind).hexdigest()
 
 
-def _has_commit(sha: str) -> bool:
+def _has_commit(sha: str) -> bool | None:
+    """None: there is no git here, as in an image that was told its commit, or it is too slow."""
     words = ["git", "-C", str(paths.root()), "cat-file", "-e", f"{sha}^{{commit}}"]
-    return subprocess.run(words, capture_output=True, check=False, timeout=30).returncode == 0
+    try:
+        asked = subprocess.run(words, capture_output=True, check=False, timeout=_GIT_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.returncode == 0

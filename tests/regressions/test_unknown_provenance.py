@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sa3d.tracking import lineage
+from sa3d.tracking import checks, lineage
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,23 @@ def test_no_repository(tmp_path: Path) -> None:
 def test_no_git(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert lineage.git(checkout) == {"git.unknown": "git cannot be run: No such file or directory"}
+
+
+@pytest.mark.parametrize("script", [None, "exec sleep 45"])
+def test_a_commit_that_cannot_be_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None
+) -> None:
+    """As in an image that was told its commit: without git, or with one that does not answer."""
+    monkeypatch.setattr(lineage, "_GIT_SECONDS", 1.0)
+    monkeypatch.setattr(checks, "_GIT_SECONDS", 1.0)
+    monkeypatch.setenv("SA3D_COMMIT", "0" * 40)
+    path = str(tmp_path) if script is None else wrapper(tmp_path / "bin", script)
+    monkeypatch.setenv("PATH", path)
+    (found,) = checks.commit("0" * 40, "false")
+    assert (found.state, found.text) == (
+        "unknown",
+        "git cannot be asked here whether it has the commit",
+    )
 
 
 def test_git_is_asked_to_speak_english(
