@@ -34,7 +34,7 @@ class Packed:
     parameters: int
 
 
-def pack_encoder(run: Path, out: Path, evidence: Sequence[Path] = ()) -> Packed:
+def pack_encoder(run: Path, out: Path, evidence: Sequence[Path] = (), note: str = "") -> Packed:
     """Write the encoder of a finished pre-training to the folder ``out``.
 
     Args:
@@ -43,6 +43,7 @@ def pack_encoder(run: Path, out: Path, evidence: Sequence[Path] = ()) -> Packed:
         evidence: what the card shall tell beside: run folders of evaluations of this model, of
             baselines, and of the pre-training of its teacher; or JSON files of other measurements,
             which go into the card as they are.
+        note: a sentence for the card.
 
     Raises:
         CheckpointError: not the run folder of a finished pre-training; evidence that cannot be
@@ -57,6 +58,7 @@ def pack_encoder(run: Path, out: Path, evidence: Sequence[Path] = ()) -> Packed:
         {
             "kind": "encoder",
             **{key: card[key] for key in _KEPT},
+            "note": note,
             "weights": {
                 "of": card["sha256"],
                 "stored_as": "matrices float16, vectors float32",

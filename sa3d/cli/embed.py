@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sa3d.cli.options import Quiet
 from sa3d.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sa3d.utils.progress import ProgressBar
 
 
 class Up(StrEnum):
@@ -50,12 +55,12 @@ def embed(
     check_format(out)
     check_writable(out.absolute().parent, "--out")
     model, clouds = (words[0], words[1:]) if names_model(words[0]) else (None, words)
-    if not clouds:
-        raise UserError(f"{model} is a model; name clouds after it")
     encoder = load_encoder(model)
     files, missing = expand(clouds, sys.stdin)
+    if not files and not missing:
+        raise UserError("no cloud was given: name files, folders or patterns, or - for a list")
     with ProgressBar("embed", len(files), "clouds", quiet=quiet) as bar:
-        found = encoder.embed_all(files, up=up.value, read=bar.reach)
+        found = encoder.embed_all(_counted(files, bar), up=up.value)
     failures = [*missing, *found.failures]
     for failure in failures:
         print(f"sa3d: {failure.reason}", file=sys.stderr)
@@ -68,3 +73,10 @@ def embed(
     if failures:
         print(f"sa3d: {len(failures)} could not be read, as told above", file=sys.stderr)
         sys.exit(1)
+
+
+def _counted(files: Iterable[Path], bar: ProgressBar) -> Iterator[Path]:
+    """The files; each counts as done when the next one is asked for."""
+    for file in files:
+        yield file
+        bar.update()

@@ -19,6 +19,7 @@ def pack(
             "files of measurements."
         ),
     ] = None,
+    note: Annotated[str, typer.Option("--note", help="A sentence for its card.")] = "",
     out: Annotated[Path, typer.Option("--out", help="Folder.")] = Path("encoder"),
     quiet: Quiet = False,
 ) -> None:
@@ -26,6 +27,6 @@ def pack(
     from sa3d.checkpoints.pack import pack_encoder
     from sa3d.utils.files import size_text
 
-    packed = pack_encoder(run, out, evidence or [])
+    packed = pack_encoder(run, out, evidence or [], note)
     if not quiet:
         print(f"{packed.folder}: {packed.parameters} numbers, {size_text(packed.size)}")

@@ -9,8 +9,9 @@ What the model sees of a cloud is made by :mod:`sa3d.data.preprocessing`, as in 
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -107,21 +108,14 @@ class Encoder:
             raise DataError("expected one cloud or more, got none")
         return found.features
 
-    def embed_all(
-        self,
-        clouds: Iterable[Cloudlike],
-        *,
-        up: Axis = "y",
-        read: Callable[[int], object] = lambda count: None,
-    ) -> Embedded:
+    def embed_all(self, clouds: Iterable[Cloudlike], *, up: Axis = "y") -> Embedded:
         """Features of all clouds that can be read; the others are named.
 
         Clouds of an unusual density are warned of, in one line.
 
         Args:
-            clouds: paths of files, and arrays (n, 3).
+            clouds: paths of files, and arrays (n, 3); the next one is asked for when one is read.
             up: the axis of them that points up.
-            read: is told how many clouds are done, batch by batch.
         """
         import torch
 
@@ -135,7 +129,6 @@ class Encoder:
                 features = self._backbone.features(ready).numpy()
                 parts = [features] if not ids else [*parts, features]
                 ids += [name for name, _ in batch]
-                read(len(ids) + len(failures))
         if unusual:
             _log.warning(
                 "%d of %d clouds have a density far from that of training (clouds of %d points), "
@@ -154,7 +147,8 @@ class Encoder:
         usual = self.preprocessing.usual_points
         for place, given in enumerate(clouds):
             is_file = isinstance(given, str | Path)
-            name = str(given if is_file else place)
+            # a name that is no text can be no id
+            name = os.fsencode(str(given if is_file else place)).decode("utf-8", "backslashreplace")
             try:
                 points = self._points(Path(given)) if is_file else np.asarray(given)
                 cloud = check_cloud(self._scaled(points), name)

@@ -50,8 +50,8 @@ def _npz(out: Path, found: Embedded) -> list[Path]:
 def _npy(out: Path, found: Embedded) -> list[Path]:
     buffer = io.BytesIO()
     np.save(buffer, found.features)
-    text = "".join(f"{name}\n" for name in found.ids).encode("utf-8", "surrogateescape")
-    ids = write_whole(out.with_suffix(".ids.txt"), text)
+    lines = [name.replace("\n", "\\n") for name in found.ids]
+    ids = write_whole(out.with_suffix(".ids.txt"), "".join(f"{line}\n" for line in lines).encode())
     return [write_whole(out, buffer.getbuffer()), ids]
 
 

@@ -67,10 +67,6 @@ class ProgressBar:
         if self._bar.update(count) and not self._terminal:
             self._bar.mininterval = _LINE_SECONDS
 
-    def reach(self, count: int) -> None:
-        """Set how many are done."""
-        self.update(count - self._bar.n)
-
     def close(self) -> None:
         """Show the last state, if any was shown."""
         self._bar.close()
