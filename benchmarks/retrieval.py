@@ -127,7 +127,9 @@ def main() -> None:
     if given.exact is not None:
         exact = Encoder(given.exact).embed(both[0])
         half = pairs[next(iter(encoders))][0]
-        cosine = (exact * half).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(half, axis=1)
+        cosine = (
+            (exact * half).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(half, axis=1)
+        )
         tree["rounding"] = {
             "smallest_cosine": float(cosine.min()),
             "largest_difference": float(np.abs(exact - half).max()),

@@ -143,8 +143,9 @@ def unit_sphere_float64(points: NDArray[Any]) -> Points:
 def upright(points: NDArray[Any], up: Axis) -> NDArray[Any]:
     """Points (n, 3) turned so that their axis ``up`` becomes y."""
     columns, signs = _UPRIGHT[up]
-    turned: NDArray[Any] = points[:, columns] * np.asarray(signs, dtype=points.dtype)
-    return turned
+    turned = points[:, columns] * np.asarray(signs, dtype=points.dtype)
+    # rows in memory as they were: sums over them are rounded alike
+    return np.ascontiguousarray(turned)
 
 
 def farthest(
