@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Encoder", "__version__", "load_encoder"]
 
-_OFFERED = {name: "sa3d.inference.encoder" for name in ("Encoder", "load_encoder")}
+_OFFERED = dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder")
 
 
 def __getattr__(name: str) -> Any:

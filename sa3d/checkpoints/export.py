@@ -31,8 +31,8 @@ def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, A
     Args:
         folder: made if needed.
         state: tensors by name; copied to the CPU.
-        card: ``kind`` (pretrain, encoder, classifier, segmenter), ``model`` (settings of the backbone) and
-            whatever else a later user should know.
+        card: ``kind`` (pretrain, encoder, classifier, segmenter), ``model`` (settings of the
+            backbone) and whatever else a later user should know.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     data = safetensors.torch.save(tensors, {"format": "pt"})

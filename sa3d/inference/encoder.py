@@ -146,12 +146,11 @@ class Encoder:
         """Usable clouds one by one, with their ids; what is to be told of them goes into lists."""
         usual = self.preprocessing.usual_points
         for place, given in enumerate(clouds):
-            is_file = isinstance(given, str | Path)
             # a name that is no text can be no id
-            name = os.fsencode(str(given if is_file else place)).decode("utf-8", "backslashreplace")
+            text = str(given if isinstance(given, str | Path) else place)
+            name = os.fsencode(text).decode("utf-8", "backslashreplace")
             try:
-                points = self._points(Path(given)) if is_file else np.asarray(given)
-                cloud = check_cloud(self._scaled(points), name)
+                cloud = check_cloud(self._scaled(self._points(given)), name)
             except DataError as error:
                 failures.append(Failure(name, str(error)))
                 continue
@@ -159,13 +158,16 @@ class Encoder:
                 unusual.append(f"'{name}' with {len(cloud)}")
             yield name, upright(cloud, up)
 
-    def _points(self, file: Path) -> NDArray[Any]:
-        """The points of a cloud; of a mesh as many as a training cloud has, the same every time.
+    def _points(self, given: Cloudlike) -> NDArray[Any]:
+        """The points of an array or of a file; of a mesh as many points of its surface as a
+        training cloud has, the same every time.
 
         Raises:
             DataError: with the path.
         """
-        found = read_cloud_or_mesh(file)
+        if not isinstance(given, str | Path):
+            return np.asarray(given)
+        found = read_cloud_or_mesh(Path(given))
         if isinstance(found, Mesh):
             rng = np.random.default_rng(0)
             return sample_surface(found, self.preprocessing.usual_points, rng)[0]

@@ -145,13 +145,13 @@ def test_what_is_no_cloud(embed: Embed, name: str, said: str) -> None:
     Path("cut.stl").write_bytes(Path("parts/box.stl").read_bytes()[:-10])
     Path("nofaces.off").write_text("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n")
     Path("letter.docx").write_bytes(b"PK")
-    before = set(os.listdir())
+    before = set(Path().iterdir())
     code, out, told = embed(name)
     assert (code, out) == (2, "")
     assert told.count("\n") == 1
     assert name in told
     assert said in told
-    assert set(os.listdir()) == before, "nothing executed, nothing written"
+    assert set(Path().iterdir()) == before, "nothing executed, nothing written"
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_what_is_no_model(embed: Embed, model: str, said: str) -> None:
         (Path(name) / "model.safetensors").write_bytes(payload)
     Path("unfinished").mkdir()
     Path("unfinished/journal.jsonl").touch()
-    before = set(os.listdir())
+    before = set(Path().iterdir())
     code, out, told = embed(model, "parts")
     assert (code, out) == (2, "")
     assert told.count("\n") == 1
     assert said in told
-    assert set(os.listdir()) == before, "nothing executed, nothing written"
+    assert set(Path().iterdir()) == before, "nothing executed, nothing written"
 
 
 def test_a_server_that_is_down(embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:

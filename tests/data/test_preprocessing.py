@@ -241,6 +241,6 @@ def test_fewer_points_than_the_model_sees_come_more_than_once(tmp_path: Path) ->
 
 def test_a_server_opens_no_file(tmp_path: Path) -> None:
     model = exported(tmp_path / "model", Preprocessing(POINTS, "none"))
-    for given in ("/etc/hostname", ["/etc/hostname"], [Path("/etc/hostname")]):
+    for asked in ("/etc/hostname", ["/etc/hostname"], [Path("/etc/hostname")]):
         with pytest.raises(DataError, match="expected points, got a text"):
-            model.predict(given)
+            model.predict(asked)

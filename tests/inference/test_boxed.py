@@ -122,8 +122,8 @@ def test_the_card_tells_how_it_was_made_and_what_was_measured(tmp_path: Path) ->
 
 def test_evidence_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     trained(tmp_path / "run")
+    (tmp_path / "gone").mkdir()
     with pytest.raises(CheckpointError, match=r"cannot read .*gone/result\.json"):
-        (tmp_path / "gone").mkdir()
         pack_encoder(tmp_path / "run", tmp_path / "out", [tmp_path / "gone"])
     assert not (tmp_path / "out").exists()
 
