@@ -29,9 +29,11 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sa3d.checkpoints.card import model_digest
 from sa3d.checkpoints.export import export_model
 from sa3d.cli.extras import EXTRAS as EXTRA_OF
 from sa3d.config.loading import load_experiment
+from sa3d.inference.encoder import BOXED
 from sa3d.inference.serving import FeatureModel
 from sa3d.methods.build import build_method
 from sa3d.runs.config import choose
@@ -198,13 +200,24 @@ def test_the_wheel_serves_a_model_in_an_empty_environment(
     wanted = FeatureModel(tmp_path / "model").predict(clouds)
     for row, cloud in enumerate(clouds):
         np.save(tmp_path / f"{row}.npy", cloud)
+    (tmp_path / "a.off").write_text("OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n")
 
     sa3d = str(tmp_path / "venv" / "bin" / "sa3d")
     out = tmp_path / "features.npy"
     files = [str(tmp_path / f"{row}.npy") for row in range(len(clouds))]
-    said = run(sa3d, "features", str(tmp_path / "model"), *files, "--out", str(out))
-    assert said == f"{out}: 2 rows of {wanted.shape[1]} features\n"
+    said = run(sa3d, "embed", str(tmp_path / "model"), *files, "--out", str(out))
+    ids = out.with_suffix(".ids.txt")
+    assert said == f"{out} and {ids}: 2 rows of {wanted.shape[1]} features\n"
     np.testing.assert_allclose(np.load(out), wanted, rtol=1e-4, atol=1e-5)
+    # the encoder in the box is in the wheel, whole
+    said = run(python, "-c", "import sa3d; print(sa3d.load_encoder().card['sha256'])")
+    assert said.strip() == model_digest(BOXED)
+    mesh = subprocess.run(
+        [sa3d, "embed", str(tmp_path / "a.off")], cwd="/", env={}, capture_output=True, text=True
+    )
+    told = "sa3d: this needs trimesh, which is not installed: pip install 'sa3d[data]'\n"
+    assert mesh.returncode == 2
+    assert mesh.stderr.endswith(told), mesh.stderr
     lacking = subprocess.run(
         [sa3d, "promote", "a"], cwd="/", env={}, capture_output=True, text=True, check=False
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -21,6 +21,8 @@ from sa3d.utils.json_file import write_json
 FORMAT = 2
 # settings that change training but no weight's meaning
 _SHAPELESS = {"drop_path"}
+ENCODERS: Final = ("pretrain", "encoder")
+"""Kinds of exported models that have an encoder which no task has changed."""
 
 
 def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -29,8 +31,8 @@ def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, A
     Args:
         folder: made if needed.
         state: tensors by name; copied to the CPU.
-        card: ``kind`` (pretrain, classifier, segmenter), ``model`` (settings of the backbone) and
-            whatever else a later user should know.
+        card: ``kind`` (pretrain, encoder, classifier, segmenter), ``model`` (settings of the
+            backbone) and whatever else a later user should know.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     data = safetensors.torch.save(tensors, {"format": "pt"})
@@ -40,22 +42,24 @@ def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, A
 
 
 def load_pretrained(
-    path: Path, model: BackboneConfig, *, regroup: bool = False
+    path: Path, model: BackboneConfig, *, encoder_only: bool = False
 ) -> dict[str, Tensor]:
     """Weights of a pre-trained model for the architecture ``model``.
 
     Args:
         path: a run folder or its ``model`` folder.
         model: the ``model`` section of the experiment that wants them.
-        regroup: the model is trained on: it may cut clouds into other patches.
+        encoder_only: the decoder is not wanted: an encoder that is exported alone will do, and it
+            may cut clouds into other patches.
 
     Raises:
         CheckpointError: no model there, damaged, not a pre-trained one, or of another
             architecture; then the settings that differ are named.
     """
-    folder, card = find_model(path), checked_card(path, "pretrain")
+    kinds = ENCODERS if encoder_only else ("pretrain",)
+    folder, card = find_model(path), checked_card(path, *kinds)
     wanted, found = model.model_dump(mode="json"), card.get("model", {})
-    free = _SHAPELESS | model.fine_tuning | (model.regrouping if regroup else set())
+    free = _SHAPELESS | model.fine_tuning | (model.regrouping if encoder_only else set())
     keys = sorted((wanted.keys() | found.keys()) - free)
     if wanted["backbone"] != found.get("backbone"):
         keys = ["backbone"]  # no other setting can be compared
@@ -89,22 +93,22 @@ def read_weights(folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
         raise CheckpointError(f"{folder / WEIGHTS_FILE} is not readable: {error}") from None
 
 
-def checked_card(path: Path, kind: str) -> dict[str, Any]:
-    """The card of an exported model of a kind.
+def checked_card(path: Path, *kinds: str) -> dict[str, Any]:
+    """The card of an exported model of one of some kinds.
 
     Raises:
-        CheckpointError: no model there, of another format or kind.
+        CheckpointError: no model there, of another format or of none of these kinds.
     """
     folder, card = find_model(path), model_card(path)
     if card.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder} has format {card.get('format')}, this version reads {FORMAT}"
         )
-    if card.get("kind") != kind:
+    if card.get("kind") not in kinds:
         remedy = {
             "pretrain": "not a pre-trained model; give the run folder of `sa3d pretrain`",
             "classifier": "not a classifier; give the run folder of `sa3d classify`",
             "segmenter": "not a part segmentation model; give the run folder of `sa3d segment`",
         }
-        raise CheckpointError(f"{folder} holds a {card.get('kind')}, {remedy[kind]}")
+        raise CheckpointError(f"{folder} holds a {card.get('kind')}, {remedy[kinds[0]]}")
     return card

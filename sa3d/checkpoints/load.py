@@ -10,17 +10,21 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from sa3d.checkpoints.card import MODEL_FILE, find_model
-from sa3d.checkpoints.export import checked_card, read_weights
+from sa3d.checkpoints.export import ENCODERS, checked_card, read_weights
 from sa3d.config.experiment import ModelConfig
 from sa3d.errors import CheckpointError
 from sa3d.models import build_backbone, build_classifier, build_segmenter
 from sa3d.models.backbone import Backbone
 from sa3d.models.downstream import Classifier, Segmenter
+from sa3d.models.loading import load_prefixed
 from sa3d.models.settings import BackboneConfig
 
 
 def load_encoder(path: Path) -> tuple[Backbone, dict[str, Any]]:
     """The backbone of a pre-trained model, in ``eval()`` on the CPU, and its card.
+
+    Of an encoder that was exported alone, the backbone has no decoder. Weights that are stored in
+    half precision are float32 here, as all of a backbone is.
 
     Args:
         path: a run folder or its ``model`` folder.
@@ -28,9 +32,14 @@ def load_encoder(path: Path) -> tuple[Backbone, dict[str, Any]]:
     Raises:
         CheckpointError: no such model, damaged, or unknown to this version.
     """
-    folder, card = find_model(path), checked_card(path, "pretrain")
+    folder, card = find_model(path), checked_card(path, *ENCODERS)
     backbone = build_backbone(model_of(card, folder))
-    backbone.load_student(read_weights(folder, card))
+    state = read_weights(folder, card)
+    if card["kind"] == "encoder":
+        del backbone.decoder
+        load_prefixed(backbone, state, "backbone.")
+    else:
+        backbone.load_student(state)
     return backbone.eval(), card
 
 

@@ -15,6 +15,7 @@ EXTRAS: Final[dict[str, str]] = {
     "pypcd4": "data",
     "ruamel": "data",
     "httpx": "data",
+    "pyarrow": "parquet",
 }
 """Modules that ``sa3d`` imports and the wheel alone does not ask for, each with its extra."""
 

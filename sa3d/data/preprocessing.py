@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,15 @@ from sa3d.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Axis = Literal["x", "y", "z"]
+
+# columns of a cloud's axes, and their signs, that are x, y and z once the given one points up
+_UPRIGHT: Final[Mapping[Axis, tuple[tuple[int, ...], tuple[float, ...]]]] = {
+    "x": ((1, 0, 2), (-1.0, 1.0, 1.0)),
+    "y": ((0, 1, 2), (1.0, 1.0, 1.0)),
+    "z": ((0, 2, 1), (1.0, 1.0, -1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -72,17 +81,24 @@ class Preprocessing:
         """For a model's card."""
         return asdict(self)
 
+    @property
+    def usual_points(self) -> int:
+        """Points of a cloud as the model was trained on, before it was reduced to N; N where that
+        is not known."""
+        return self.stored_points or self.points
+
     def cloud(self, points: Points) -> Tensor:
-        """(N, 3) float32 of one cloud (n, 3) of N points or more."""
+        """(N, 3) float32 of one cloud (n, 3)."""
         return self.batch([points])[0]
 
     def batch(self, clouds: Sequence[Points]) -> Tensor:
-        """(B, N, 3) float32 of clouds of N points or more each, whatever their sizes: N farthest
-        points from the first one on. A cloud comes out the same whatever is beside it."""
+        """(B, N, 3) float32 of clouds of any sizes: N farthest points from the first one on; of a
+        cloud of fewer points all of them, and some again. A cloud comes out the same whatever is
+        beside it."""
         import torch
 
         whole = [self.before(cloud) for cloud in clouds]
-        index = farthest(whole, self.points)
+        index = [np.resize(rows, self.points) for rows in farthest(whole, self.points)]
         chosen = [cloud.take(i, axis=0) for cloud, i in zip(whole, index, strict=True)]
         return self.after(torch.from_numpy(np.stack(chosen)))
 
@@ -122,6 +138,14 @@ def unit_sphere_float64(points: NDArray[Any]) -> Points:
     radius = float(np.sqrt((centred**2).sum(axis=1).max()))
     scaled: Points = (centred / (radius or 1.0)).astype(np.float32)
     return scaled
+
+
+def upright(points: NDArray[Any], up: Axis) -> NDArray[Any]:
+    """Points (n, 3) turned so that their axis ``up`` becomes y."""
+    columns, signs = _UPRIGHT[up]
+    turned = points[:, columns] * np.asarray(signs, dtype=points.dtype)
+    # rows in memory as they were: sums over them are rounded alike
+    return np.ascontiguousarray(turned)
 
 
 def farthest(

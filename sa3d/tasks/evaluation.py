@@ -31,7 +31,7 @@ def frozen_encoder(config: RunConfig, context: RunContext) -> Backbone:
     """
     backbone = build_backbone(config.model)
     if context.start is not None:
-        state = load_pretrained(context.start, config.model, regroup=True)
+        state = load_pretrained(context.start, config.model, encoder_only=True)
         load_prefixed(backbone.encoder, state, "backbone.encoder.")
     return backbone.to(context.device).eval()
 

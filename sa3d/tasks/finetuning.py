@@ -82,7 +82,7 @@ def start_classifier(
     classifier = build_classifier(config.model, num_classes, settings.dropout, settings.pooling)
     encoder = f"random weights, seed {config.spec.seed}"
     if context.start is not None:
-        state = load_pretrained(context.start, config.model, regroup=True)
+        state = load_pretrained(context.start, config.model, encoder_only=True)
         encoder = f"pre-trained: {classifier.load_encoder(state)}"
     return classifier.to(context.device), encoder
 

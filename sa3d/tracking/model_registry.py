@@ -163,7 +163,9 @@ def _save(
         code = []
         for package in (Path(__file__).parents[1], Path(point_ops.__file__).parent):
             copied = Path(scratch) / package.name
-            shutil.copytree(package, copied, ignore=shutil.ignore_patterns("__pycache__"))
+            # a version brings its own weights: it has no use for those of the encoder in the box
+            ignored = shutil.ignore_patterns("__pycache__", "boxed")
+            shutil.copytree(package, copied, ignore=ignored)
             code.append(str(copied))
         mlflow.pyfunc.save_model(
             str(place),

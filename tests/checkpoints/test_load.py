@@ -264,5 +264,5 @@ def test_weights_of_another_model_are_refused_with_what_differs(tmp_path: Path) 
     regrouped = experiment({"groups": 32, "group_size": 4}).model
     with pytest.raises(CheckpointError, match="group_size=8 there, group_size=4 here; groups=16"):
         load_pretrained(tmp_path, regrouped)
-    assert load_pretrained(tmp_path, regrouped, regroup=True)
+    assert load_pretrained(tmp_path, regrouped, encoder_only=True)
     assert load_pretrained(tmp_path, experiment({"drop_path": 0.3}).model)

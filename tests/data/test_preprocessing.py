@@ -23,7 +23,8 @@ from sa3d.data.loader import Batches
 from sa3d.data.preprocessing import Preprocessing, farthest, unit_sphere, unit_sphere_float64
 from sa3d.data.store import NORMALISATIONS, CloudSet
 from sa3d.errors import CheckpointError, DataError
-from sa3d.inference.serving import DENSITY, FeatureModel
+from sa3d.inference.encoder import DENSITY
+from sa3d.inference.serving import FeatureModel
 from sa3d.models import build_backbone
 
 POINTS = 64
@@ -210,7 +211,7 @@ def test_serving_refuses_a_model_that_does_not_say_how(tmp_path: Path) -> None:
         exported(tmp_path / "model", None)
 
 
-def test_unusual_density_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusual_density_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = exported(tmp_path / "model", Preprocessing(POINTS, "subsample", stored_points=400))
     rng = np.random.default_rng(0)
     usual, dense, sparse = (
@@ -221,14 +222,25 @@ def test_unusual_density_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureF
         assert caplog.messages == []
         model.predict([usual, dense])
         model.predict([sparse])
-    assert len(caplog.messages) == 1
-    assert "cloud '1' has 1601 points, the model was trained on clouds of 400" in caplog.text
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "1 of 2 clouds have a density far from that of training (clouds of 400 points), such as "
+        "'1' with 1601",
+        "1 of 1 clouds have a density far from that of training (clouds of 400 points), such as "
+        "'0' with 99",
+    ]
 
 
-def test_fewer_points_than_the_model_sees(tmp_path: Path) -> None:
+def test_fewer_points_than_the_model_sees_come_more_than_once(tmp_path: Path) -> None:
     model = exported(tmp_path / "model", Preprocessing(POINTS, "none"))
-    few = np.random.default_rng(0).normal(size=(63, 3))
-    with pytest.raises(DataError, match="cloud '0' has 63 points; this model needs at least 64"):
-        model.predict([few])
+    few = np.random.default_rng(0).normal(size=(63, 3)).astype(np.float32)
+    whole = np.concatenate([few, few[:1]])
+    np.testing.assert_array_equal(model.predict([few]), model.predict([whole]))
     with pytest.raises(DataError, match="one cloud or more"):
         model.predict([])
+
+
+def test_a_server_opens_no_file(tmp_path: Path) -> None:
+    model = exported(tmp_path / "model", Preprocessing(POINTS, "none"))
+    for asked in ("/etc/hostname", ["/etc/hostname"], [Path("/etc/hostname")]):
+        with pytest.raises(DataError, match="expected points, got a text"):
+            model.predict(asked)

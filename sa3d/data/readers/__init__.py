@@ -97,6 +97,8 @@ def read(data: bytes, kind: str) -> Cloud | Mesh:
             warnings.simplefilter("error", DeprecationWarning)
             warnings.simplefilter("ignore", UserWarning)
             found: Cloud | Mesh = reader(data)
+    except ModuleNotFoundError:  # of the reader's library, which says nothing of the file
+        raise
     except Exception as error:  # whatever a library raises on a file that is not what it expects
         said = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"not a whole .{kind} file: {said[:200]}") from error

@@ -96,7 +96,7 @@ def run(config: RunConfig, context: RunContext) -> Result | None:
     )
     loaded = f"random weights, seed {config.spec.seed}"
     if context.start is not None:
-        state = load_pretrained(context.start, config.model, regroup=True)
+        state = load_pretrained(context.start, config.model, encoder_only=True)
         loaded = f"pre-trained: {segmenter.load_encoder(state)}"
     segmenter.to(context.device)
     describe(config, context)

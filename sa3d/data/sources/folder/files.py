@@ -17,6 +17,7 @@ from typing import Final
 from sa3d import registry
 from sa3d.data.readers import format_of
 from sa3d.data.store import TEST, TRAIN, VALIDATION
+from sa3d.errors import DataError
 from sa3d.utils.text import examples
 
 SPLITS: Final = {
@@ -103,6 +104,20 @@ def list_folder(root: Path, formats: Iterable[str] = ()) -> Listing:
     return Listing(listing.files, tuple(problems), listing.notes, listing.labelled)
 
 
+def files_below(root: Path) -> list[Path]:
+    """Every file of a known format below ``root``, in order, whatever its folders mean.
+
+    Raises:
+        DataError: there is none, a folder that cannot be looked into, or a link in a circle.
+    """
+    tree = _walk(root, frozenset(registry.READERS))
+    if tree.problems:
+        raise DataError(f"{root}: {tree.problems[0]}")
+    if not tree.known:
+        raise DataError(f"{root} holds no file of a known format ({_formats()})")
+    return [root.joinpath(*parts) for parts in sorted(tree.known)]
+
+
 class _Layout:
     """Which of the layouts a tree has, and what that makes of its files."""
 
@@ -176,8 +191,7 @@ class _Layout:
 
     def _check(self, files: list[Found], labelled: bool) -> None:
         if not files:
-            known = ", ".join(f".{name}" for name in registry.READERS)
-            self.problems.append(f"{self.root} holds no file of a known format ({known})")
+            self.problems.append(f"{self.root} holds no file of a known format ({_formats()})")
             return
         if labelled:
             self._check_classes(files)
@@ -208,6 +222,10 @@ def _files_are(count: int, which: str = "") -> str:
     """``1 file is``, ``2 files of other formats are``."""
     words = (str(count), "file" if count == 1 else "files", which, "is" if count == 1 else "are")
     return " ".join(word for word in words if word)
+
+
+def _formats() -> str:
+    return ", ".join(f".{name}" for name in registry.READERS)
 
 
 def _both(names: Iterable[str]) -> bool:

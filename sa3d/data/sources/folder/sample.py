@@ -14,7 +14,7 @@ from sa3d.data.cloud_table import Cloud
 from sa3d.data.descriptors import descriptors
 from sa3d.data.geometry import Moments, moments
 from sa3d.data.mesh import Mesh, sample_surface
-from sa3d.data.preprocessing import farthest, unit_sphere_float64
+from sa3d.data.preprocessing import farthest, unit_sphere_float64, upright
 from sa3d.data.readers import read, whole_file
 from sa3d.data.sources.folder.files import Found
 from sa3d.data.sources.folder.settings import FolderSource
@@ -24,13 +24,6 @@ from sa3d.errors import DataError
 LEAST_POINTS: Final = 64
 MOST_PARTS: Final = 1024
 """More different labels than that in one file are no parts: instance numbers, intensities."""
-
-# columns of the file's axes, and their signs, that are x, y and z here
-_UPRIGHT: Final = {
-    "x": ((1, 0, 2), (-1.0, 1.0, 1.0)),
-    "y": ((0, 1, 2), (1.0, 1.0, 1.0)),
-    "z": ((0, 2, 1), (1.0, 1.0, -1.0)),
-}
 
 
 class Task(NamedTuple):
@@ -137,6 +130,5 @@ def _points(
 
 
 def _turned(points: NDArray[np.float64], source: FolderSource) -> NDArray[Any]:
-    columns, signs = _UPRIGHT[source.up]
-    upright = points[:, columns] * signs
-    return upright if source.normalisation == "none" else unit_sphere_float64(upright)
+    turned = upright(points, source.up)
+    return turned if source.normalisation == "none" else unit_sphere_float64(turned)
