@@ -60,6 +60,8 @@ def measured(features: np.ndarray, clouds: CloudSet, rows: np.ndarray) -> dict[s
     for question, (groups, apart) in questions(clouds, rows).items():
         values = average_precision(features, groups, apart)
         asked = np.isfinite(values)
+        if not asked.any():  # a data set without families has no answer to the first question
+            continue
         result = estimate(values[asked][None], clouds.family[rows][asked])
         interval = result.interval
         found[question] = {
