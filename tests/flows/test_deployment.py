@@ -105,7 +105,7 @@ def worker(project: Project) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)  # a busy machine
 
 
 def submitted(project: Project, name: str, **request: Any) -> dict[str, Any]:
@@ -135,6 +135,7 @@ def artifacts(project: Project, run: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.stack
 @pytest.mark.timeout(1500)
 def test_forms_run_on_a_worker_to_their_reports(served: Project) -> None:
     with worker(served):

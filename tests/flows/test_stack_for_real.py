@@ -23,6 +23,7 @@ from tests.live import asked, free_port
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.stack,
     pytest.mark.timeout(1800),
     pytest.mark.xdist_group("real"),  # the tests are one story
 ]

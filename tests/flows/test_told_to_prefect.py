@@ -66,6 +66,7 @@ def test_runs_of_this_host_whose_process_is_gone_are_marked(client: SyncPrefectC
     assert dead is not None
     assert living is not None
     here = socket.gethostname()
+    reap()  # what flows that other tests killed have left on this server
     runs = [
         made(client, "dead", Running(), host=here, process=dead),
         made(client, "dying", Cancelling(), host=here, process=dead),
