@@ -68,7 +68,7 @@ setup: place ## make .venv with everything in it; does nothing when it is up to 
 	echo "$$wanted" > $(STAMP); \
 	echo "setup: done"
 
-check: setup ## lint, types, architecture, fast tests: under 3 minutes
+check: setup ## lint, types, architecture, fast tests: some minutes
 	$(PIP) -r requirements-test.txt
 	ruff check
 	ruff format --check
