@@ -31,14 +31,8 @@ class _Commands(TyperGroup):
         except UserError as error:
             print(f"sa3d: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
-        except ModuleNotFoundError as error:
-            said = missing(error)
-            if said is None:
-                raise
-            print(f"sa3d: {said}", file=sys.stderr)
-            sys.exit(UserError.exit_code)
-        except OSError as error:
-            said = refusal(error)
+        except (ModuleNotFoundError, OSError) as error:
+            said = refusal(error) if isinstance(error, OSError) else missing(error)
             if said is None:
                 raise
             print(f"sa3d: {said}", file=sys.stderr)

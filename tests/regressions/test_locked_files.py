@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -28,6 +27,7 @@ from sa3d.runs.fingerprint import data_digest, finished
 from sa3d.runs.result import read_summary
 from sa3d.runs.tags import tags_of_folder
 from sa3d.utils.files import unread
+from tests.unprivileged import another_user
 
 HOLDER = """
 import h5py, sys
@@ -35,18 +35,6 @@ with h5py.File(sys.argv[1], "r+"):
     print("open", flush=True)
     sys.stdin.read()
 """
-
-
-@contextmanager
-def another_user() -> Iterator[None]:
-    """Root may read everything: as nobody for the length of the block."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,7 @@ from sa3d.cli.main import app
 from sa3d.errors import UserError, WriteError
 from sa3d.tracking import mlflow_store
 from sa3d.utils.places import check_writable, give_home, refusal
-
-
-@contextmanager
-def another_user() -> Iterator[None]:
-    """Root may write everywhere: as nobody for the length of the block."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
+from tests.unprivileged import another_user
 
 
 def caught(act: Callable[[], object]) -> OSError:
