@@ -15,7 +15,17 @@ EXTRAS: Final[dict[str, str]] = {
     "pypcd4": "data",
     "ruamel": "data",
     "httpx": "data",
+    "laspy": "data",
+    "lazrs": "data",
     "pyarrow": "parquet",
+    "plotly": "show",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
 }
 """Modules that ``sa3d`` imports and the wheel alone does not ask for, each with its extra."""
 
