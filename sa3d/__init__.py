@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sa3d.inference.encoder import Encoder, load_encoder
+    from sa3d.inference.index import Index, build_index, open_index
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "__version__", "load_encoder"]
+__all__ = ["Encoder", "Index", "__version__", "build_index", "load_encoder", "open_index"]
 
-_OFFERED = dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder")
+_OFFERED = {
+    **dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder"),
+    **dict.fromkeys(("Index", "build_index", "open_index"), "sa3d.inference.index"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -108,7 +108,13 @@ class Encoder:
             raise DataError("expected one cloud or more, got none")
         return found.features
 
-    def embed_all(self, clouds: Iterable[Cloudlike], *, up: Axis = "y") -> Embedded:
+    def embed_all(
+        self,
+        clouds: Iterable[Cloudlike],
+        *,
+        up: Axis = "y",
+        seen: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> Embedded:
         """Features of all clouds that can be read; the others are named.
 
         Clouds of an unusual density are warned of, in one line.
@@ -116,6 +122,7 @@ class Encoder:
         Args:
             clouds: paths of files, and arrays (n, 3); the next one is asked for when one is read.
             up: the axis of them that points up.
+            seen: gets, batch by batch, the points (B, N, 3) that the model saw of them, y up.
         """
         import torch
 
@@ -127,6 +134,8 @@ class Encoder:
             for batch in _batches(self._read(clouds, up, failures, unusual)):
                 ready = self.preprocessing.batch([cloud for _, cloud in batch])
                 features = self._backbone.features(ready).numpy()
+                if seen is not None:
+                    seen(ready.numpy())
                 parts = [features] if not ids else [*parts, features]
                 ids += [name for name, _ in batch]
         if unusual:
