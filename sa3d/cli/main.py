@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, embed, models, pack, search, training
+from sa3d.cli import convert, data, embed, models, pack, search, show, training
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
@@ -56,6 +56,7 @@ app.command()(embed.embed)
 app.command()(pack.pack)
 app.command()(search.index)
 app.command()(search.search)
+app.add_typer(show.app, name="show")
 models.add_commands(app)
 
 
