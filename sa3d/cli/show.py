@@ -101,14 +101,10 @@ def mask(
     check_picture(out, "--out")
     opened = runs.open_run(run, task="pretrain")
     found, epochs = runs.explained(opened), runs.epochs_of(opened)
-    chooser = runs.strategy_of(opened, found, strategy)
     wanted = [each - 1 for each in epoch or []] or runs.spread_epochs(epochs)
     if max(wanted) >= epochs:
         raise UserError(f"--epoch {max(wanted) + 1}: the run has {epochs} epochs")
-    columns = [
-        (runs.budgets(chooser, at, epochs), runs.masked_at(found, chooser, at, epochs))
-        for at in wanted
-    ]
+    columns = runs.masks_of(opened, found, wanted, strategy)
     title = f"Mask of {opened.title}: {strategy or opened.settings['mask']['name']}"
     _write(out, masks(columns, runs.chosen(found, clouds), title), quiet)
 
@@ -247,20 +243,17 @@ def curriculum(
     check_picture(out, "--out", (".gif", ".html"))
     opened = runs.open_run(run, task="pretrain")
     found, epochs = runs.explained(opened), runs.epochs_of(opened)
-    chooser = runs.strategy_of(opened, found, strategy)
-    frames, labels = [], []
+    masks = runs.masks_of(opened, found, runs.spread_epochs(epochs, 24), strategy)
+    frames = []
     with style.context():
-        for at in watched("curriculum", "frames", quiet)(runs.spread_epochs(epochs, 24)):
-            label = runs.budgets(chooser, at, epochs)
-            drawn = runs.masked_at(found, chooser, at, epochs)
+        for label, drawn in watched("curriculum", "frames", quiet)(masks):
             gallery = across(drawn, runs.chosen(found, clouds), f"{opened.title}: {label}")
             frames.append(style.png(gallery_figure(gallery, style.LIGHT), dpi=110))
-            labels.append(label)
     if out.suffix.lower() == ".gif":
         write_whole(out, animation.gif(frames))
     else:
         title = f"Curriculum: {opened.title}"
-        write_whole(out, animation.slider(frames, labels, title).encode())
+        write_whole(out, animation.slider(frames, [label for label, _ in masks], title).encode())
     _say(out, quiet)
 
 

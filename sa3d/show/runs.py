@@ -160,13 +160,28 @@ def masked_at(
 
 def spread_epochs(epochs: int, count: int = COLUMNS) -> list[int]:
     """Epochs (0-based) from the first to the last."""
-    return np.unique(np.linspace(0, epochs - 1, count).round().astype(int)).tolist()
+    found = np.linspace(0, epochs - 1, count).round().astype(int)
+    return sorted({int(epoch) for epoch in found})
 
 
 def budgets(strategy: MaskStrategy, epoch: int, epochs: int) -> str:
     """An epoch and how much of its mask is chosen for being hard."""
     hard = strategy.hard_budget(epoch, epochs)
     return f"epoch {epoch + 1}: {hard} of {strategy.masked} hard"
+
+
+def masks_of(
+    run: Run, data: ex.Explained, epochs: Sequence[int], strategy: str | None = None
+) -> list[tuple[str, ex.Explained]]:
+    """Each epoch in words, and the clouds with its mask.
+
+    Raises:
+        ConfigError, DataError: as of :func:`strategy_of`.
+    """
+    chooser, total = strategy_of(run, data, strategy), epochs_of(run)
+    return [
+        (budgets(chooser, epoch, total), masked_at(data, chooser, epoch, total)) for epoch in epochs
+    ]
 
 
 def chosen(data: ex.Explained | seg.Segmented, most: int) -> Sequence[int]:

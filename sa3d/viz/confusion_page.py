@@ -20,6 +20,7 @@ def confusion_page(
 
     shown = [html.escape(name) for name in names]
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    share[matrix == 0] = np.nan  # stays paper
     text = [[str(count) if count else "" for count in row] for row in matrix.tolist()]
     side = 320 + 24 * len(names)
     fig = go.Figure(go.Heatmap(

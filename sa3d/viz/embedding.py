@@ -79,10 +79,9 @@ def map_figure(shown: Plane, palette: Palette, title: str) -> Figure:
     axes = fig.add_axes((0.1 / wide, 0.32 / high, 7.6 / wide, (high - 0.85) / high))
     axes.set_axis_off()
     for label, (color, mark) in styles.items():
-        rows = shown.labels == label
-        axes.scatter(*shown.places[rows].T, s=20, color=color, marker=_MARKERS[mark], alpha=0.85,
-                     linewidths=0.3, edgecolors=palette.paper,
-                     label=shown.class_names[label])  # fmt: skip
+        x, y = shown.places[shown.labels == label].T
+        axes.scatter(x, y, s=20, color=color, marker=_MARKERS[mark], alpha=0.85, linewidths=0.3,
+                     edgecolors=palette.paper, label=shown.class_names[label])  # fmt: skip
     axes.margins(0.07)
     axes.apply_aspect()
     to_figure = axes.transData + fig.transFigure.inverted()
