@@ -97,7 +97,7 @@ def plane(clouds: CloudSet, encoder: Encoder, how: str, seed: int, watch: Any) -
         clouds.class_names,
         tuple(clouds.ids[row] for row in rows),
         thumbnails,
-        f"{len(rows)} test clouds; {words} of standardised features; distances between far groups "
+        f"{len(rows)} test clouds, standardised features, {words}; distances between far groups "
         "mean nothing",
     )
 

@@ -95,7 +95,7 @@ def map_figure(shown: Plane, palette: Palette, title: str) -> Figure:
         front = solid.facing(projected)
         tints = solid.tints(solid.lightness(framed), palette.ink, palette)[front]
         draw(small, Panel("", projected[front], tints, 0.2, REACH), palette,
-             reference=min(len(points), 700))  # fmt: skip
+             reference=min(len(points), 700), pixels=True)  # fmt: skip
     fig.legend(*axes.get_legend_handles_labels(), loc="center left", frameon=False, fontsize=7.5,
                bbox_to_anchor=(7.75 / wide, 0.5), ncols=columns, labelcolor=palette.ink,
                handletextpad=0.2, labelspacing=0.35, markerscale=1.2)  # fmt: skip

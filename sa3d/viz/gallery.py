@@ -168,7 +168,8 @@ def _cell(
     else:
         colors, reference = shot.colors, len(place)
     draw(axes, Panel("", projected, colors, shot.fog, REACH), palette, reference=max(reference, 1),
-         marks=None if marks is None else [MARKS[mark] for mark in marks.tolist()])  # fmt: skip
+         marks=None if marks is None else [MARKS[mark] for mark in marks.tolist()],
+         pixels=isinstance(shot.colors, str))  # fmt: skip
     middle = (corner[0] + CELL[0] / 2) / wide
     if shot.caption:
         text = shortened(shot.caption, _NAME - 3 * shot.strong)
@@ -361,6 +362,7 @@ def _words(
                       "y": domain.y[1], "xanchor": "center", "yanchor": "bottom"})  # fmt: skip
     if column == 0 and strip.label:
         found.append({**common, "text": html.escape(strip.label), "x": 0, "xshift": -18,
-                      "y": (domain.y[0] + domain.y[1]) / 2, "textangle": -90, "xanchor": "center", "yanchor": "middle",
+                      "y": (domain.y[0] + domain.y[1]) / 2, "textangle": -90,
+                      "xanchor": "center", "yanchor": "middle",
                       "font": {"size": 12, "color": palette.muted}})  # fmt: skip
     return found
