@@ -244,12 +244,15 @@ def curriculum(
     opened = runs.open_run(run, task="pretrain")
     found, epochs = runs.explained(opened), runs.epochs_of(opened)
     masks = runs.masks_of(opened, found, runs.spread_epochs(epochs, 24), strategy)
+    moving = out.suffix.lower() == ".gif"
     frames = []
     with style.context():
         for label, drawn in watched("curriculum", "frames", quiet)(masks):
             gallery = across(drawn, runs.chosen(found, clouds), f"{opened.title}: {label}")
-            frames.append(style.png(gallery_figure(gallery, style.LIGHT), dpi=110))
-    if out.suffix.lower() == ".gif":
+            frames.append(
+                style.png(gallery_figure(gallery, style.LIGHT), dpi=110 if moving else 170)
+            )
+    if moving:
         write_whole(out, animation.gif(frames))
     else:
         title = f"Curriculum: {opened.title}"

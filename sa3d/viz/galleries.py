@@ -76,17 +76,20 @@ def reconstruction(
     data: ex.Explained, clouds: Sequence[int], title: str, palette: Palette = LIGHT
 ) -> Gallery:
     """What the model gets, what is masked, and what it makes of it, in three columns."""
+    from matplotlib.colors import to_rgb
+
     colors = _state_colors(palette)
     strips = []
     for cloud in clouds:
         points, state = data.points[cloud], ex.point_state(data, cloud)
         rebuilt, rebuilt_state = ex.rebuilt_points(data, cloud)
         seen = state == ex.VISIBLE
+        whole = np.tile(np.array(to_rgb(palette.muted)), (len(points), 1))
         both = np.concatenate([state[seen], rebuilt_state])
         strips.append(
             Strip(
                 [
-                    Shot(points, palette.muted),
+                    Shot(points, whole, fog=0.5),
                     masked(data, cloud, palette),
                     Shot(
                         np.concatenate([points[seen], rebuilt]),
