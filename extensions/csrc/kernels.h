@@ -43,9 +43,10 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
-// Batch normalisation of rows (n, c) stored as S and computed in T; see norm.h.
+// Batch normalisation of rows (n, c), and maxima of groups of them, stored as S and computed in T;
+// see norm.h and groups.h.
 template <class S, class T>
-struct NormKernels {
+struct RowKernels {
   // Mean (c) and sum of squared deviations from it (c).
   void (*moments)(const S* rows, int64_t n, int64_t c, double* mean, double* square);
   // out (n, c) = (x - mean) * scale + offset. `large`: the output will not stay in the cache.
@@ -57,6 +58,10 @@ struct NormKernels {
   // out (n, c) = (grad - offset - (x - mean) * slope) * scale.
   void (*backward)(const S* grad, const S* rows, int64_t n, int64_t c, const T* mean,
                    const T* scale, const T* offset, const T* slope, bool large, S* out);
+  // values (c) and index (c) of the largest of the rows (k, c).
+  void (*largest)(const S* rows, int64_t k, int64_t c, S* values, int16_t* index);
+  // out (k, c): grad (c) in the rows that `index` names, 0 elsewhere.
+  void (*place)(const S* grad, const int16_t* index, int64_t k, int64_t c, bool large, S* out);
 };
 
 // Moments of `count` more rows merged into those of `before` rows.
@@ -71,9 +76,9 @@ struct KernelSet {
   Kernels<float> f32;
   Kernels<double> f64;
   Auction auction;
-  NormKernels<float, float> norm_f32;
-  NormKernels<double, double> norm_f64;
-  NormKernels<Bfloat16, float> norm_bf16;
+  RowKernels<float, float> norm_f32;
+  RowKernels<double, double> norm_f64;
+  RowKernels<Bfloat16, float> norm_bf16;
   MergeMoments merge_moments;
 };
 
