@@ -1,14 +1,5 @@
 // The largest row of every group as an operator. Included by bindings.cpp only.
 
-// f(group), several at a time; `work` is the number of values of one.
-template <class F>
-void each_group(int64_t groups, int64_t work, F&& f) {
-  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, work));
-  at::parallel_for(0, groups, grain, [&](int64_t from, int64_t to) {
-    for (int64_t g = from; g < to; ++g) f(g);
-  });
-}
-
 std::tuple<Tensor, Tensor> group_max(const Tensor& rows_) {
   const Tensor rows = checked(rows_, "rows", 3, rows_.scalar_type());
   const int64_t groups = rows.size(0), k = rows.size(1), c = rows.size(2);

@@ -14,6 +14,7 @@ from .group_max import group_max
 from .interpolate import interpolate, three_interpolate, three_nn
 from .knn import knn
 from .norm import BatchNorm, batch_norm
+from .norm_relu import norm_relu, norm_relu_fixed
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,8 @@ __all__ = [
     "interpolate",
     "knn",
     "match_cost",
+    "norm_relu",
+    "norm_relu_fixed",
     "soft_match",
     "three_interpolate",
     "three_nn",
