@@ -82,7 +82,7 @@ class PartFolder:
         return write_json(self._out / LISTING, tree)
 
     def _ply(self, cloud: Parts) -> bytes:
-        """Binary, with the label as a property of every point; single precision where that is exact."""
+        """Binary, with the label of every point; in single precision where that is exact."""
         single = bool((cloud.points.astype(np.float32) == cloud.points).all())
         layout: list[tuple[str, str]] = [(axis, "<f4" if single else "<f8") for axis in "xyz"]
         layout += [(name, "u1") for name in ("red", "green", "blue")]
