@@ -12,6 +12,8 @@ from sa3d.utils.files import unread
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "model.safetensors"
 FOLDER: Final = "model"  # within a run folder
+ENCODERS: Final = ("pretrain", "encoder")
+"""Kinds of exported models that have an encoder which no task has changed."""
 
 
 def find_model(path: Path) -> Path:

@@ -46,8 +46,9 @@ def embed(
 
     Exit status: 0; 1, some files could not be read and are named; 2, nothing was written.
     """
-    from sa3d.inference.encoder import load_encoder, names_model
+    from sa3d.inference.encoder import load_encoder
     from sa3d.inference.inputs import expand
+    from sa3d.inference.locating import names_model
     from sa3d.inference.table import check_format, write_table
     from sa3d.utils.places import check_writable
     from sa3d.utils.progress import ProgressBar
