@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sa3d.checkpoints.card import model_card
 from sa3d.checkpoints.export import ENCODERS
 from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
-from sa3d.data.preprocessing import Preprocessing, farthest
+from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import Ints, Points
 from sa3d.deploy.graph import ClassifierGraph, EncoderGraph, SegmenterGraph
 from sa3d.errors import CheckpointError
@@ -123,10 +123,9 @@ def _segmenter(folder: Path) -> Deployable:
     preprocessing = Preprocessing.from_json(card.get("preprocessing"))
 
     def answer(clouds: Sequence[Points], categories: Ints) -> tuple[Tensor, ...]:
-        logits = segmenter(preprocessing.batch(clouds), torch.from_numpy(categories))
-        count = preprocessing.points
-        rows = farthest([preprocessing.before(cloud) for cloud in clouds], count)
-        return logits, torch.from_numpy(np.stack([np.resize(each, count) for each in rows]))
+        ready, rows = preprocessing.seen(clouds)
+        logits = segmenter(ready, torch.from_numpy(categories))
+        return logits, torch.from_numpy(np.stack(rows))
 
     graph = SegmenterGraph(segmenter, preprocessing)
     outputs, known = ("logits", "index"), len(card["class_names"])

@@ -20,7 +20,7 @@ from sa3d.data.preprocessing import Preprocessing
 from sa3d.deploy import onnx_operators, parity, writing
 from sa3d.deploy.deployable import deployable
 from sa3d.errors import CheckpointError, UserError
-from sa3d.inference.encoder import BOXED
+from sa3d.inference.locating import BOXED
 from sa3d.models import build_backbone, build_classifier, build_segmenter
 from sa3d.models.point_m2ae.settings import PointM2AEConfig
 from sa3d.models.point_mae.settings import PointMAEConfig
