@@ -27,8 +27,8 @@ def find_model(path: Path) -> Path:
             return folder
     raise CheckpointError(
         f"no exported model in {path} ({MODEL_FILE} and {WEIGHTS_FILE}, there or in its folder "
-        f"{FOLDER}/); give the run folder of a finished `sa3d pretrain`, or convert a published "
-        "checkpoint (`sa3d convert`)"
+        f"{FOLDER}/); give the run folder of a finished run, or convert a published checkpoint "
+        "(`sa3d convert`)"
     )
 
 

@@ -98,7 +98,7 @@ class Reading:
                 self.failures.append(Failure(name, str(error)))
                 continue
             self._read += 1
-            if not usual / DENSITY <= len(cloud) <= usual * DENSITY:
+            if not usual_density(len(cloud), usual):
                 self._unusual.append(f"'{name}' with {len(cloud)}")
             yield Read(name, points, upright(cloud, self._up))
 
@@ -122,6 +122,11 @@ class Reading:
         if not scaled or points.dtype == np.float32 or not cloud:
             return points
         return unit_sphere_float64(points) if np.isfinite(points).all() else points
+
+
+def usual_density(points: int, usual: int) -> bool:
+    """Whether a cloud of so many points is about as dense as those of training."""
+    return usual / DENSITY <= points <= usual * DENSITY
 
 
 def points_of(found: Cloud | Mesh, count: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sa3d.data.preprocessing import Axis, unit_sphere_float64, upright
 from sa3d.inference.classes import ClassPredictor
+from sa3d.inference.clouds import usual_density
 from sa3d.inference.encoder import Encoder
 from sa3d.inference.loading import Loaded
 from sa3d.inference.parts import PartPredictor
@@ -60,7 +61,13 @@ def answered(
         assert isinstance(model, Encoder)
         found = [{"features": row} for row in model.predict(clouds, up=up).features.tolist()]
     return [
-        {"id": each.id, "points": len(each.points), **tree, **_picture(each, tree, up, shown)}
+        {
+            "id": each.id,
+            "points": len(each.points),
+            "usual_density": usual_density(len(each.points), model.preprocessing.usual_points),
+            **tree,
+            **_picture(each, tree, up, shown),
+        }
         for each, tree in zip(asked, found, strict=True)
     ]
 

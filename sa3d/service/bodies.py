@@ -160,6 +160,8 @@ def _of_files(body: bytes, headers: Headers, usual_points: int, limits: Limits) 
             cloud = points_of(readers.read(data, readers.format_of(name)), usual_points)
         except DataError as error:
             raise RefusedError(422, f"'{_line(shown)}': {_line(error)}") from None
+        except ModuleNotFoundError as error:
+            raise RefusedError(501, f"'{_line(shown)}': the service lacks {error.name}") from None
         points += len(cloud)
         check_counts(len(files), points, limits)
         found.append(Asked(shown, cloud))

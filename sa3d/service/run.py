@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ def serve(
         UserError: the address cannot be listened on.
     """
     loaded = load_model(model)
+    # each answer says so of its own clouds
+    logging.getLogger("sa3d.inference.clouds").setLevel(logging.ERROR)
     hosts = LOOPBACK if host in LOOPBACK else None
     app = build(loaded, limits, hosts)
     with _listening(host, port) as opened:

@@ -67,7 +67,8 @@ function show(found) {
   if (cloud.features) answer.push(made("h2", `${cloud.features.length} features`));
   find("answer").replaceChildren(...answer);
   find("legend").replaceChildren(...(cloud.parts ? legend(cloud, found.part_names) : []));
-  tell(`${cloud.id}: ${cloud.points} points`);
+  const unusual = cloud.usual_density ? "" : "; a density far from that of training";
+  tell(`${cloud.id}: ${cloud.points} points${unusual}`);
 }
 
 async function ask(file) {
