@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, embed, models, pack, predict, training
+from sa3d.cli import convert, data, embed, export, models, pack, predict, serve, training
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
@@ -53,8 +53,10 @@ training.add_commands(app)
 app.add_typer(data.app, name="data")
 app.command()(convert.convert)
 app.command()(embed.embed)
+app.command()(export.export)
 app.command()(pack.pack)
 app.command()(predict.predict)
+app.command()(serve.serve)
 models.add_commands(app)
 
 
