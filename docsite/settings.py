@@ -1,0 +1,218 @@
+"""The reference of settings, read from their classes: key, values, default, meaning."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from sa3d import registry
+from sa3d.config.data import DataConfig
+from sa3d.config.endless import EndlessSource
+from sa3d.config.experiment import OTHER_VARIANTS, Evaluation, ExperimentConfig, PretrainConfig
+from sa3d.config.gate import GateConfig
+from sa3d.masking.settings import MaskConfig
+from sa3d.methods.settings import MethodConfig
+from sa3d.models.settings import BackboneConfig
+from sa3d.tasks.base import TaskConfig
+
+Model = type[BaseModel]
+
+
+class Table(NamedTuple):
+    """One settings class under a heading; ``names`` is what selects it in ``params.yaml``."""
+
+    heading: str
+    model: Model
+
+
+class Page(NamedTuple):
+    """One page of tables."""
+
+    name: str
+    title: str
+    introduction: str
+    tables: list[Table]
+
+
+_ANY: Final = {  # a setting whose class is chosen by a name in it: where the choices are
+    BackboneConfig: "backbones",
+    MethodConfig: "methods",
+    MaskConfig: "masks",
+    TaskConfig: "tasks",
+    EndlessSource: "sources",
+}
+
+
+def _components(table: Any, kind: str) -> list[Table]:
+    return [Table(f"`{name}`", registry.settings_of(table, kind, name)) for name in table]
+
+
+def pages() -> list[Page]:
+    """Every settings class of ``params.yaml``, the classes inside others with those."""
+    tasks = [Table(f"`{name}`", registry.task(name).settings) for name in registry.downstream()]
+    others = [Table(f"A variant with `{key}`", model) for key, model in OTHER_VARIANTS.items()]
+    found = [
+        Page(
+            "experiment",
+            "An experiment",
+            "An entry under `experiments`: how encoders are made and what each is evaluated on.",
+            [
+                Table("The experiment", ExperimentConfig),
+                Table("`pretrain`", PretrainConfig),
+                Table("`data`", DataConfig),
+                Table("One of `evaluate`", Evaluation),
+                *others,
+            ],
+        ),
+        Page(
+            "backbones",
+            "Backbones",
+            "`model`: the architecture, chosen by `backbone`.",
+            _components(registry.BACKBONES, "backbone"),
+        ),
+        Page(
+            "methods",
+            "Methods",
+            "A variant with `method`: how it is pre-trained. What all methods share may stand once, "
+            "under `pretrain` of the experiment.",
+            _components(registry.METHODS, "method"),
+        ),
+        Page(
+            "masks",
+            "Mask strategies",
+            "`mask` of a method: a name alone, or a mapping with the strategy's settings.",
+            _components(registry.MASKS, "mask strategy"),
+        ),
+        Page("tasks", "Tasks", "`settings` of an evaluation, chosen by its `task`.", tasks),
+        Page(
+            "sources",
+            "Data sources",
+            "An entry under `datasets`, chosen by its `source`.",
+            _components(registry.SOURCES, "data source"),
+        ),
+        Page(
+            "gate",
+            "The gate",
+            "`gate`: when a registered model becomes the champion.",
+            [Table("The gate", GateConfig)],
+        ),
+    ]
+    return [page._replace(tables=list(_with_inner(page.tables))) for page in found]
+
+
+def _with_inner(tables: list[Table]) -> Iterator[Table]:
+    """The tables, each followed by those of classes that only it uses."""
+    known = {table.model for table in tables} | set(_ANY) | {DataConfig, Evaluation, PretrainConfig}
+    for table in tables:
+        yield table
+        waiting = [table.model]
+        while waiting:
+            for key, inner in _inner(waiting.pop()):
+                if inner not in known:
+                    known.add(inner)
+                    waiting.append(inner)
+                    yield Table(f"`{key}`", inner)
+
+
+def _inner(model: Model) -> Iterator[tuple[str, Model]]:
+    for key, facts in model.model_fields.items():
+        for found in _models(facts.annotation):
+            yield key, found
+
+
+def _models(annotation: Any) -> Iterator[Model]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models(inner)
+
+
+def text(page: Page) -> str:
+    """The page itself."""
+    lines = [f"# {page.title}", "", page.introduction, ""]
+    for table in page.tables:
+        first = (table.model.__doc__ or "").strip().split("\n\n")[0]
+        lines += [f"## {table.heading}", "", " ".join(_plain(first).split()), ""]
+        lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
+        lines += _rows(table.model)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plain(docstring: str) -> str:
+    """Python's names without the marks that point to them, and code as Markdown has it."""
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", docstring).replace("``", "`")
+
+
+def _rows(model: Model) -> Iterator[str]:
+    schema = model.model_json_schema(mode="validation")
+    for key, facts in model.model_fields.items():
+        own = schema["properties"][key]
+        kind = next((_ANY[each] for each in _models(facts.annotation) if each in _ANY), None)
+        value = f"[{kind}]({kind}.md)" if kind else _value(own, schema.get("$defs", {}))
+        default = "required" if facts.is_required() else _default(own.get("default", None))
+        yield f"| `{key}` | {value} | {default} | {_cell(facts.description or '')} |"
+
+
+def _default(value: Any) -> str:
+    if value == "":
+        return "empty"
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{shown}`"
+
+
+def _value(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+    """What may be given, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_value(each, defs) for each in schema["anyOf"])
+    if "$ref" in schema:
+        return _value(defs[schema["$ref"].rpartition("/")[2]], defs)
+    if "const" in schema:
+        return f"`{json.dumps(schema['const']) if schema['const'] is True else schema['const']}`"
+    if "enum" in schema:
+        return " ".join(f"`{each}`" for each in schema["enum"])
+    said = _KINDS.get(schema.get("type", ""), lambda _schema, _defs: "anything")(schema, defs)
+    return f"{said}{_bounds(schema)}"
+
+
+def _array(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+    if "prefixItems" in schema:
+        return f"list of {len(schema['prefixItems'])}: " + ", ".join(
+            _value(each, defs) for each in schema["prefixItems"]
+        )
+    return f"list, each {_value(schema['items'], defs)}" if schema.get("items") else "list"
+
+
+_KINDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any]], str]]] = {
+    "integer": lambda *_: "whole number",
+    "number": lambda *_: "number",
+    "string": lambda *_: "text",
+    "boolean": lambda *_: "`true` `false`",
+    "null": lambda *_: "`null`",
+    "object": lambda *_: "mapping",
+    "array": _array,
+}
+_BOUNDS: Final = {
+    "exclusiveMinimum": "> {}",
+    "minimum": "≥ {}",
+    "exclusiveMaximum": "< {}",
+    "maximum": "≤ {}",
+    "minLength": "not empty",
+}
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    found = [
+        said.format(f"{schema[key]:g}" if schema[key] < 1e6 else f"{schema[key]:.0f}")
+        for key, said in _BOUNDS.items()
+        if key in schema
+    ]
+    return f" {', '.join(found)}" if found else ""
+
+
+def _cell(said: str) -> str:
+    return said.replace("|", "\\|").replace("\n", " ")
