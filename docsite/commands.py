@@ -76,9 +76,7 @@ def _section(words: str, command: Any) -> list[str]:
         rows = [f"| `{_metavar(each)}` | {_cell(each.help)} |" for each in arguments]
         lines += ["| argument | meaning |", "|---|---|", *rows, ""]
     if options:
-        rows = [
-            f"| {_names(each)} | {_default(each)} | {_cell(_help(each))} |" for each in options
-        ]
+        rows = [f"| {_names(each)} | {_default(each)} | {_cell(_help(each))} |" for each in options]
         lines += ["| option | default | meaning |", "|---|---|---|", *rows, ""]
     return lines
 

@@ -14,7 +14,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # mkdocs reads this file by its path
 
-from docsite import api, commands, links, settings  # noqa: E402
+from docsite import api, commands, links, settings
 
 # ":class:`~sa3d.data.mesh.Mesh`" of a docstring, as it looks when Markdown has read it
 _ROLE: Final = re.compile(r":(?:class|func|meth|mod|attr|data):<code>~?([\w.]+)</code>")
@@ -70,9 +70,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(
-    markdown: str, *, page: Page, config: MkDocsConfig, files: Files
-) -> str:
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links of a page of ``docs/`` to files elsewhere."""
     if page.file.generated_by is not None:
         return markdown

@@ -15,6 +15,7 @@ from docsite import links
 ROOT = links.ROOT
 NOT_RUN = Path(__file__).with_name("not_run.yaml")
 SHELL = "bash"
+RUN = (SHELL, "console", "python", "pycon")  # what can be run
 _SEPARATORS = frozenset("();<>|&")
 
 
@@ -43,12 +44,23 @@ class Block(NamedTuple):
 
 
 class Excuse(NamedTuple):
-    """Why a block is not run. ``test``: where it is run or checked otherwise."""
+    """Why a block is not run.
+
+    Attributes:
+        page: path of its file.
+        first: its first line; ``*``: every block of the page.
+        why: a reason of ``not_run.yaml``.
+        test: where it is run otherwise.
+    """
 
     page: str
     first: str
     why: str
     test: str
+
+    def covers(self, block: Block) -> bool:
+        """Whether it is of this block."""
+        return self.page == block.page and self.first in ("*", block.first)
 
 
 def pages() -> list[str]:

@@ -71,8 +71,8 @@ def _typer(command: Any, name: str, words: list[str], made: frozenset[str]) -> N
         _typer(inner, inner.name, more, made)
         return
     given = context.params
-    experiment = given.get("experiment") or given.get("name")
-    if "overrides" in given and experiment not in made:
+    experiment = given.get("experiment")
+    if "overrides" in given and experiment is not None and experiment not in made:
         load_experiment(experiment, overrides=given["overrides"] or ())
 
 
@@ -192,10 +192,11 @@ def _mlflow(words: list[str], made: frozenset[str]) -> None:
 
 
 def _prefect(words: list[str], made: frozenset[str]) -> None:
-    """That Prefect has the command; its options are not read."""
-    from prefect.cli import app
+    from prefect.cli._app import _app
 
-    app.parse_args([word for word in words if word != "--no-prompt"], exit_on_error=False)
+    _app.parse_args(
+        [word for word in words if word != "--no-prompt"], exit_on_error=False, print_error=False
+    )
 
 
 _PROGRAMS: dict[str, Callable[[list[str], frozenset[str]], None]] = {
