@@ -1,4 +1,4 @@
-"""The hooks that ``mkdocs.yml`` names: generated pages, links out of ``docs/``, names in docstrings."""
+"""The hooks that ``mkdocs.yml`` names: generated pages, links out of ``docs/``, docstrings."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
 
     def link(found: re.Match[str]) -> str:
         name = found[1]
-        return f'<autoref identifier="{name}" optional><code>{name.rpartition(".")[2]}</code></autoref>'
+        short = name.rpartition(".")[2]
+        return f'<autoref identifier="{name}" optional><code>{short}</code></autoref>'
 
     return _ROLE.sub(link, html)

@@ -77,8 +77,8 @@ def pages() -> list[Page]:
         Page(
             "methods",
             "Methods",
-            "A variant with `method`: how it is pre-trained. What all methods share may stand once, "
-            "under `pretrain` of the experiment.",
+            "A variant with `method`: how it is pre-trained. What all methods share may stand "
+            "once, under `pretrain` of the experiment.",
             _components(registry.METHODS, "method"),
         ),
         Page(

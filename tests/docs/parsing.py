@@ -28,7 +28,7 @@ _FOREIGN = {
 _TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
-class UnknownCommand(AssertionError):
+class UnknownCommandError(AssertionError):
     """A command that cannot be as it is written."""
 
 
@@ -40,14 +40,14 @@ def check(words: list[str], made: frozenset[str]) -> None:
         made: names of experiments and data sets that the page itself makes.
 
     Raises:
-        UnknownCommand: there is no such command, option, setting, stage or target.
+        UnknownCommandError: there is no such command, option, setting, stage or target.
     """
     words = [word.replace("…", "x") for word in words]
     program, rest = words[0].rpartition("/")[2] or words[0], words[1:]
     if program in _FOREIGN:
         return
     if program not in _PROGRAMS:
-        raise UnknownCommand(f"{program}: no program that the documentation may name")
+        raise UnknownCommandError(f"{program}: no program that the documentation may name")
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "environ", os.environ.copy())  # options' callbacks set variables
@@ -55,11 +55,11 @@ def check(words: list[str], made: frozenset[str]) -> None:
             patch.chdir(ROOT)
             _PROGRAMS[program](rest, made)
     except (typer.Exit, SystemExit) as error:
-        raise UnknownCommand(f"{' '.join(words)}: ended with {error}") from None
+        raise UnknownCommandError(f"{' '.join(words)}: ended with {error}") from None
     except Exception as error:
-        if isinstance(error, UnknownCommand):
+        if isinstance(error, UnknownCommandError):
             raise
-        raise UnknownCommand(f"{' '.join(words)}: {error}") from None
+        raise UnknownCommandError(f"{' '.join(words)}: {error}") from None
 
 
 def _typer(command: Any, name: str, words: list[str], made: frozenset[str]) -> None:
@@ -85,7 +85,7 @@ def _sa3d(words: list[str], made: frozenset[str]) -> None:
 def _flow(module: str, words: list[str], made: frozenset[str]) -> None:
     found = importlib.util.find_spec(module)
     if found is None:
-        raise UnknownCommand(f"python -m {module}: no such module")
+        raise UnknownCommandError(f"python -m {module}: no such module")
     inside = importlib.import_module(
         f"{module}.command" if found.submodule_search_locations else module
     )
@@ -102,13 +102,13 @@ def _python(words: list[str], made: frozenset[str]) -> None:
     elif words[0] == "-m":
         spec = importlib.util.find_spec(words[1])
         if spec is None or spec.origin is None:
-            raise UnknownCommand(f"python -m {words[1]}: no such module")
+            raise UnknownCommandError(f"python -m {words[1]}: no such module")
         _script(spec.origin, words[2:])
     else:
         _script(str(ROOT / words[0]), words[1:])
 
 
-class _Parsed(Exception):
+class _ParsedError(Exception):
     """Thrown when a script has read its command line."""
 
 
@@ -120,12 +120,12 @@ def _script(path: str, words: list[str]) -> None:
 
     def parse_and_stop(self: Any, args: Any = None, namespace: Any = None) -> Any:
         real(self, args, namespace)
-        raise _Parsed
+        raise _ParsedError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
         patch.setattr(sys, "argv", [path, *words])
-        with pytest.raises(_Parsed):
+        with pytest.raises(_ParsedError):
             runpy.run_path(path, run_name="__main__")
 
 
@@ -137,7 +137,7 @@ def _make(words: list[str], made: frozenset[str]) -> None:
         if equals and f"\n{name} ?=" in makefile:
             continue
         if word not in targets:
-            raise UnknownCommand(f"make {word}: no such target")
+            raise UnknownCommandError(f"make {word}: no such target")
 
 
 def _dvc(words: list[str], made: frozenset[str]) -> None:
@@ -151,7 +151,7 @@ def _dvc(words: list[str], made: frozenset[str]) -> None:
         stage, _, item = target.partition("@")
         known = {*stages[stage]["foreach"], *made} if stage in stages else ()
         if item not in known:
-            raise UnknownCommand(f"dvc {given.cmd} {target}: no such stage")
+            raise UnknownCommandError(f"dvc {given.cmd} {target}: no such stage")
     for change in getattr(given, "set_param", ()):
         at: Any = _TREE
         for part in change.partition("=")[0].lstrip("+").split("."):
@@ -160,7 +160,9 @@ def _dvc(words: list[str], made: frozenset[str]) -> None:
             elif part in at:
                 at = at[part]
             elif not change.startswith("++"):
-                raise UnknownCommand(f"dvc exp run -S {change}: params.yaml has no {part} there")
+                raise UnknownCommandError(
+                    f"dvc exp run -S {change}: params.yaml has no {part} there"
+                )
 
 
 def _torchrun(words: list[str], made: frozenset[str]) -> None:

@@ -1,7 +1,8 @@
-"""Every block of commands or Python on the site, run: page by page, in order, in one small project.
+"""Every block of commands or Python on the site, run: page by page, in order, in a small project.
 
-What is not run stands in ``not_run.yaml``. The project is this checkout with the experiment ``demo``
-made small; files that pages take for granted (``a.ply``, ``scans/``, ``~/parts``) are put there.
+What is not run stands in ``not_run.yaml``. The project is this checkout with the experiment
+``demo`` made small; files that pages take for granted (``a.ply``, ``scans/``, ``~/parts``) are
+put there.
 """
 
 from __future__ import annotations
@@ -83,15 +84,16 @@ class Project:
 
     def bash(self, text: str) -> None:
         """Run a block, each `…` filled in with the first name that fits; it ends at a failure."""
-        text = re.sub(r"\S+…", self._first, text)
+        text = re.sub(r"\S+…", lambda found: self.first(found[0]), text)
         self._run(["bash", "-e", "-o", "pipefail", "-c", text])
 
     def python(self, text: str) -> None:
         """Run a block of Python in a process of its own."""
         self._run([sys.executable, "-c", text])
 
-    def _first(self, found: re.Match[str]) -> str:
-        return str(sorted(self.root.glob(found[0].replace("…", "*")))[0].relative_to(self.root))
+    def first(self, name: str) -> str:
+        """The first file that a name with `…` in it fits, from the project's root."""
+        return str(min(self.root.glob(name.replace("…", "*"))).relative_to(self.root))
 
     def _run(self, words: list[str]) -> None:
         done = subprocess.run(
@@ -137,9 +139,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "import numpy as np, pathlib\n"
         "rng = np.random.default_rng(0)\n"
         "for name in ('a.npy', 'cloud.npy'): np.save(name, rng.random((500, 3)))\n"
-        "import trimesh; [trimesh.creation.box((1, 2, n)).export(f'box{n}.off') for n in (1, 2, 3)]\n"
+        "import trimesh\n"
+        "for n in (1, 2, 3): trimesh.creation.box((1, 2, n)).export(f'box{n}.off')\n"
     )
-    source = made._first(re.match(".*", "work/pretrain-shapes-random-masks-s0-…"))  # type: ignore[arg-type]
+    source = made.first("work/pretrain-shapes-random-masks-s0-…")
     made.bash(f"sa3d convert {source}/model --to official --out pretrain.pth")
     return made
 
