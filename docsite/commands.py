@@ -86,7 +86,7 @@ def _said(command: Any) -> str:
 
 
 def _metavar(parameter: Any) -> str:
-    return parameter.metavar or parameter.name.upper()
+    return str(parameter.metavar or parameter.name.upper())
 
 
 def _usage(argument: Any) -> str:

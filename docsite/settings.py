@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
@@ -175,7 +175,8 @@ def _value(schema: dict[str, Any], defs: dict[str, Any]) -> str:
         return f"`{json.dumps(schema['const']) if schema['const'] is True else schema['const']}`"
     if "enum" in schema:
         return " ".join(f"`{each}`" for each in schema["enum"])
-    said = _KINDS.get(schema.get("type", ""), lambda _schema, _defs: "anything")(schema, defs)
+    kind = schema.get("type")
+    said = _array(schema, defs) if kind == "array" else _KINDS.get(str(kind), "anything")
     return f"{said}{_bounds(schema)}"
 
 
@@ -187,14 +188,13 @@ def _array(schema: dict[str, Any], defs: dict[str, Any]) -> str:
     return f"list, each {_value(schema['items'], defs)}" if schema.get("items") else "list"
 
 
-_KINDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any]], str]]] = {
-    "integer": lambda *_: "whole number",
-    "number": lambda *_: "number",
-    "string": lambda *_: "text",
-    "boolean": lambda *_: "`true` `false`",
-    "null": lambda *_: "`null`",
-    "object": lambda *_: "mapping",
-    "array": _array,
+_KINDS: Final = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "`true` `false`",
+    "null": "`null`",
+    "object": "mapping",
 }
 _BOUNDS: Final = {
     "exclusiveMinimum": "> {}",
