@@ -10,12 +10,12 @@ import sa3d
 
 
 class Page(NamedTuple):
-    """One page: ``objects`` by their full names."""
+    """One page; ``objects`` are full names, by the names under which they are used."""
 
     name: str
     title: str
     introduction: str
-    objects: tuple[str, ...]
+    objects: dict[str, str]
 
 
 _EXTENSION: Final = (
@@ -38,11 +38,14 @@ _EXTENSION: Final = (
 )
 
 
-def _offered(module: str) -> tuple[str, ...]:
-    """What a module offers, by the full names of where that is defined."""
+def _offered(module: str) -> dict[str, str]:
+    """What a module offers, and where that is defined."""
     found = importlib.import_module(module)
-    objects = [getattr(found, name) for name in found.__all__ if not name.startswith("_")]
-    return tuple(f"{each.__module__}.{each.__qualname__}" for each in objects)
+    objects = {name: getattr(found, name) for name in found.__all__ if not name.startswith("_")}
+    return {
+        f"{module}.{name}": f"{each.__module__}.{each.__qualname__}"
+        for name, each in objects.items()
+    }
 
 
 def pages() -> list[Page]:
@@ -66,13 +69,14 @@ def pages() -> list[Page]:
             "What extensions build on",
             "The classes that a new component inherits or fills in. [How to write "
             "one](../../extending.md).",
-            _EXTENSION,
+            {name: name for name in _EXTENSION},
         ),
     ]
 
 
 def text(page: Page) -> str:
     """The page itself, which mkdocstrings completes."""
-    return "\n\n".join(
-        [f"# {page.title}", page.introduction, *(f"::: {name}" for name in page.objects)]
-    )
+    objects = [
+        f"::: {full}\n    options:\n      heading: {name}" for name, full in page.objects.items()
+    ]
+    return "\n\n".join([f"# {page.title}", page.introduction, *objects])

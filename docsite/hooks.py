@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # mkdocs reads thi
 
 from docsite import api, commands, links, settings
 
+# of the home page, whose navigation would hold nothing but its own name
+_ALONE: Final = "---\nhide: [navigation]\n---\n\n"
 # ":class:`~sa3d.data.mesh.Mesh`" of a docstring, as it looks when Markdown has read it
 _ROLE: Final = re.compile(r":(?:class|func|meth|mod|attr|data):<code>~?([\w.]+)</code>")
 
@@ -60,7 +62,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     home = (links.ROOT / links.HOME).read_text(encoding="utf-8")
     texts = {place: text for place, (_, text) in _generated().items()}
     try:
-        texts["index.md"] = links.rewritten(home, links.HOME)
+        texts["index.md"] = _ALONE + links.rewritten(home, links.HOME)
         for path in links.all_linked([links.HOME, *own]):
             texts[links.on_site(path)] = links.page_of(path)
     except links.LinkError as error:
