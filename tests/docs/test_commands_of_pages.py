@@ -45,7 +45,11 @@ def small(params: str) -> str:
     demo["pretrain"] |= QUICK | {"batch_size": 32}
     demo["pretrain"]["data"]["points"] = 64
     demo["variants"]["sa3df"] |= {"gc_depth": 1, "switch_epoch": 1}
-    for each in demo["evaluate"]:
+    for number, each in enumerate(demo["evaluate"]):
+        each.pop("seeds", None)
+        if number:  # of all variants only the first
+            own = "scratch" if each["recipe"] == "small-classify" else "random-masks"
+            each["variants"] = [own]
         if each["recipe"] == "small-classify":
             each["settings"] = QUICK
         if each["recipe"] == "small-fewshot":
