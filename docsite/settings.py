@@ -196,6 +196,7 @@ _KINDS: Final = {
     "null": "`null`",
     "object": "mapping",
 }
+_POWERS: Final = {2**31: "2³¹", 2**32: "2³²"}
 _BOUNDS: Final = {
     "exclusiveMinimum": "> {}",
     "minimum": "≥ {}",
@@ -207,7 +208,7 @@ _BOUNDS: Final = {
 
 def _bounds(schema: dict[str, Any]) -> str:
     found = [
-        said.format(f"{schema[key]:g}" if schema[key] < 1e6 else f"{schema[key]:.0f}")
+        said.format(_POWERS.get(schema[key], f"{schema[key]:g}"))
         for key, said in _BOUNDS.items()
         if key in schema
     ]

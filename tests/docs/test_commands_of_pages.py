@@ -33,7 +33,7 @@ PARTS = (
     ".dvcignore",
 )
 DROPPED = ("DVC_ROOT", "SA3D_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
-SMALL_MODEL = {"groups": 8, "group_size": 8, "dim": 24, "depth": 2, "heads": 2, "decoder_depth": 1}
+SMALL_MODEL = {"groups": 8, "group_size": 8, "dim": 24, "depth": 3, "heads": 2, "decoder_depth": 1}
 QUICK = {"epochs": 2, "warmup_epochs": 1}
 
 
@@ -53,7 +53,7 @@ def small(params: str) -> str:
         if each["recipe"] == "small-classify":
             each["settings"] = QUICK
         if each["recipe"] == "small-fewshot":
-            each["settings"] = QUICK | {"shot": 2, "queries": 1}
+            each["settings"] = QUICK | {"shot": 2, "queries": 1, "batch_size": 4}
     for recipe in ("small-classify", "small-fewshot", "small-segment"):
         recipes[recipe]["settings"] |= QUICK
     for name, data in tree["datasets"].items():
