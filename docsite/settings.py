@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from sa3d.models.settings import BackboneConfig
 from sa3d.tasks.base import TaskConfig
 
 Model = type[BaseModel]
+Schema = dict[str, Any]
 
 
 class Table(NamedTuple):
@@ -133,12 +135,16 @@ def _models(annotation: Any) -> Iterator[Model]:
 
 def text(page: Page) -> str:
     """The page itself."""
+    places = {model.__name__: (kind, f"{kind}.md") for model, kind in _ANY.items()}
+    for table in page.tables:
+        heading = table.heading.replace("`", "")
+        places[table.model.__name__] = (heading, f"#{heading.lower().replace(' ', '-')}")
     lines = [f"# {page.title}", "", page.introduction, ""]
     for table in page.tables:
         first = (table.model.__doc__ or "").strip().split("\n\n")[0]
         lines += [f"## {table.heading}", "", " ".join(_plain(first).split()), ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-        lines += _rows(table.model)
+        lines += _rows(table.model, places)
         lines.append("")
     return "\n".join(lines)
 
@@ -148,14 +154,16 @@ def _plain(docstring: str) -> str:
     return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", docstring).replace("``", "`")
 
 
-def _rows(model: Model) -> Iterator[str]:
+Places = dict[str, tuple[str, str]]  # of a settings class by its name: heading, link
+
+
+def _rows(model: Model, places: Places) -> Iterator[str]:
     schema = model.model_json_schema(mode="validation")
+    value = partial(_value, defs=schema.get("$defs", {}), places=places)
     for key, facts in model.model_fields.items():
         own = schema["properties"][key]
-        kind = next((_ANY[each] for each in _models(facts.annotation) if each in _ANY), None)
-        value = f"[{kind}]({kind}.md)" if kind else _value(own, schema.get("$defs", {}))
         default = "required" if facts.is_required() else _default(own.get("default", None))
-        yield f"| `{key}` | {value} | {default} | {_cell(facts.description or '')} |"
+        yield f"| `{key}` | {value(own)} | {default} | {_cell(facts.description or '')} |"
 
 
 def _default(value: Any) -> str:
@@ -165,27 +173,28 @@ def _default(value: Any) -> str:
     return f"`{shown}`"
 
 
-def _value(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+def _value(schema: Schema, *, defs: Schema, places: Places) -> str:
     """What may be given, in words."""
+    inside = partial(_value, defs=defs, places=places)
     if "anyOf" in schema:
-        return " or ".join(_value(each, defs) for each in schema["anyOf"])
+        return " or ".join(map(inside, schema["anyOf"]))
     if "$ref" in schema:
-        return _value(defs[schema["$ref"].rpartition("/")[2]], defs)
+        name = schema["$ref"].rpartition("/")[2]
+        return "[{}]({})".format(*places[name]) if name in places else inside(defs[name])
     if "const" in schema:
         return f"`{json.dumps(schema['const']) if schema['const'] is True else schema['const']}`"
     if "enum" in schema:
         return " ".join(f"`{each}`" for each in schema["enum"])
-    kind = schema.get("type")
-    said = _array(schema, defs) if kind == "array" else _KINDS.get(str(kind), "anything")
-    return f"{said}{_bounds(schema)}"
-
-
-def _array(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+    said = _KINDS.get(schema.get("type", ""), "anything")
     if "prefixItems" in schema:
-        return f"list of {len(schema['prefixItems'])}: " + ", ".join(
-            _value(each, defs) for each in schema["prefixItems"]
+        said = (
+            f"list of {len(schema['prefixItems'])}: {', '.join(map(inside, schema['prefixItems']))}"
         )
-    return f"list, each {_value(schema['items'], defs)}" if schema.get("items") else "list"
+    elif schema.get("items"):
+        said = f"list, each {inside(schema['items'])}"
+    elif isinstance(schema.get("additionalProperties"), dict):
+        said = f"mapping, each {inside(schema['additionalProperties'])}"
+    return f"{said}{_bounds(schema)}"
 
 
 _KINDS: Final = {
@@ -195,6 +204,7 @@ _KINDS: Final = {
     "boolean": "`true` `false`",
     "null": "`null`",
     "object": "mapping",
+    "array": "list",
 }
 _POWERS: Final = {2**31: "2³¹", 2**32: "2³²"}
 _BOUNDS: Final = {
@@ -206,7 +216,7 @@ _BOUNDS: Final = {
 }
 
 
-def _bounds(schema: dict[str, Any]) -> str:
+def _bounds(schema: Schema) -> str:
     found = [
         said.format(_POWERS.get(schema[key], f"{schema[key]:g}"))
         for key, said in _BOUNDS.items()
