@@ -187,13 +187,16 @@ def _value(schema: Schema, *, defs: Schema, places: Places) -> str:
         return " ".join(f"`{each}`" for each in schema["enum"])
     said = _KINDS.get(schema.get("type", ""), "anything")
     if "prefixItems" in schema:
-        said = (
-            f"list of {len(schema['prefixItems'])}: {', '.join(map(inside, schema['prefixItems']))}"
-        )
+        each = [inside(item) for item in schema["prefixItems"]]
+        said = f"list of {len(each)}: {', '.join(each)}"
     elif schema.get("items"):
         said = f"list, each {inside(schema['items'])}"
-    elif isinstance(schema.get("additionalProperties"), dict):
-        said = f"mapping, each {inside(schema['additionalProperties'])}"
+    for values in (
+        schema.get("additionalProperties"),
+        *schema.get("patternProperties", {}).values(),
+    ):
+        if isinstance(values, dict) and values.keys() - {"type"}:
+            said = f"mapping, each {inside(values)}"
     return f"{said}{_bounds(schema)}"
 
 
