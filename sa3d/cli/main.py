@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, embed, models, pack, predict, training
+from sa3d.cli import convert, data, embed, models, pack, predict, teach, training
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
@@ -55,6 +55,7 @@ app.command()(convert.convert)
 app.command()(embed.embed)
 app.command()(pack.pack)
 app.command()(predict.predict)
+app.command()(teach.teach)
 models.add_commands(app)
 
 
