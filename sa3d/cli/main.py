@@ -25,6 +25,7 @@ from sa3d.cli import (
     predict,
     search,
     serve,
+    show,
     teach,
     training,
 )
@@ -72,6 +73,7 @@ app.command()(serve.serve)
 app.command()(search.index)
 app.command()(search.search)
 app.command()(teach.teach)
+app.add_typer(show.app, name="show")
 models.add_commands(app)
 
 
