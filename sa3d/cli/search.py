@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sa3d.cli.embed import Up
 from sa3d.cli.options import Quiet
+from sa3d.cli.words import Up
 from sa3d.errors import UserError
 
 if TYPE_CHECKING:
-    from sa3d.inference.encoder import Failure
+    from sa3d.inference.clouds import Failure
     from sa3d.inference.index import Index
     from sa3d.inference.neighbours import Answer, Group
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sa3d.cli.embed import Up
 from sa3d.cli.options import Quiet
+from sa3d.cli.words import Up
 
 if TYPE_CHECKING:
     from sa3d.viz.gallery import Gallery

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from sa3d.checkpoints.card import model_digest
 from sa3d.data.preprocessing import Axis
 from sa3d.errors import CheckpointError, DataError, UnreadDataError
-from sa3d.inference.encoder import BOXED, REGISTERED, Encoder, Failure, load_encoder
+from sa3d.inference.clouds import Failure
+from sa3d.inference.encoder import Encoder, load_encoder
 from sa3d.inference.inputs import expand
+from sa3d.inference.locating import BOXED, REGISTERED
 from sa3d.utils.files import unread, write_whole
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.inference.encoder import Failure
+from sa3d.inference.clouds import Failure
 from sa3d.inference.index import (
     UNIT,
     Floats,

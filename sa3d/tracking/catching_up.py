@@ -133,7 +133,7 @@ def _register(summary: _Recorded, uri: str, sent: Sent) -> None:
         return
     try:
         noted = cursor.read(summary.folder)
-    except cursor.DamagedCursorError:
+    except cursor.UnreadableCursorError:
         noted = None  # it is made anew below; a version that is there is found by its weights
     if noted is None or noted["uri"] != uri:
         noted = cursor.fresh(uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def data(name: str, digest: str | None, md5: str | None) -> list[Finding]:
         return _endless(name, digest)
     file = paths.processed(name)
     if not file.is_file():
-        return [Finding("unknown", f"{paths.shown(file)} is not here (dvc pull {name} brings it)")]
+        pull = f"dvc pull {shlex.quote(f'prepare@{name}')}"
+        return [Finding("unknown", f"{paths.shown(file)} is not here (`{pull}` brings it)")]
     found = []
     if digest is not None:
         try:

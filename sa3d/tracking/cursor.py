@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sa3d.errors import UserError
-from sa3d.utils.files import write_whole
+from sa3d.utils.files import unread, write_whole
 
 FILE: Final = "mlflow.json"
 
 
-class DamagedCursorError(UserError):
-    """A ``mlflow.json`` that says nothing."""
+class UnreadableCursorError(UserError):
+    """A ``mlflow.json`` that says nothing, or that the system did not let be read."""
 
 
 def fresh(uri: str) -> dict[str, Any]:
@@ -36,17 +36,19 @@ def read(run_dir: Path) -> dict[str, Any] | None:
     """The cursor in a run folder; None where nothing was sent yet.
 
     Raises:
-        DamagedCursorError: it was cut short, or is another file.
+        UnreadableCursorError: it was cut short, is another file, or may not be read.
     """
     path = run_dir / FILE
-    if not path.is_file():
-        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if (why := unread(error)) is not None:
+            raise UnreadableCursorError(f"{path} {why}") from error
         found = None
     if not isinstance(found, dict) or not {"uri", "experiment_id", "run_id"} <= found.keys():
-        raise DamagedCursorError(f"{path} is damaged")
+        raise UnreadableCursorError(f"{path} is damaged")
     return fresh("") | found
 
 

@@ -289,7 +289,7 @@ class MlflowSync:
     def _read_cursor(self) -> dict[str, Any]:
         try:
             found = cursor.read(self._run_dir)
-        except cursor.DamagedCursorError as damage:
+        except cursor.UnreadableCursorError as damage:
             say(f"{damage}; the run is looked for in MLflow, and the file made anew")
             found = None
         return found if found is not None and found["uri"] == self.uri else cursor.fresh(self.uri)
@@ -302,7 +302,7 @@ def run_of(run_dir: Path) -> SyncedRun | None:
     """The MLflow run of a run folder, if it reached a store."""
     try:
         found = cursor.read(run_dir)
-    except cursor.DamagedCursorError as damage:
+    except cursor.UnreadableCursorError as damage:
         say(f"{damage}: no link to MLflow; mend it with: {sync_command(run_dir)}")
         return None
     if found is None or found["run_id"] is None:

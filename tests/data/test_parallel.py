@@ -85,3 +85,27 @@ def is_alive(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+THREADS = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from sa3d.data.parallel import pool
+def threads(_):
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [found["num_threads"] for found in threadpool_info()]
+if __name__ == "__main__":
+    with pool(1) as workers:
+        print(workers.submit(threads, 0).result())
+"""
+
+
+def test_a_worker_has_one_thread_although_the_main_module_loads_numpy(tmp_path: Path) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS)
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    said = subprocess.run(
+        [sys.executable, str(script)], env=free, check=True, capture_output=True, text=True
+    ).stdout
+    counts = [int(number) for number in said.strip("[]\n").split(",")]
+    assert counts == [1] * len(counts)

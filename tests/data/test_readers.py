@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -106,6 +107,21 @@ def test_a_rectangle_of_two_triangles(kind: str, data: bytes | str) -> None:
     assert areas(mesh).tolist() == pytest.approx([3.0, 3.0])
     assert np.unique(mesh.vertices, axis=0).tolist() == [[0, 0, 0], [0, 3, 0], [2, 0, 0], [2, 3, 0]]
     assert (mesh.parts == UNLABELLED).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [("off", OFF), ("obj", OBJ), ("stl", exported("stl")), ("wrl", WRL)]
+)
+def test_what_gzip_packed_is_unpacked(kind: str, data: bytes | str) -> None:
+    plain = data if isinstance(data, bytes) else data.encode()
+    packed = gzip.compress(plain)
+    assert areas(a_mesh(packed, kind)).tolist() == areas(a_mesh(plain, kind)).tolist()
+    assert refused(packed[:-9], kind).startswith("is packed with gzip and damaged")
+
+
+def test_what_gzip_packed_may_not_fill_the_memory() -> None:
+    bomb = gzip.compress(b"OFF\n" + bytes(300 << 20), compresslevel=1)
+    assert refused(bomb, "off") == "is packed with gzip and holds more than 256 MB"
 
 
 @pytest.mark.parametrize("kind", ["off", "obj", "ply"])

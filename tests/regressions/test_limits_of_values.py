@@ -33,6 +33,7 @@ VALUES = [
     ("seeds: [1]", "seeds: [-1]", "seeds.0 = -1", "greater than or equal to 0"),
     ("seeds: [1]", "seeds: [1, 1]", "seeds has 1", "more than once"),
     ("seeds: [1]", "seeds: [true]", "seeds", "a number is expected, not true or false"),
+    ("epochs: 3", f"epochs: {10**21}", f"pretrain.epochs = {10**21}", "less than 2147483648"),
     ("epochs: 3", "epochs: true", "pretrain.epochs = True", "a number is expected"),
     ("lr: 1.0e-3, warmup", "lr: true, warmup", "pretrain.lr = True", "a number is expected"),
     ("lr: 1.0e-3, warmup", "lr: .nan, warmup", "pretrain.lr = nan", "finite"),

@@ -16,6 +16,7 @@ from sa3d.tracking import catching_up, cursor, mlflow_store, mlflow_sync
 from sa3d.tracking.catching_up import catch_up
 from sa3d.tracking.journal import FILE
 from sa3d.tracking.tracker import open_tracker
+from tests.unprivileged import another_user
 
 
 @pytest.fixture
@@ -114,6 +115,18 @@ def test_a_model_that_is_gone_or_a_damaged_journal_stops_nothing_else(
     assert sum("no exported model" in line for line in sent.problems) == 2
     assert sorted(runs()) == ["pretrain-a", "pretrain-c"]
     assert list(runs(mlflow_store.SUMMARIES)) == ["summary-34"]
+
+
+def test_a_note_that_may_not_be_read_is_not_called_damaged(root: Path) -> None:
+    run_dir = root / "work" / "pretrain-a"
+    record(run_dir)
+    note = run_dir / cursor.FILE
+    note.chmod(0)
+    with another_user(), pytest.raises(cursor.UnreadableCursorError) as said:
+        cursor.read(run_dir)
+    assert str(said.value) == (
+        f"{note} may not be read by this user; ask its owner for the permission to read"
+    )
 
 
 def test_a_damaged_note_is_mended_from_what_mlflow_has(

@@ -4,7 +4,7 @@ A reader is a function from the bytes of a file to a :class:`~sa3d.data.cloud_ta
 :class:`~sa3d.data.mesh.Mesh`, in the coordinates of the file. Its part labels are the numbers that
 the file has, whatever they are; a mesh without any has :data:`UNLABELLED` everywhere. What cannot
 be read is a ``ValueError`` or any other error of the library that tried; :func:`read` makes one
-line of it.
+line of it, and unpacks what gzip packed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sa3d import registry
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.mesh import Mesh, areas
+from sa3d.data.readers.packed import unpacked
 from sa3d.errors import DataError
 
 UNLABELLED: Final = -1
@@ -91,6 +92,10 @@ def read(data: bytes, kind: str) -> Cloud | Mesh:
     reader = registry.load(registry.READERS, "format", kind)
     if not data:
         raise DataError("the file is empty")
+    try:
+        data = unpacked(data)
+    except ValueError as error:
+        raise DataError(str(error)) from error
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             # of numpy's text parser: it ends at the first thing that is not a number

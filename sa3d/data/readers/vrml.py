@@ -9,25 +9,19 @@ normals, colours and textures are passed over.
 
 from __future__ import annotations
 
-import gzip
-import io
 import warnings
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.polygons import triangulate
+from sa3d.data.readers.packed import unpacked
 from sa3d.data.readers.vrml_nodes import MAX_DEPTH, Node, Parser, VrmlError, to_numbers
 
-__all__ = ["MAX_DEPTH", "MAX_UNPACKED", "Surface", "VrmlError", "read_vrml"]
-
-MAX_UNPACKED = 256 * 1024 * 1024
-"""Bytes of a file packed with gzip once unpacked; KiCad's longest model has 8 MB."""
+__all__ = ["MAX_DEPTH", "Surface", "VrmlError", "read_vrml"]
 
 _IDENTITY = np.eye(4)
-_GZIP = b"\x1f\x8b"
 _WITHOUT_SURFACE = ("IndexedLineSet", "PointSet", "Text", "NULL")
 
 
@@ -53,8 +47,10 @@ def read_vrml(text: bytes) -> Surface:
         VrmlError: not VRML 2.0, truncated or malformed, an index without coordinate, a
             non-finite number, something this reader does not know, or no face at all.
     """
-    if text.startswith(_GZIP):
-        text = _unpacked(text)
+    try:
+        text = unpacked(text)
+    except ValueError as error:
+        raise VrmlError(str(error)) from error
     if not text.startswith(b"#VRML V2.0"):
         raise VrmlError("does not begin with '#VRML V2.0': empty, binary or another format")
     parser = Parser(text)
@@ -64,17 +60,6 @@ def read_vrml(text: bytes) -> Surface:
         for node in parser.scene():
             collected.visit(node, _IDENTITY, 0)
     return collected.surface()
-
-
-def _unpacked(packed: bytes) -> bytes:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            text = file.read(MAX_UNPACKED + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise VrmlError(f"is packed with gzip and damaged: {error}") from error
-    if len(text) > MAX_UNPACKED:
-        raise VrmlError(f"is packed with gzip and holds more than {MAX_UNPACKED >> 20} MB")
-    return text
 
 
 class _Collector:
