@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sa3d.data.cloud_table import Cloud
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.preprocessing import Axis, Preprocessing, unit_sphere_float64, upright
 from sa3d.data.readers import read_cloud_or_mesh
@@ -97,7 +98,7 @@ class Reading:
                 self.failures.append(Failure(name, str(error)))
                 continue
             self._read += 1
-            if not usual / DENSITY <= len(cloud) <= usual * DENSITY:
+            if not usual_density(len(cloud), usual):
                 self._unusual.append(f"'{name}' with {len(cloud)}")
             yield Read(name, points, upright(cloud, self._up))
 
@@ -110,11 +111,7 @@ class Reading:
         """
         if not isinstance(given, str | Path):
             return np.asarray(given)
-        found = read_cloud_or_mesh(Path(given))
-        if isinstance(found, Mesh):
-            rng = np.random.default_rng(0)
-            return sample_surface(found, self._preprocessing.usual_points, rng)[0]
-        return found.points
+        return points_of(read_cloud_or_mesh(Path(given)), self._preprocessing.usual_points)
 
     def _scaled(self, points: NDArray[Any]) -> NDArray[Any]:
         """Points in double precision that are far from the origin, as surveyed ones are, would lose
@@ -125,6 +122,18 @@ class Reading:
         if not scaled or points.dtype == np.float32 or not cloud:
             return points
         return unit_sphere_float64(points) if np.isfinite(points).all() else points
+
+
+def usual_density(points: int, usual: int) -> bool:
+    """Whether a cloud of so many points is about as dense as those of training."""
+    return usual / DENSITY <= points <= usual * DENSITY
+
+
+def points_of(found: Cloud | Mesh, count: int) -> NDArray[Any]:
+    """The points of what a file holds: of a mesh ``count`` of its surface, the same every time."""
+    if isinstance(found, Mesh):
+        return sample_surface(found, count, np.random.default_rng(0))[0]
+    return found.points
 
 
 def listed(clouds: Cloudlike | Sequence[Cloudlike]) -> list[Cloudlike]:
