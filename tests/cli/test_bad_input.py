@@ -188,15 +188,20 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("command", ["embed", "predict", "teach"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (command, name)
+        for command in ("embed", "predict", "teach")
+        for name in MODELS
+        if (command, name) != ("embed", "gone")  # which is a cloud that is not there
+    ],
+)
 def test_what_is_no_model(
     call: Call, command: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    if (command, name) == ("embed", "gone"):
-        pytest.skip("the word is a cloud that is not there: told by the test of clouds")
     make, said = MODELS[name]
     make()
     for folder in ("a", "b"):
