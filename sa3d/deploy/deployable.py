@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sa3d.checkpoints.card import model_card
-from sa3d.checkpoints.export import ENCODERS
+from sa3d.checkpoints.card import ENCODERS
 from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
 from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import Ints, Points

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,95 +101,6 @@ def test_words_mean_each_file_once(embed: Embed) -> None:
     assert "holds no file of a known format" in expand(["empty"], [])[1][0].reason
     Path("odd[1].npy").write_bytes(b"")
     assert expand(["odd[1].npy"], [])[0] == [Path("odd[1].npy")], "a name, not a pattern"
-
-
-class Runs:
-    """Makes a file when it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch EXECUTED",)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("empty.npy", r"array has shape (0, 3), expected (n, 3)"),
-        ("one.npy", "degenerate: its 1 points"),
-        ("equal.npy", "all equal"),
-        ("nan.npy", "point 1 is not finite"),
-        ("pickle.npy", "Object arrays cannot be loaded"),
-        ("zero.ply", "the file is empty"),
-        ("bad.ply", "its header does not end"),
-        ("huge.ply", "not a whole .ply file"),
-        ("cut.stl", "it announces 12 triangles"),
-        ("nofaces.off", "without a single face"),
-        ("letter.docx", ".docx is not a format that can be read"),
-        ("gone.npy", "cannot be opened"),
-    ],
-)
-def test_what_is_no_cloud(embed: Embed, name: str, said: str) -> None:
-    np.save("empty.npy", np.zeros((0, 3)))
-    np.save("one.npy", np.ones((1, 3)))
-    np.save("equal.npy", np.ones((80, 3)))
-    np.save("nan.npy", np.array([[0, 0, 0], [np.nan, 1, 0], [1, 1, 1.0]]))
-    np.save("pickle.npy", np.array([Runs()], dtype=object), allow_pickle=True)
-    Path("zero.ply").touch()
-    Path("huge.ply").write_text(
-        "ply\nformat binary_little_endian 1.0\nelement vertex 4000000000\nproperty float x\n"
-        "property float y\nproperty float z\nend_header\n"
-    )
-    Path("cut.stl").write_bytes(Path("parts/box.stl").read_bytes()[:-10])
-    Path("nofaces.off").write_text("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n")
-    Path("letter.docx").write_bytes(b"PK")
-    before = set(Path().iterdir())
-    code, out, told = embed(name)
-    assert (code, out) == (2, "")
-    assert told.count("\n") == 1
-    assert name in told
-    assert said in told
-    assert set(Path().iterdir()) == before, "nothing executed, nothing written"
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        ("evil.pth", "is a file; give the folder of an exported model"),
-        ("evil", "model.safetensors is not readable"),
-        ("changed", "is damaged: its sha256"),
-        ("classifier", "holds a classifier, not a pre-trained model"),
-        ("unfinished", "no exported model in unfinished"),
-        ("models:/a@b@c", "is no model"),
-    ],
-)
-def test_what_is_no_model(embed: Embed, model: str, said: str) -> None:
-    payload = pickle.dumps(Runs())
-    Path("evil.pth").write_bytes(payload)
-    card = json.loads((BOXED / "model.json").read_text())
-    for name, change in (
-        ("evil", {"sha256": hashlib.sha256(payload).hexdigest()}),
-        ("changed", {}),
-        ("classifier", {"kind": "classifier"}),
-    ):
-        Path(name).mkdir()
-        (Path(name) / "model.json").write_text(json.dumps(card | change))
-        (Path(name) / "model.safetensors").write_bytes(payload)
-    Path("unfinished").mkdir()
-    Path("unfinished/journal.jsonl").touch()
-    before = set(Path().iterdir())
-    code, out, told = embed(model, "parts")
-    assert (code, out) == (2, "")
-    assert told.count("\n") == 1
-    assert said in told
-    assert set(Path().iterdir()) == before, "nothing executed, nothing written"
-
-
-def test_a_server_that_is_down(embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    code, _, told = embed("models:/parts@champion", "parts")
-    assert code == 2
-    assert told.startswith("sa3d: MLflow at http://127.0.0.1:9 refused or did not answer")
-    assert told.count("\n") == 1
 
 
 def test_words_that_name_a_model(tmp_path: Path) -> None:

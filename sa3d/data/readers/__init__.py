@@ -24,6 +24,7 @@ from sa3d.data.readers.packed import unpacked
 from sa3d.errors import DataError
 
 UNLABELLED: Final = -1
+_FARTHEST: Final = 1e18  # squares of larger coordinates leave single precision
 
 _LABEL_NAMES: Final = (
     "part",
@@ -153,6 +154,13 @@ def _check_points(what: str, points: NDArray[np.generic]) -> None:
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
         raise DataError(f"{what} {row} is not finite: {points[row].tolist()}")
+    far = (np.abs(points) > _FARTHEST).any(axis=1)
+    if far.any():
+        row = int(np.flatnonzero(far)[0])
+        raise DataError(
+            f"{what} {row} is at {points[row].tolist()}, which no coordinate is; is the file "
+            "written in another byte order than it says?"
+        )
 
 
 def _check_mesh(mesh: Mesh) -> None:
