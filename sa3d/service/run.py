@@ -35,6 +35,7 @@ def serve(
     loaded = load_model(model)
     # each answer says so of its own clouds
     logging.getLogger("sa3d.inference.clouds").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # refused with a reason
     hosts = LOOPBACK if host in LOOPBACK else None
     app = build(loaded, limits, hosts)
     with _listening(host, port) as opened:
