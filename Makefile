@@ -28,7 +28,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test test-stack test-faults demo ui stack wheels secrets audit
+.PHONY: help place setup check test test-stack test-faults demo docs docs-serve ui stack wheels secrets audit
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,14 @@ test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo
+
+docs: setup ## the documentation as a site, to build/site/index.html; needs no internet once installed
+	$(PIP) -r requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "docs: build/site/index.html; make docs-serve shows it, with the search"
+
+docs-serve: docs ## the site at http://127.0.0.1:8000, made anew whenever a page changes
+	NO_MKDOCS_2_WARNING=1 mkdocs serve --strict
 
 ui: setup ## Prefect and MLflow on this folder's runs; `python -m flows.stack down` ends them
 	python -m flows.stack up --servers-only $(STACK_PORTS)

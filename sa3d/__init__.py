@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sa3d.inference.classes import ClassPredictor
     from sa3d.inference.encoder import Encoder, load_encoder
+    from sa3d.inference.index import Index, build_index, open_index
     from sa3d.inference.loading import load_model
     from sa3d.inference.parts import PartPredictor
 
@@ -25,18 +26,21 @@ __version__ = "0.1.0"
 __all__ = [
     "ClassPredictor",
     "Encoder",
+    "Index",
     "PartPredictor",
     "__version__",
+    "build_index",
     "load_encoder",
     "load_model",
+    "open_index",
 ]
 
 _OFFERED = {
     "ClassPredictor": "sa3d.inference.classes",
-    "Encoder": "sa3d.inference.encoder",
     "PartPredictor": "sa3d.inference.parts",
-    "load_encoder": "sa3d.inference.encoder",
     "load_model": "sa3d.inference.loading",
+    **dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder"),
+    **dict.fromkeys(("Index", "build_index", "open_index"), "sa3d.inference.index"),
 }
 
 

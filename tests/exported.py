@@ -1,60 +1,72 @@
-"""Exported models of every kind and backbone, small and with random weights."""
+"""Exported models with random weights: an encoder, a classifier, a segmentation model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from tiny import build, clouds, experiment, progress
 
 from sa3d.checkpoints.export import export_model
-from sa3d.data.preprocessing import Preprocessing
-from sa3d.models import build_backbone, build_classifier, build_segmenter
-from sa3d.models.point_m2ae.settings import PointM2AEConfig
-from sa3d.models.point_mae.settings import PointMAEConfig
-from sa3d.models.settings import BackboneConfig
+from sa3d.models import build_classifier, build_segmenter
+from sa3d.models.downstream import Classifier, Segmenter
 
-MODELS: dict[str, BackboneConfig] = {
-    "point-mae": PointMAEConfig(
-        groups=8, group_size=4, embed_width=8, dim=12, depth=3, heads=2, decoder_depth=1
-    ),
-    "point-m2ae": PointM2AEConfig(
-        groups=(16, 8, 4), group_sizes=(4, 3, 2), dims=(8, 12, 16), depths=(1, 1, 1), heads=2,
-        embed_width=8,
-    ),
-}  # fmt: skip
-PREPARED = Preprocessing(32, "subsample", 64)
-CLASSES, PARTS = ["bar", "cup", "hat"], ["handle", "body"]
+NAMES: Final = ("chair", "lamp", "table")
+PARTS: Final = ["seat", "leg", "shade", "top"]
+CLASS_PARTS: Final = [[0, 1], [2], [1, 3]]
+PREPARED: Final = {"points": 128, "normalisation": "subsample", "stored_points": 256}
 
 
-def saved(
-    folder: Path, kind: str, backbone: str, prepared: Preprocessing = PREPARED
-) -> Path:
-    """A model with random weights whose statistics are not those of an untouched one."""
-    torch.manual_seed(0)
-    config = MODELS[backbone]
-    card: dict[str, Any] = {"kind": kind, "model": config.model_dump(mode="json")}
-    card["preprocessing"] = prepared.to_json()
-    if kind == "pretrain":
-        module: torch.nn.Module = build_backbone(config)
-    elif kind == "classifier":
-        module = build_classifier(config, len(CLASSES), 0.5)
-        settings = {"dropout": 0.5, "pooling": config.poolings[0]}
-        card |= {"class_names": CLASSES, "settings": settings}
-    else:
-        module = build_segmenter(config, len(PARTS), len(CLASSES), 0.5)
-        card |= {
-            "class_names": CLASSES,
-            "part_names": PARTS,
-            "class_parts": [[0], [0, 1], [1]],
-            "settings": {"dropout": 0.5},
-        }
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm1d):
-            layer.running_mean.normal_()  # type: ignore[union-attr]
-            layer.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
-    state = module.state_dict()
-    if kind == "pretrain":
-        state = {f"backbone.{name}": value for name, value in state.items()}
-    export_model(folder, state, card)
-    return folder
+def export_encoder(folder: Path, model: dict[str, Any] | None = None, variant: str = "ours") -> Any:
+    """A pre-training with random weights, exported; its backbone."""
+    config = experiment(model)
+    method = build(config, seed=3, variant=variant)
+    for seed in range(3):  # moves the statistics of batch norm away from where they start
+        method.training_step(clouds(seed=seed), progress())
+    method.eval()
+    card = {"kind": "pretrain", "model": config.model.model_dump(mode="json"), "seed": 3}
+    card["preprocessing"] = PREPARED
+    export_model(folder / "model", method.student_state(), card)
+    return method.backbone
+
+
+def export_classifier(
+    folder: Path, model: dict[str, Any] | None = None, pooling: str | None = None
+) -> Classifier:
+    config = experiment(model)
+    torch.manual_seed(4)
+    pooling = pooling or config.model.poolings[0]
+    classifier = build_classifier(config.model, len(NAMES), 0.3, pooling)
+    for seed in range(3):
+        classifier(clouds(seed=seed).points)
+    classifier.eval()
+    card = {
+        "kind": "classifier",
+        "model": config.model.model_dump(mode="json"),
+        "preprocessing": PREPARED,
+        "settings": {"dropout": 0.3, "pooling": pooling},
+        "class_names": list(NAMES),
+    }
+    export_model(folder / "model", classifier.state_dict(), card)
+    return classifier
+
+
+def export_segmenter(folder: Path, model: dict[str, Any] | None = None) -> Segmenter:
+    config = experiment(model or {"depth": 3})
+    torch.manual_seed(5)
+    segmenter = build_segmenter(config.model, len(PARTS), len(NAMES), 0.3)
+    for seed in range(3):
+        segmenter(clouds(seed=seed).points, torch.tensor([0, 1, 2, 0]))
+    segmenter.eval()
+    card = {
+        "kind": "segmenter",
+        "model": config.model.model_dump(mode="json"),
+        "preprocessing": PREPARED,
+        "settings": {"dropout": 0.3},
+        "class_names": list(NAMES),
+        "part_names": PARTS,
+        "class_parts": CLASS_PARTS,
+    }
+    export_model(folder / "model", segmenter.state_dict(), card)
+    return segmenter

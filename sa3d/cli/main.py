@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, embed, export, models, pack, predict, serve, training
+from sa3d.cli import convert, data, embed, export, models, pack, predict, search, serve, training
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
@@ -57,6 +57,8 @@ app.command()(export.export)
 app.command()(pack.pack)
 app.command()(predict.predict)
 app.command()(serve.serve)
+app.command()(search.index)
+app.command()(search.search)
 models.add_commands(app)
 
 

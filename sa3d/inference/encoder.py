@@ -8,7 +8,7 @@ What the model sees of a cloud is made by :mod:`sa3d.data.preprocessing`, as in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,19 @@ class Encoder(Predictor[Embedded]):
         """
         return self.predict(clouds, up=up).features
 
-    def predict_all(self, clouds: Iterable[Cloudlike], *, up: Axis = "y") -> Embedded:
-        """See the base class."""
+    def predict_all(
+        self,
+        clouds: Iterable[Cloudlike],
+        *,
+        up: Axis = "y",
+        seen: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> Embedded:
+        """See the base class.
+
+        Args:
+            clouds, up: see there.
+            seen: gets, batch by batch, the points (B, N, 3) that the model saw of them, y up.
+        """
         import torch
 
         ids: list[str] = []
@@ -72,6 +83,8 @@ class Encoder(Predictor[Embedded]):
             for batch in reading.batches(clouds):
                 ready = self.preprocessing.batch([each.cloud for each in batch])
                 features = self._backbone.features(ready).numpy()
+                if seen is not None:
+                    seen(ready.numpy())
                 parts = [features] if not ids else [*parts, features]
                 ids += [each.id for each in batch]
         return Embedded(tuple(ids), tuple(reading.failures), np.concatenate(parts))

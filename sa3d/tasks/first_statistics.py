@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from sa3d.data.store import CloudSet
 from sa3d.runs.config import RunConfig
 from sa3d.tasks.evaluation import Ints, fixed_batches
+
+_SETTLED: Final = 150  # steps after which nothing is left of how running statistics began
 
 
 def first_batch(
@@ -27,13 +31,14 @@ def first_batch(
 
 @torch.no_grad()
 def first_statistics(model: nn.Module, *inputs: Tensor) -> None:
-    """Let BatchNorm layers that have no running statistics yet begin with those of ``inputs``.
+    """Let BatchNorm layers with no or hardly any running statistics begin with those of ``inputs``.
 
     Otherwise they begin with mean 0 and variance 1 and come a tenth of the way nearer with each
     step. The true variance of small patches can be 1e-5; after the 60 steps of a short training
     the beginning would still outweigh it a hundred times, and a model would test at chance
     whatever it has learnt. After 150 steps, fewer than any published recipe takes, nothing of the
-    beginning is left either way. Layers that were pre-trained keep what they have.
+    beginning is left either way: layers that were pre-trained for so long keep what they have.
+    Those of a shorter pre-training, as on a hundred clouds, do not.
 
     Args:
         model: its mode is restored.
@@ -43,7 +48,8 @@ def first_statistics(model: nn.Module, *inputs: Tensor) -> None:
     momenta = [layer.momentum for layer in layers]
     training = model.training
     for layer in layers:
-        fresh = layer.num_batches_tracked is not None and int(layer.num_batches_tracked) == 0
+        seen = layer.num_batches_tracked
+        fresh = seen is not None and int(seen) < _SETTLED
         layer.momentum = 1.0 if fresh else 0.0
     model.train()
     model(*inputs)

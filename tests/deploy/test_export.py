@@ -21,7 +21,7 @@ from sa3d.deploy import onnx_operators, parity, writing
 from sa3d.deploy.deployable import deployable
 from sa3d.errors import CheckpointError, UserError
 from sa3d.inference.locating import BOXED
-from tests.exported import CLASSES, MODELS, saved
+from tests.small_models import CLASSES, MODELS, saved
 
 
 def asked(path: Path, **feeds: np.ndarray) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from sa3d.inference.parts import PartPredictor
 from sa3d.service.app import LOOPBACK, build
 from sa3d.service.limits import Limits
 from sa3d.service.run import serve
-from tests.exported import CLASSES, PARTS, saved
+from tests.small_models import CLASSES, PARTS, saved
 
 LIMITS = Limits(clouds=4, points=500, size=60_000, waiting=2, seconds=0.3)
 NPY = {"content-type": "application/octet-stream"}

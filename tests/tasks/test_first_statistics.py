@@ -19,14 +19,16 @@ from sa3d.tasks.first_statistics import first_batch, first_statistics
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_fresh_batch_norm_begins_with_real_statistics() -> None:
-    """Of layers whose inputs have a variance far from 1; what was trained before stays."""
+@pytest.mark.parametrize(("steps", "kept"), [(1, False), (149, False), (150, True)])
+def test_fresh_batch_norm_begins_with_real_statistics(steps: int, kept: bool) -> None:
+    """Of layers whose inputs have a variance far from 1; what was trained long enough stays."""
 
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.trained, self.fresh = BatchNorm(3), nn.BatchNorm1d(3)
-            self.trained(torch.randn(8, 3))
+            for _ in range(steps):
+                self.trained(torch.randn(8, 3) - 2.0)
             self.eval()
 
         def forward(self, points: torch.Tensor) -> torch.Tensor:
@@ -37,8 +39,16 @@ def test_fresh_batch_norm_begins_with_real_statistics() -> None:
     before = {name: value.clone() for name, value in model.trained.state_dict().items()}
     points = torch.randn(4, 16, 3)
     first_statistics(model, points)
-    assert torch.equal(model.trained.running_mean, before["running_mean"])
-    assert torch.equal(model.trained.running_var, before["running_var"])
+    seen = (
+        before
+        if kept
+        else {
+            "running_mean": points.flatten(0, 1).mean(0),
+            "running_var": points.flatten(0, 1).var(0),
+        }
+    )
+    assert torch.allclose(model.trained.running_mean, seen["running_mean"], atol=1e-6)
+    assert torch.allclose(model.trained.running_var, seen["running_var"], atol=1e-6)
     assert torch.allclose(model.fresh.running_mean, torch.full((3,), 5.0), atol=1e-5)
     assert torch.allclose(model.fresh.running_var, torch.full((3,), 1e-6 * 64 / 63), rtol=0.05)
     assert not model.training
