@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.serving import serving
 from tests.browser.pages import browser, needs_chromium, shot
-from tests.exported import CLASSES, saved
+from tests.small_models import CLASSES, saved
 from tests.tracking.serving import until
 
 pytestmark = [pytest.mark.slow, needs_chromium]

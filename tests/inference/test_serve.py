@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from starlette.testclient import TestClient
 
 from sa3d.errors import UserError
 from sa3d.inference.classes import ClassPredictor
+from sa3d.inference.index import build_index
 from sa3d.inference.loading import Loaded, load_model
 from sa3d.inference.parts import PartPredictor
 from sa3d.service.app import LOOPBACK, build
 from sa3d.service.limits import Limits
+from sa3d.service.neighbours import Neighbours
 from sa3d.service.run import serve
 from tests.small_models import CLASSES, PARTS, saved
 
@@ -215,6 +218,28 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
         assert "https:" not in found.text
         assert found.text.count("http:") == found.text.count("http://www.w3.org/2000/svg")
     assert client.get("/docs").status_code == 404
+
+
+def test_similar_shapes_of_an_index(classifier: Loaded, tmp_path: Path) -> None:
+    encoder = saved(tmp_path / "encoder", "pretrain", "point-mae")
+    (tmp_path / "shapes").mkdir()
+    for seed in range(4):
+        np.save(tmp_path / "shapes" / f"{seed}.npy", cloud(seed, 64))
+    place = tmp_path / "shapes.npz"
+    index = build_index(tmp_path / "shapes", place, model=encoder)
+    app = build(classifier, LIMITS, LOOPBACK, Neighbours(place))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        asked = client.post("/predict?near=3&shown=5", content=npy(cloud(2, 64)), headers=NPY)
+        near = asked.json()["clouds"][0]["near"]
+        wanted = index.nearest(tmp_path / "shapes" / "2.npy", top=2)
+        assert near[0]["path"] == os.path.join("shapes", "2.npy")  # noqa: PTH118
+        assert near[0]["similarity"] == pytest.approx(1.0, abs=1e-5)
+        assert [each["path"] for each in near[1:]] == [f"shapes/{each.path.name}" for each in wanted]
+        assert np.abs(near[0]["shown"]).max() <= 1.0
+        assert client.get("/model").json()["index"] == {"shapes": 4}
+    with client_of(classifier) as client:
+        found = client.post("/predict?near=3", content=npy(cloud()), headers=NPY)
+        assert "without --index" in found.json()["error"]
 
 
 def test_a_foreign_name_and_wrong_queries_are_refused(client: TestClient) -> None:

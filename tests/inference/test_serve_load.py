@@ -16,7 +16,7 @@ import pytest
 from benchmarks.serving import NPY, ask, load, npy, serving
 from sa3d.inference.classes import ClassPredictor
 from sa3d.inference.loading import load_model
-from tests.exported import saved
+from tests.small_models import saved
 
 pytestmark = pytest.mark.slow
 
