@@ -1,6 +1,6 @@
 """The service under load: clients that ask at once, every tenth request wrong.
 
-    python benchmarks/serving.py [MODEL] [--clients 32] [--requests 50]
+    python -m benchmarks.serving [MODEL] [--requests 50] [--points 2048]
 
 Prints p50 and p99 of the good requests. docs/serving.md has what was measured.
 """
@@ -53,7 +53,7 @@ class Service:
     """``sa3d serve`` as a process of its own."""
 
     def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
-        self._out = tempfile.TemporaryFile("w+")
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         words = [sys.executable, "-m", "sa3d", "serve", str(folder), "--port", str(port), *options]
         self.process = subprocess.Popen(words, stdout=self._out, stderr=subprocess.PIPE, text=True)
         self.address = ""

@@ -27,9 +27,7 @@ PREPARED = Preprocessing(32, "subsample", 64)
 CLASSES, PARTS = ["bar", "cup", "hat"], ["handle", "body"]
 
 
-def saved(
-    folder: Path, kind: str, backbone: str, prepared: Preprocessing = PREPARED
-) -> Path:
+def saved(folder: Path, kind: str, backbone: str, prepared: Preprocessing = PREPARED) -> Path:
     """A model with random weights whose statistics are not those of an untouched one."""
     torch.manual_seed(0)
     config = MODELS[backbone]

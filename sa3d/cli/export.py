@@ -17,7 +17,7 @@ def export(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Folder of a run or model, or models:/NAME@ALIAS. [default: the encoder in the box]"
+            help="Run or model folder, or models:/NAME@ALIAS. [default: the encoder in the box]"
         ),
     ] = None,
     quiet: Quiet = False,
@@ -36,4 +36,6 @@ def export(
     with model_folder(model) as folder:
         written = export(folder, out)
     if not quiet:
-        print(f"{out}: {size_text(written.size)}, differs from the model by {written.difference:.1g}")
+        print(
+            f"{out}: {size_text(written.size)}, differs from the model by {written.difference:.1g}"
+        )

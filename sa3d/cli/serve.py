@@ -14,7 +14,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Folder of a run or model, or models:/NAME@ALIAS. [default: the encoder in the box]"
+            help="Run or model folder, or models:/NAME@ALIAS. [default: the encoder in the box]"
         ),
     ] = None,
     index: Annotated[

@@ -1,4 +1,4 @@
-"""A model of any kind, ready to be exported: its graph, what it answers here, what is told of it."""
+"""A model of any kind, ready to be exported: its graph, what it answers, what is told of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sa3d.checkpoints.card import model_card
-from sa3d.checkpoints.export import ENCODERS
+from sa3d.checkpoints.card import ENCODERS, model_card
 from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
 from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import Ints, Points
@@ -66,7 +65,7 @@ class Deployable:
                 f"{_NORMALISING[self.preprocessing.normalisation]}; patches; the model"
             ),
             "sa3d.caller": (
-                "points (B, n, 3) float32, finite, not all equal, with y up; n may differ from call "
+                "points (B, n, 3) float32, finite, not all equal, y up; n may differ from call "
                 "to call, not within one; move coordinates far from the origin near it in double "
                 "precision before they become float32"
                 + ("; category (B,) int64, index into class_names" if self.categories else "")

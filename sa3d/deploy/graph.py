@@ -1,4 +1,4 @@
-"""Models as modules that take whole clouds: choosing points, scaling, patches and the network in one.
+"""Models as modules that take whole clouds: choosing points, scaling, patches and the network.
 
 What they compute is what :class:`sa3d.data.preprocessing.Preprocessing` and the model compute, in a
 form that ``torch.export`` can follow for any number of clouds and of points.
@@ -77,8 +77,8 @@ class ClassifierGraph(nn.Module):
 
 
 class SegmenterGraph(nn.Module):
-    """Clouds (B, n, 3) and their categories (B,) to part logits (B, N, parts) of the points that the
-    model sees, and which rows of the cloud those are, (B, N)."""
+    """Clouds (B, n, 3) and their categories (B,) to part logits (B, N, parts) of the points that
+    the model sees, and which rows of the cloud those are, (B, N)."""
 
     def __init__(self, segmenter: Segmenter, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -95,8 +95,8 @@ class SegmenterGraph(nn.Module):
 
 
 class _Category(nn.Module):
-    """:class:`CategoryEmbed` without its look at the values, which no graph can follow: a category out
-    of range is refused by the row that it picks."""
+    """:class:`CategoryEmbed` without its look at the values, which no graph can follow: a category
+    out of range is refused by the row that it picks."""
 
     def __init__(self, embed: CategoryEmbed) -> None:
         super().__init__()

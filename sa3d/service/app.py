@@ -48,7 +48,7 @@ _SAFE: Final = {
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "description": "clouds as JSON, as the bytes of a .npy file (n, 3) or (B, n, 3), or as files",
+        "description": "JSON, the bytes of a .npy file (n, 3) or (B, n, 3), or files",
         "content": {
             JSON: {"schema": Clouds.model_json_schema()},
             NPY: {"schema": {"type": "string", "format": "binary"}},
@@ -89,9 +89,7 @@ def build(
         work.close()
 
     # its pages of documentation would be loaded from elsewhere
-    app = FastAPI(
-        title="sa3d", version=__version__, docs_url=None, redoc_url=None, lifespan=life
-    )
+    app = FastAPI(title="sa3d", version=__version__, docs_url=None, redoc_url=None, lifespan=life)
     app.add_middleware(_Around, meters=meters, hosts=hosts)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(UserError, _not_usable)

@@ -53,7 +53,9 @@ class Neighbours:
                 {
                     "path": os.path.relpath(near.path, self._folder),
                     "similarity": near.similarity,
-                    **({"shown": self._index.cloud(near.row).round(4).tolist()} if pictures else {}),
+                    **(
+                        {"shown": self._index.cloud(near.row).round(4).tolist()} if pictures else {}
+                    ),
                 }
                 for near in row
             ]

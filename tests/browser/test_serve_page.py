@@ -21,7 +21,8 @@ def coloured(page: Any) -> int:
     found: int = page.evaluate(
         """() => {
             const canvas = document.getElementById("view");
-            const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
             const seen = new Set();
             for (let at = 0; at < data.length; at += 4)
                 if (data[at + 3] > 250) seen.add(data.slice(at, at + 3).join());

@@ -81,7 +81,9 @@ def test_json_npy_and_files_are_answered_as_in_python(
 
     (tmp_path / "a.obj").write_bytes(TETRAHEDRON)
     np.save(tmp_path / "b.npy", cloud(3))
-    files = [("file", (f"../../{name}", (tmp_path / name).read_bytes())) for name in ("a.obj", "b.npy")]
+    files = [
+        ("file", (f"../../{name}", (tmp_path / name).read_bytes())) for name in ("a.obj", "b.npy")
+    ]
     found = client.post("/predict", files=files).json()["clouds"]
     wanted = classifier.predict([tmp_path / "a.obj", tmp_path / "b.npy"])
     assert [list(each["probabilities"].values()) for each in found] == wanted.probabilities.tolist()
@@ -234,7 +236,9 @@ def test_similar_shapes_of_an_index(classifier: Loaded, tmp_path: Path) -> None:
         wanted = index.nearest(tmp_path / "shapes" / "2.npy", top=2)
         assert near[0]["path"] == os.path.join("shapes", "2.npy")  # noqa: PTH118
         assert near[0]["similarity"] == pytest.approx(1.0, abs=1e-5)
-        assert [each["path"] for each in near[1:]] == [f"shapes/{each.path.name}" for each in wanted]
+        assert [each["path"] for each in near[1:]] == [
+            f"shapes/{each.path.name}" for each in wanted
+        ]
         assert np.abs(near[0]["shown"]).max() <= 1.0
         assert client.get("/model").json()["index"] == {"shapes": 4}
     with client_of(classifier) as client:

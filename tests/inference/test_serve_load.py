@@ -62,9 +62,7 @@ def test_killed_and_started_again_on_the_same_port(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_what_was_taken_is_answered_before_it_stops(
-    folder: Path, number: int, status: int
-) -> None:
+def test_what_was_taken_is_answered_before_it_stops(folder: Path, number: int, status: int) -> None:
     body = npy(clouds()[0])
     with serving(folder, "--threads", "1") as service:
         port = service.port or 0

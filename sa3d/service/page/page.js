@@ -64,7 +64,7 @@ function neighbours(near) {
   const items = near.map((shape) => {
     const item = made("li");
     const canvas = made("canvas");
-    item.append(canvas, made("span", shape.path, "name"), made("span", shape.similarity.toFixed(3), "share"));
+    item.append(canvas, made("span", shape.path.split(/[\\/]/).pop(), "name"), made("span", shape.similarity.toFixed(3), "share"));
     item.title = shape.path;
     new Viewer(canvas).show(shape.shown);
     return item;
