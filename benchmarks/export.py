@@ -1,9 +1,10 @@
-"""Exported files beside the model that they are of: size, and milliseconds with one thread.
+"""Exported files beside their model: size, and milliseconds of a core with one thread.
 
     sa3d export MODEL --out a.onnx; sa3d export MODEL --out a.pt2
     OMP_NUM_THREADS=1 python -m benchmarks.export MODEL a.onnx a.pt2
 
-Rounds are interleaved; medians are printed. docs/export.md has what was measured.
+Time is that of the processor, so that other work on the machine counts little. Rounds are interleaved;
+medians are printed. docs/export.md has what was measured.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def main() -> None:
             taken: list[list[float]] = [[] for _ in all_runs]
             for _ in range(given.rounds + 1):
                 for times, run in zip(taken, all_runs, strict=True):
-                    began = time.perf_counter()
+                    began = time.process_time()
                     run(feeds)
-                    times.append(time.perf_counter() - began)
+                    times.append(time.process_time() - began)
             each = [1000 * float(np.median(times[1:])) for times in taken]
             names = ["torch", *(file.suffix for file in given.files)]
             print(

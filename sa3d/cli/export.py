@@ -22,7 +22,7 @@ def export(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write an encoder, classifier or segmenter for other programs, from the cloud to the answer.
+    """Write a model of any kind for other programs, from the cloud to the answer.
 
     The file is asked before it is left there: it answers what the model answers, to 1e-4.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sa3d.checkpoints.card import ENCODERS, model_card
-from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
+from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter, load_taught
 from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import Ints, Points
 from sa3d.deploy.graph import ClassifierGraph, EncoderGraph, SegmenterGraph
@@ -84,12 +84,12 @@ def deployable(folder: Path) -> Deployable:
     kind = model_card(folder).get("kind")
     if kind in ENCODERS:
         return _encoder(folder)
-    if kind == "classifier":
+    if kind in ("classifier", "taught"):
         return _classifier(folder)
     if kind == "segmenter":
         return _segmenter(folder)
     raise CheckpointError(
-        f"{folder} holds a {kind}; encoders, classifiers and segmenters can be exported"
+        f"{folder} holds a {kind}; encoders, classifiers, taught models and segmenters can be exported"
     )
 
 
@@ -107,7 +107,9 @@ def _encoder(folder: Path) -> Deployable:
 
 
 def _classifier(folder: Path) -> Deployable:
-    classifier, card = load_classifier(folder)
+    taught = model_card(folder)["kind"] == "taught"
+    classifier: nn.Module
+    classifier, card = load_taught(folder) if taught else load_classifier(folder)
     preprocessing = Preprocessing.from_json(card.get("preprocessing"))
 
     def answer(clouds: Sequence[Points], _: Ints) -> tuple[Tensor, ...]:

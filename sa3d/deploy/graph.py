@@ -16,7 +16,7 @@ from torch.nn import functional
 from sa3d.data.preprocessing import Preprocessing, unit_sphere
 from sa3d.layers.heads import CategoryEmbed
 from sa3d.models.backbone import Backbone
-from sa3d.models.downstream import Classifier, Segmenter
+from sa3d.models.downstream import Segmenter
 
 
 class _Prepared(nn.Module):
@@ -66,7 +66,7 @@ class EncoderGraph(nn.Module):
 class ClassifierGraph(nn.Module):
     """Clouds (B, n, 3) to class logits (B, classes)."""
 
-    def __init__(self, classifier: Classifier, preprocessing: Preprocessing) -> None:
+    def __init__(self, classifier: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.prepare, self.classifier = _Prepared(preprocessing), classifier
 

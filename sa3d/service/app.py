@@ -126,7 +126,10 @@ def build(
     @app.post("/predict", openapi_extra=_BODY)
     async def predict(
         request: Request,
-        up: Annotated[Axis, Query(description="the axis of the clouds that points up")] = "y",
+        up: Annotated[
+            Axis | None,
+            Query(description="the axis of the clouds that points up; else the model's"),
+        ] = None,
         category: Annotated[
             str | None, Query(max_length=200, description="of them, for a segmentation model")
         ] = None,
@@ -141,11 +144,11 @@ def build(
 
         def answer(body: bytes) -> tuple[int, bytes]:
             with meters.model_seconds.time():
-                usual = model.preprocessing.usual_points
+                usual, axis = model.preprocessing.usual_points, model.axis(up)
                 asked = clouds_of(body, request.headers, usual, limits)
-                found: dict[str, Any] = {"clouds": answered(model, asked, up, category, shown)}
+                found: dict[str, Any] = {"clouds": answered(model, asked, axis, category, shown)}
                 if near and neighbours is not None:
-                    rows = neighbours.of(asked, up, near, pictures=shown > 0)
+                    rows = neighbours.of(asked, axis, near, pictures=shown > 0)
                     for tree, row in zip(found["clouds"], rows, strict=True):
                         tree["near"] = row
                 if "part_names" in model.card:

@@ -38,7 +38,7 @@ def asked(path: Path, **feeds: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 @pytest.mark.parametrize("backbone", list(MODELS))
-@pytest.mark.parametrize("kind", ["pretrain", "classifier", "segmenter"])
+@pytest.mark.parametrize("kind", ["pretrain", "classifier", "taught", "segmenter"])
 def test_every_kind_answers_as_the_model(
     tmp_path: Path, kind: str, backbone: str, suffix: str
 ) -> None:

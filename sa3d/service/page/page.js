@@ -115,6 +115,7 @@ async function begin() {
   const knows = model.part_names
     ? `${model.part_names.length} parts, `
     : model.class_names ? `${model.class_names.length} classes, ` : "";
+  find("up").value = model.up;
   find("model").textContent = `${model.kind}, ${knows}${sees}`;
   indexed = index.shapes > 0;
   find("formats").textContent = formats.join(" ");
