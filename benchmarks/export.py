@@ -3,8 +3,8 @@
     sa3d export MODEL --out a.onnx; sa3d export MODEL --out a.pt2
     OMP_NUM_THREADS=1 python -m benchmarks.export MODEL a.onnx a.pt2
 
-Time is that of the processor, so that other work on the machine counts little. Rounds are interleaved;
-medians are printed. docs/export.md has what was measured.
+Time is that of the processor, so that other work on the machine counts little. Rounds are
+interleaved; medians are printed. docs/export.md has what was measured.
 """
 
 from __future__ import annotations

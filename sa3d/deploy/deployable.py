@@ -89,7 +89,8 @@ def deployable(folder: Path) -> Deployable:
     if kind == "segmenter":
         return _segmenter(folder)
     raise CheckpointError(
-        f"{folder} holds a {kind}; encoders, classifiers, taught models and segmenters can be exported"
+        f"{folder} holds a {kind}; encoders, classifiers, taught models and segmenters can be "
+        "exported"
     )
 
 

@@ -128,7 +128,7 @@ def build(
         request: Request,
         up: Annotated[
             Axis | None,
-            Query(description="the axis of the clouds that points up; else the model's"),
+            Query(description="the axis that points up; else the model's"),
         ] = None,
         category: Annotated[
             str | None, Query(max_length=200, description="of them, for a segmentation model")
