@@ -54,6 +54,7 @@ NEUTRAL = {
     "sa3d.runs.spec",
     "sa3d.runs.tags",
     "sa3d.service",
+    "sa3d.show",
     "sa3d.tasks.base",
     "sa3d.tasks.classify.requires",
     "sa3d.tasks.classify.task",
