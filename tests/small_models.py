@@ -10,6 +10,7 @@ import torch
 from sa3d.checkpoints.export import export_model
 from sa3d.data.preprocessing import Preprocessing
 from sa3d.models import build_backbone, build_classifier, build_segmenter
+from sa3d.models.linear import LinearClassifier
 from sa3d.models.point_m2ae.settings import PointM2AEConfig
 from sa3d.models.point_mae.settings import PointMAEConfig
 from sa3d.models.settings import BackboneConfig
@@ -27,9 +28,7 @@ PREPARED = Preprocessing(32, "subsample", 64)
 CLASSES, PARTS = ["bar", "cup", "hat"], ["handle", "body"]
 
 
-def saved(
-    folder: Path, kind: str, backbone: str, prepared: Preprocessing = PREPARED
-) -> Path:
+def saved(folder: Path, kind: str, backbone: str, prepared: Preprocessing = PREPARED) -> Path:
     """A model with random weights whose statistics are not those of an untouched one."""
     torch.manual_seed(0)
     config = MODELS[backbone]
@@ -37,6 +36,11 @@ def saved(
     card["preprocessing"] = prepared.to_json()
     if kind == "pretrain":
         module: torch.nn.Module = build_backbone(config)
+    elif kind == "taught":
+        taught = LinearClassifier(build_backbone(config), len(CLASSES))
+        del taught.backbone.decoder
+        module = taught
+        card |= {"class_names": CLASSES, "up": "y"}
     elif kind == "classifier":
         module = build_classifier(config, len(CLASSES), 0.5)
         settings = {"dropout": 0.5, "pooling": config.poolings[0]}

@@ -17,12 +17,12 @@ def export(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Folder of a run or model, or models:/NAME@ALIAS. [default: the encoder in the box]"
+            help="Run or model folder, or models:/NAME@ALIAS. [default: the encoder in the box]"
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write an encoder, classifier or segmenter for other programs, from the cloud to the answer.
+    """Write a model of any kind for other programs, from the cloud to the answer.
 
     The file is asked before it is left there: it answers what the model answers, to 1e-4.
     """
@@ -36,4 +36,6 @@ def export(
     with model_folder(model) as folder:
         written = export(folder, out)
     if not quiet:
-        print(f"{out}: {size_text(written.size)}, differs from the model by {written.difference:.1g}")
+        print(
+            f"{out}: {size_text(written.size)}, differs from the model by {written.difference:.1g}"
+        )

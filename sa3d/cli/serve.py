@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,8 +14,12 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Folder of a run or model, or models:/NAME@ALIAS. [default: the encoder in the box]"
+            help="Run or model folder, or models:/NAME@ALIAS. [default: the encoder in the box]"
         ),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", help="Index of `sa3d index`, for shapes that are similar."),
     ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; others than this machine may ask.")
@@ -49,6 +54,9 @@ def serve(
 
         torch.set_num_threads(threads)
     limits = Limits(max_clouds, max_points, max_megabytes << 20, max_waiting)
-    serve(
-        model, host, port, limits, lambda address: None if quiet else print(address, flush=True)
-    )
+
+    def started(address: str) -> None:
+        if not quiet:
+            print(address, flush=True)
+
+    serve(model, host, port, limits, started, index)

@@ -1,4 +1,4 @@
-"""A model of any kind, ready to be exported: its graph, what it answers here, what is told of it."""
+"""A model of any kind, ready to be exported: its graph, what it answers, what is told of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sa3d.checkpoints.card import model_card
-from sa3d.checkpoints.card import ENCODERS
-from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter
+from sa3d.checkpoints.card import ENCODERS, model_card
+from sa3d.checkpoints.load import load_classifier, load_encoder, load_segmenter, load_taught
 from sa3d.data.preprocessing import Preprocessing
 from sa3d.data.store import Ints, Points
 from sa3d.deploy.graph import ClassifierGraph, EncoderGraph, SegmenterGraph
@@ -66,7 +65,7 @@ class Deployable:
                 f"{_NORMALISING[self.preprocessing.normalisation]}; patches; the model"
             ),
             "sa3d.caller": (
-                "points (B, n, 3) float32, finite, not all equal, with y up; n may differ from call "
+                "points (B, n, 3) float32, finite, not all equal, y up; n may differ from call "
                 "to call, not within one; move coordinates far from the origin near it in double "
                 "precision before they become float32"
                 + ("; category (B,) int64, index into class_names" if self.categories else "")
@@ -85,12 +84,13 @@ def deployable(folder: Path) -> Deployable:
     kind = model_card(folder).get("kind")
     if kind in ENCODERS:
         return _encoder(folder)
-    if kind == "classifier":
+    if kind in ("classifier", "taught"):
         return _classifier(folder)
     if kind == "segmenter":
         return _segmenter(folder)
     raise CheckpointError(
-        f"{folder} holds a {kind}; encoders, classifiers and segmenters can be exported"
+        f"{folder} holds a {kind}; encoders, classifiers, taught models and segmenters can be "
+        "exported"
     )
 
 
@@ -108,7 +108,9 @@ def _encoder(folder: Path) -> Deployable:
 
 
 def _classifier(folder: Path) -> Deployable:
-    classifier, card = load_classifier(folder)
+    taught = model_card(folder)["kind"] == "taught"
+    classifier: nn.Module
+    classifier, card = load_taught(folder) if taught else load_classifier(folder)
     preprocessing = Preprocessing.from_json(card.get("preprocessing"))
 
     def answer(clouds: Sequence[Points], _: Ints) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Models as modules that take whole clouds: choosing points, scaling, patches and the network in one.
+"""Models as modules that take whole clouds: choosing points, scaling, patches and the network.
 
 What they compute is what :class:`sa3d.data.preprocessing.Preprocessing` and the model compute, in a
 form that ``torch.export`` can follow for any number of clouds and of points.
@@ -16,7 +16,7 @@ from torch.nn import functional
 from sa3d.data.preprocessing import Preprocessing, unit_sphere
 from sa3d.layers.heads import CategoryEmbed
 from sa3d.models.backbone import Backbone
-from sa3d.models.downstream import Classifier, Segmenter
+from sa3d.models.downstream import Segmenter
 
 
 class _Prepared(nn.Module):
@@ -66,7 +66,7 @@ class EncoderGraph(nn.Module):
 class ClassifierGraph(nn.Module):
     """Clouds (B, n, 3) to class logits (B, classes)."""
 
-    def __init__(self, classifier: Classifier, preprocessing: Preprocessing) -> None:
+    def __init__(self, classifier: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.prepare, self.classifier = _Prepared(preprocessing), classifier
 
@@ -77,8 +77,8 @@ class ClassifierGraph(nn.Module):
 
 
 class SegmenterGraph(nn.Module):
-    """Clouds (B, n, 3) and their categories (B,) to part logits (B, N, parts) of the points that the
-    model sees, and which rows of the cloud those are, (B, N)."""
+    """Clouds (B, n, 3) and their categories (B,) to part logits (B, N, parts) of the points that
+    the model sees, and which rows of the cloud those are, (B, N)."""
 
     def __init__(self, segmenter: Segmenter, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -95,8 +95,8 @@ class SegmenterGraph(nn.Module):
 
 
 class _Category(nn.Module):
-    """:class:`CategoryEmbed` without its look at the values, which no graph can follow: a category out
-    of range is refused by the row that it picks."""
+    """:class:`CategoryEmbed` without its look at the values, which no graph can follow: a category
+    out of range is refused by the row that it picks."""
 
     def __init__(self, embed: CategoryEmbed) -> None:
         super().__init__()

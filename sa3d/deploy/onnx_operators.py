@@ -1,9 +1,12 @@
 """The operators of ``point_ops`` that models use, in ONNX.
 
-They choose the same points as :mod:`point_ops`: distances are sums of squared differences in the order
-x, y, z, and of equal distances the lower index is taken, as ONNX says of ArgMax and TopK. Coordinates
-must be finite.
+They choose the same points as :mod:`point_ops`: distances are sums of squared differences in the
+order x, y, z, and of equal distances the lower index is taken, as ONNX says of ArgMax and TopK.
+Coordinates must be finite.
 """
+
+# The functions under @script() are ONNX Script, a language of its own in Python's syntax.
+# mypy: ignore-errors
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from onnxscript import opset18 as op
 assert point_ops.__name__, "importing it registers the operators"
 
 
-@script()  # type: ignore[untyped-decorator]
+@script()
 def _farthest(points: FLOAT, start: INT64, n_samples: int) -> INT64:
     x, y, z = op.Split(op.Transpose(points, perm=[2, 0, 1]), axis=0, num_outputs=3)
     first = op.Constant(value_ints=[0])
@@ -39,7 +42,7 @@ def _farthest(points: FLOAT, start: INT64, n_samples: int) -> INT64:
     return picked
 
 
-@script()  # type: ignore[untyped-decorator]
+@script()
 def _nearest(queries: FLOAT, points: FLOAT, k: int) -> tuple[FLOAT, INT64]:
     qx, qy, qz = op.Split(queries, axis=2, num_outputs=3)
     px, py, pz = op.Split(op.Transpose(points, perm=[0, 2, 1]), axis=1, num_outputs=3)
@@ -51,12 +54,12 @@ def _nearest(queries: FLOAT, points: FLOAT, k: int) -> tuple[FLOAT, INT64]:
     return found, index
 
 
-@script()  # type: ignore[untyped-decorator]
+@script()
 def _rows(points: FLOAT, index: INT64) -> FLOAT:
     return op.GatherND(points, op.Unsqueeze(index, op.Constant(value_ints=[2])), batch_dims=1)
 
 
-@script()  # type: ignore[untyped-decorator]
+@script()
 def _weighted(features: FLOAT, index: INT64, weight: FLOAT) -> FLOAT:
     # neighbour by neighbour: nothing of size (B, M, K, C)
     first = op.Gather(index, op.Constant(value_ints=[0]), axis=2)

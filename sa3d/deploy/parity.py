@@ -1,11 +1,12 @@
 """Whether an exported file answers what the model answers, on clouds made for asking.
 
-Which points are farthest or nearest is a decision, and where two points compete closely the rounding of
-a sum can turn it: then patches, and features, differ visibly though nothing is wrong. The clouds are
-therefore such that every sum and difference before the network is exact in float32: coordinates are
-multiples of a power of two, each point stands beside its mirror image, and the largest radius is a power
-of two. Many distances are equal on such a grid, so that the rule for equal ones is asked too. What
-remains is the rounding of the network, far below :data:`TOLERANCE`; a larger difference is an error.
+Which points are farthest or nearest is a decision, and where two points compete closely the
+rounding of a sum can turn it: then patches, and features, differ visibly though nothing is wrong.
+The clouds are therefore such that every sum and difference before the network is exact in float32:
+coordinates are multiples of a power of two, each point has its mirror image in the cloud, and the
+largest radius is a power of two. Many distances are equal on such a grid, so that the rule for
+equal ones is asked too. What remains is the rounding of the network, far below :data:`TOLERANCE`;
+a larger difference is an error.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def largest_difference(model: Deployable, run: Run) -> float:
     rng = np.random.default_rng(0)
     for clouds in _questions(model.preprocessing.points, rng):
         categories = rng.integers(0, model.categories or 1, len(clouds))
-        feeds = {"points": clouds, "category": categories}
+        feeds: dict[str, NDArray[Any]] = {"points": clouds, "category": categories}
         found = run({name: feeds[name] for name in model.inputs})
         with torch.inference_mode():
             wanted = [each.numpy() for each in model.answer(list(clouds), categories)]
@@ -100,5 +101,3 @@ def _with_doubles(cloud: Points, rng: np.random.Generator) -> Points:
     middle = np.array(_PLACE, dtype=np.float32)
     some = cloud[rng.permutation(len(cloud))[: max(len(cloud) // 4, 1)]]
     return rng.permutation(np.concatenate([cloud, some, 2 * middle - some]))
-
-

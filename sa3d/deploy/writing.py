@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
@@ -45,11 +46,8 @@ def check_format(out: Path) -> None:
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"--out {out}: give a name that ends in {' or '.join(FORMATS)}")
     if out.suffix.lower() == ".onnx":
-        import onnx
-        import onnxruntime
-        import onnxscript
-
-        assert onnx and onnxruntime and onnxscript
+        for name in ("onnx", "onnxruntime", "onnxscript"):
+            importlib.import_module(name)
 
 
 def export(folder: Path, out: Path) -> Exported:
@@ -116,11 +114,16 @@ def _traced(model: Deployable) -> torch.export.ExportedProgram:
     batch, points = torch.export.Dim("batch"), torch.export.Dim("points")
     # sizes that differ from all that a model has: equal ones would be taken for the same number
     clouds = torch.from_numpy(np.random.default_rng(0).random((2, 37, 3), dtype=np.float32))
-    if not model.categories:
-        return torch.export.export(model.graph, (clouds,), dynamic_shapes=({0: batch, 1: points},))
-    category = torch.zeros(2, dtype=torch.int64)
-    shapes = ({0: batch, 1: points}, {0: batch})
-    return torch.export.export(model.graph, (clouds, category), dynamic_shapes=shapes)
+    given: tuple[torch.Tensor, ...] = (clouds,)
+    shapes: tuple[dict[int, Any], ...] = ({0: batch, 1: points},)
+    if model.categories:
+        given, shapes = (clouds, torch.zeros(2, dtype=torch.int64)), (*shapes, {0: batch})
+    program = torch.export.export(model.graph, given, dynamic_shapes=shapes)
+    for module in program.graph_module.modules():
+        assert isinstance(module, torch.fx.GraphModule)
+        for node in module.graph.nodes:
+            node.meta.pop("stack_trace", None)  # where this program lies on this machine
+    return program
 
 
 @contextlib.contextmanager

@@ -159,6 +159,18 @@ def _unchanged(index: Index, rows: dict[Path, int], query: Path) -> bool:
     return stamp_of(query) == tuple(index.stamps[row].tolist())
 
 
+def nearest_of(index: Index, features: Floats, top: int) -> list[tuple[Near, ...]]:
+    """The shapes of an index that are most similar to rows of features (Q, D), best first."""
+    similarity, order = _nearest(index, features, top)
+    return [
+        tuple(
+            Near(rank, float(value), index.paths[row], int(row))
+            for rank, (value, row) in enumerate(zip(values, rows, strict=True), start=1)
+        )
+        for values, rows in zip(similarity, order, strict=True)
+    ]
+
+
 def _nearest(index: Index, features: Floats, top: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Similarities (Q, T) and rows (Q, T) of the nearest, best first; exact."""
     from sklearn.neighbors import NearestNeighbors

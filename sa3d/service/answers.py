@@ -18,13 +18,13 @@ from sa3d.service.bodies import Asked
 
 def described(model: Loaded) -> dict[str, Any]:
     """What the model is: its kind, its names, and how many points it sees of a cloud."""
-    names = {
-        name: model.card[name] for name in ("class_names", "part_names") if name in model.card
-    }
+    told = ("class_names", "part_names")
+    names: dict[str, Any] = {name: model.card[name] for name in told if name in model.card}
     return {
         "kind": model.card["kind"],
         "sha256": model.card["sha256"],
         "points": model.preprocessing.points,
+        "up": model.axis(None),
         **names,
     }
 

@@ -23,8 +23,9 @@ from sa3d.errors import UserError
 from sa3d.inference.loading import Loaded
 from sa3d.service.answers import answered, described
 from sa3d.service.bodies import FILES, JSON, NPY, Clouds, clouds_of, received
-from sa3d.service.limits import SHOWN, Limits, RefusedError
+from sa3d.service.limits import NEAR, SHOWN, Limits, RefusedError
 from sa3d.service.meters import Meters
+from sa3d.service.neighbours import Neighbours
 from sa3d.service.work import Work
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -47,7 +48,7 @@ _SAFE: Final = {
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "description": "clouds as JSON, as the bytes of a .npy file (n, 3) or (B, n, 3), or as files",
+        "description": "JSON, the bytes of a .npy file (n, 3) or (B, n, 3), or files",
         "content": {
             JSON: {"schema": Clouds.model_json_schema()},
             NPY: {"schema": {"type": "string", "format": "binary"}},
@@ -64,7 +65,12 @@ _BODY: Final[dict[str, Any]] = {
 }
 
 
-def build(model: Loaded, limits: Limits, hosts: Collection[str] | None) -> FastAPI:
+def build(
+    model: Loaded,
+    limits: Limits,
+    hosts: Collection[str] | None,
+    neighbours: Neighbours | None = None,
+) -> FastAPI:
     """The service of a model.
 
     Args:
@@ -72,6 +78,7 @@ def build(model: Loaded, limits: Limits, hosts: Collection[str] | None) -> FastA
         limits: on requests.
         hosts: names by which it may be called; None: any. A service of this machine alone is not
             called by another name, unless a foreign page has had a browser do so.
+        neighbours: of an index, if there is one.
     """
     work = Work(limits.waiting)
     meters = Meters(work)
@@ -82,9 +89,7 @@ def build(model: Loaded, limits: Limits, hosts: Collection[str] | None) -> FastA
         work.close()
 
     # its pages of documentation would be loaded from elsewhere
-    app = FastAPI(
-        title="sa3d", version=__version__, docs_url=None, redoc_url=None, lifespan=life
-    )
+    app = FastAPI(title="sa3d", version=__version__, docs_url=None, redoc_url=None, lifespan=life)
     app.add_middleware(_Around, meters=meters, hosts=hosts)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(UserError, _not_usable)
@@ -110,30 +115,48 @@ def build(model: Loaded, limits: Limits, hosts: Collection[str] | None) -> FastA
     async def about() -> dict[str, Any]:
         """What the model is, which files it reads, and the limits of a request."""
         formats = [f".{name}" for name in registry.READERS]
-        return {"model": described(model), "formats": formats, "limits": asdict(limits)}
+        known = 0 if neighbours is None else len(neighbours)
+        return {
+            "model": described(model),
+            "formats": formats,
+            "limits": asdict(limits),
+            "index": {"shapes": known},
+        }
 
     @app.post("/predict", openapi_extra=_BODY)
     async def predict(
         request: Request,
-        up: Annotated[Axis, Query(description="the axis of the clouds that points up")] = "y",
+        up: Annotated[
+            Axis | None,
+            Query(description="the axis that points up; else the model's"),
+        ] = None,
         category: Annotated[
             str | None, Query(max_length=200, description="of them, for a segmentation model")
         ] = None,
         shown: Annotated[
             int, Query(ge=0, le=SHOWN, description="points of each to add for a picture")
         ] = 0,
+        near: Annotated[
+            int, Query(ge=0, le=NEAR, description="similar shapes of the index, for each")
+        ] = 0,
     ) -> Response:
         """What the model says of clouds, in their order."""
 
         def answer(body: bytes) -> tuple[int, bytes]:
             with meters.model_seconds.time():
-                usual = model.preprocessing.usual_points
+                usual, axis = model.preprocessing.usual_points, model.axis(up)
                 asked = clouds_of(body, request.headers, usual, limits)
-                found: dict[str, Any] = {"clouds": answered(model, asked, up, category, shown)}
+                found: dict[str, Any] = {"clouds": answered(model, asked, axis, category, shown)}
+                if near and neighbours is not None:
+                    rows = neighbours.of(asked, axis, near, pictures=shown > 0)
+                    for tree, row in zip(found["clouds"], rows, strict=True):
+                        tree["near"] = row
                 if "part_names" in model.card:
                     found["part_names"] = model.card["part_names"]
                 return len(asked), json.dumps(found, allow_nan=False).encode()
 
+        if near and neighbours is None:
+            raise RefusedError(422, "near: the service was started without --index")
         with work.place():
             body = await received(request.stream(), request.headers, limits)
             count, data = await work.do(lambda: answer(body))

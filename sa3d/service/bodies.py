@@ -1,14 +1,14 @@
 """Bodies of requests to clouds: JSON, the bytes of a .npy file, or files of any known format.
 
-Nothing that a client sends is opened as a path, written to one or executed: a file's name says its format
-and is repeated in the answer, pickled arrays are refused.
+Nothing that a client sends is opened as a path, written to one or executed: a file's name says its
+format and is repeated in the answer, pickled arrays are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
@@ -134,7 +134,7 @@ def _of_npy(body: bytes, limits: Limits) -> list[Asked]:
 
 
 def _of_files(body: bytes, headers: Headers, usual_points: int, limits: Limits) -> list[Asked]:
-    async def once() -> AsyncIterator[bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
     async def parse() -> list[tuple[str, bytes]]:

@@ -8,6 +8,8 @@ from typing import Final
 
 SHOWN: Final = 8192
 """Most points of a cloud that an answer holds for a picture."""
+NEAR: Final = 20
+"""Most similar shapes of a cloud that an answer holds."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ class Meters:
     def __init__(self, work: Work) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
-            "sa3d_requests", "Requests by path and status.", ("path", "status"), registry=self._registry
+            "sa3d_requests",
+            "Requests by path and status.",
+            ("path", "status"),
+            registry=self._registry,
         )
         self.clouds = Counter("sa3d_clouds", "Clouds answered.", registry=self._registry)
         self.seconds = Histogram(

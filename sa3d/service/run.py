@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 
@@ -12,12 +13,18 @@ from sa3d.errors import UserError
 from sa3d.inference.loading import load_model
 from sa3d.service.app import LOOPBACK, build
 from sa3d.service.limits import Limits
+from sa3d.service.neighbours import Neighbours
 
 PATIENCE = 30  # seconds for what is being answered when it is told to stop
 
 
 def serve(
-    model: str | None, host: str, port: int, limits: Limits, started: Callable[[str], None]
+    model: str | None,
+    host: str,
+    port: int,
+    limits: Limits,
+    started: Callable[[str], None],
+    index: Path | None = None,
 ) -> None:
     """Answer requests until SIGTERM or SIGINT; what has been taken by then is answered.
 
@@ -27,16 +34,20 @@ def serve(
         port: 0: any that is free.
         limits: on requests.
         started: is told the service's address.
+        index: file of an index whose similar shapes are told.
 
     Raises:
-        CheckpointError: no such model.
+        CheckpointError: no such model, or the encoder of the index is not what it was.
+        DataError: no such index.
         UserError: the address cannot be listened on.
     """
     loaded = load_model(model)
     # each answer says so of its own clouds
     logging.getLogger("sa3d.inference.clouds").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # refused with a reason
     hosts = LOOPBACK if host in LOOPBACK else None
-    app = build(loaded, limits, hosts)
+    neighbours = None if index is None else Neighbours(index)
+    app = build(loaded, limits, hosts, neighbours)
     with _listening(host, port) as opened:
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(

@@ -38,7 +38,7 @@ def asked(path: Path, **feeds: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 @pytest.mark.parametrize("backbone", list(MODELS))
-@pytest.mark.parametrize("kind", ["pretrain", "classifier", "segmenter"])
+@pytest.mark.parametrize("kind", ["pretrain", "classifier", "taught", "segmenter"])
 def test_every_kind_answers_as_the_model(
     tmp_path: Path, kind: str, backbone: str, suffix: str
 ) -> None:
@@ -74,6 +74,7 @@ def test_scaling_is_that_of_the_model_and_the_file_says_what_is_inside(
     assert told["sa3d.kind"] == "classifier"
     assert "32 farthest points" in told["sa3d.inside"]
     onnx.checker.check_model(onnx.load(out))
+    assert b"graph.py" not in out.read_bytes()  # nothing of where it was made
     cloud = np.random.default_rng(0).normal(2.0, 3.0, (1, 50, 3)).astype(np.float32)
     (logits,) = asked(out, points=cloud)
     (moved,) = asked(out, points=2 * cloud)
@@ -91,6 +92,7 @@ def test_a_category_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 def test_a_program_of_torch_needs_point_ops_alone(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "pretrain", "point-mae")
     out = writing.export(folder, tmp_path / "model.pt2").path
+    assert b"graph.py" not in out.read_bytes()  # nothing of where it was made
     code = (
         "import sys, torch, point_ops\n"
         "extra = {'sa3d.kind': ''}\n"
@@ -110,10 +112,10 @@ def test_a_translation_that_is_wrong_leaves_no_file(
     folder = saved(tmp_path / "model", "pretrain", "point-mae")
 
     def first_rows(points: Any, start: Any, lengths: Any, n_samples: int) -> Any:
-        return op.Expand(
-            op.Range(op.Constant(value_int=0), op.Constant(value_int=n_samples), op.Constant(value_int=1)),
-            op.Concat(op.Shape(start), op.Constant(value_ints=[n_samples]), axis=0),
-        )  # fmt: skip
+        zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
+        rows = op.Range(zero, op.Constant(value_int=n_samples), one)
+        shape = op.Concat(op.Shape(start), op.Constant(value_ints=[n_samples]), axis=0)
+        return op.Expand(rows, shape)
 
     monkeypatch.setitem(onnx_operators.TRANSLATIONS, torch.ops.point_ops.fps.default, first_rows)
     out = tmp_path / "model.onnx"
@@ -152,5 +154,7 @@ def test_the_encoder_in_the_box_from_the_command_line(tmp_path: Path) -> None:
     )
     assert said.stdout.startswith(f"{out}: ")
     assert said.stderr == ""
-    features = np.asarray(asked(out, points=parity.exact_cloud(64, np.random.default_rng(0))[None])[0])
+    features = np.asarray(
+        asked(out, points=parity.exact_cloud(64, np.random.default_rng(0))[None])[0]
+    )
     assert features.shape == (1, deployable(BOXED).card["model"]["dim"])

@@ -4,9 +4,11 @@ import { Viewer, colourOf } from "/viewer.js";
 
 const SHOWN = 8192;
 const BARS = 8;
+const NEAR = 6;
 const find = (id) => document.getElementById(id);
 const viewer = new Viewer(find("view"));
 let last = null;
+let indexed = false;
 
 function made(tag, text, kind) {
   const element = document.createElement(tag);
@@ -58,6 +60,19 @@ function legend(cloud, names) {
   });
 }
 
+function neighbours(near) {
+  const items = near.map((shape) => {
+    const item = made("li");
+    const canvas = made("canvas");
+    item.append(canvas, made("span", shape.path.split(/[\\/]/).pop(), "name"), made("span", shape.similarity.toFixed(3), "share"));
+    item.title = shape.path;
+    new Viewer(canvas).show(shape.shown);
+    return item;
+  });
+  find("near").replaceChildren(...items);
+  find("near-title").hidden = items.length === 0;
+}
+
 function show(found) {
   const [cloud] = found.clouds;
   viewer.show(cloud.shown.points, cloud.shown.parts);
@@ -66,6 +81,7 @@ function show(found) {
   if (cloud.parts) answer.push(made("h2", `Parts of a ${cloud.category}`));
   if (cloud.features) answer.push(made("h2", `${cloud.features.length} features`));
   find("answer").replaceChildren(...answer);
+  neighbours(cloud.near ?? []);
   find("legend").replaceChildren(...(cloud.parts ? legend(cloud, found.part_names) : []));
   const unusual = cloud.usual_density ? "" : "; a density far from that of training";
   tell(`${cloud.id}: ${cloud.points} points${unusual}`);
@@ -77,6 +93,7 @@ async function ask(file) {
   const form = new FormData();
   form.append("file", file);
   const query = new URLSearchParams({ up: find("up").value, shown: SHOWN });
+  if (indexed) query.set("near", NEAR);
   if (find("category").value) query.set("category", find("category").value);
   try {
     const response = await fetch(`/predict?${query}`, { method: "POST", body: form });
@@ -85,6 +102,7 @@ async function ask(file) {
     show(found);
   } catch (error) {
     find("answer").replaceChildren();
+    neighbours([]);
     find("legend").replaceChildren();
     viewer.show([], null);
     tell(error.message, true);
@@ -92,12 +110,14 @@ async function ask(file) {
 }
 
 async function begin() {
-  const { model, formats } = await (await fetch("/model")).json();
+  const { model, formats, index } = await (await fetch("/model")).json();
   const sees = `sees ${model.points} points of a cloud`;
   const knows = model.part_names
     ? `${model.part_names.length} parts, `
     : model.class_names ? `${model.class_names.length} classes, ` : "";
+  find("up").value = model.up;
   find("model").textContent = `${model.kind}, ${knows}${sees}`;
+  indexed = index.shapes > 0;
   find("formats").textContent = formats.join(" ");
   if (model.part_names) {
     find("category-row").hidden = false;

@@ -48,7 +48,7 @@ export class Viewer {
       return [across, level * y - rise * deep, rise * y + level * deep, at];
     });
     seen.sort((first, second) => first[2] - second[2]);
-    const size = Math.max(1.5, Math.min(5, 160 / Math.sqrt(seen.length + 1))) * density;
+    const size = Math.max(density, Math.min(5 * density, (0.5 * scale) / Math.sqrt(seen.length + 1)));
     for (const [across, up, near, at] of seen) {
       context.globalAlpha = 0.45 + 0.55 * Math.min(1, Math.max(0, (near + 1) / 2));
       context.fillStyle = this.parts ? colourOf(this.parts[at]) : ink;
