@@ -28,7 +28,7 @@ DVC_CONFIG = from configobj import ConfigObj; from pathlib import Path; \
   config.write()
 
 .DEFAULT_GOAL := help
-.PHONY: help place setup check test test-stack test-faults demo docs docs-serve ui stack wheels secrets audit
+.PHONY: help place setup check test test-stack test-faults bench demo docs docs-serve ui stack wheels secrets audit
 
 help: ## show this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,9 @@ test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20
 	rm -f .local/faults.jsonl
 	mkdir -p .local
 	SA3D_FAULT_RECORD=.local/faults.jsonl OMP_NUM_THREADS=1 pytest tests/faults -n $(WORKERS) --dist loadgroup
+
+bench: setup ## a training step beside one written plainly; fails where its lead is lost: some minutes, on an idle machine
+	python benchmarks/training.py --check
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo

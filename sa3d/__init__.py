@@ -4,6 +4,9 @@
     encoder = sa3d.load_encoder()
     features = encoder.embed(["a.ply", points])
 
+    model = sa3d.load_model("work/classify-...")
+    found = model.predict(["a.ply", points])
+
 Importing this imports nothing else: what it offers is looked up when it is first used.
 """
 
@@ -13,12 +16,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sa3d.inference.classes import ClassPredictor
     from sa3d.inference.encoder import Encoder, load_encoder
+    from sa3d.inference.index import Index, build_index, open_index
+    from sa3d.inference.loading import load_model
+    from sa3d.inference.parts import PartPredictor
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "__version__", "load_encoder"]
+__all__ = [
+    "ClassPredictor",
+    "Encoder",
+    "Index",
+    "PartPredictor",
+    "__version__",
+    "build_index",
+    "load_encoder",
+    "load_model",
+    "open_index",
+]
 
-_OFFERED = dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder")
+_OFFERED = {
+    "ClassPredictor": "sa3d.inference.classes",
+    "PartPredictor": "sa3d.inference.parts",
+    "load_model": "sa3d.inference.loading",
+    **dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder"),
+    **dict.fromkeys(("Index", "build_index", "open_index"), "sa3d.inference.index"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -140,6 +140,8 @@ READERS: dict[str, str] = {
     "xyz": "sa3d.data.readers.text:read_text",
     "txt": "sa3d.data.readers.text:read_text",
     "pcd": "sa3d.data.readers.pcd:read_pcd",
+    "las": "sa3d.data.readers.las:read_las",
+    "laz": "sa3d.data.readers.las:read_las",
     "wrl": "sa3d.data.readers.wrl:read_wrl",
 }
 

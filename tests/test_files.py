@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,16 @@ from sa3d.utils.files import replacing, write_whole
 ROOM = 64
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """The kernel lets no file of this process grow beyond ``ROOM`` bytes."""
+    """The kernel lets no file of this process grow beyond ``ROOM`` bytes. Not a fixture, which
+    would still hold when pytest writes its own report, to a file where its output goes to one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_appears_with_its_folder_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -36,10 +40,10 @@ def test_a_file_appears_with_its_folder_and_nothing_beside_it(tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = write_whole(tmp_path / "x", b"old")
-    with pytest.raises(WriteError, match=r"^cannot write .*/x: File too large; buy a disk$"):
+    refused = pytest.raises(WriteError, match=r"^cannot write .*/x: File too large; buy a disk$")
+    with small_files(), refused:
         write_whole(path, bytes(ROOM + 1), "buy a disk")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -33,7 +33,7 @@ from sa3d.checkpoints.card import model_digest
 from sa3d.checkpoints.export import export_model
 from sa3d.cli.extras import EXTRAS as EXTRA_OF
 from sa3d.config.loading import load_experiment
-from sa3d.inference.encoder import BOXED
+from sa3d.inference.locating import BOXED
 from sa3d.inference.serving import FeatureModel
 from sa3d.methods.build import build_method
 from sa3d.runs.config import choose

@@ -26,6 +26,7 @@ namespace {
 #include "bindings_points.h"
 #include "bindings_rows.h"
 #include "bindings_norm.h"
+#include "bindings_groups.h"
 }  // namespace
 
 TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
@@ -41,4 +42,9 @@ TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
   m.impl("interpolate_backward", &interpolate_backward);
   m.impl("batch_norm", &batch_norm);
   m.impl("batch_norm_backward", &batch_norm_backward);
+  m.impl("norm_relu", &norm_relu);
+  m.impl("norm_relu_backward", &norm_relu_backward);
+  m.impl("norm_relu_fixed", &norm_relu_fixed);
+  m.impl("group_max", &group_max);
+  m.impl("group_max_backward", &group_max_backward);
 }

@@ -38,12 +38,14 @@ bool silent(const S* grad, int64_t n, int64_t c, int64_t channel) {
 }
 
 // Rows in parts whose bounds depend on their number alone, and not on the threads: sums are then
-// the same with any number of threads.
+// the same with any number of threads. No bound lies within a group of k rows.
 struct Parts {
   int64_t rows, size, count;
-  explicit Parts(int64_t n)
-      : rows(n), size(std::clamp<int64_t>((n / 128 + 63) / 64 * 64, 256, 8192)),
-        count((n + size - 1) / size) {}
+  explicit Parts(int64_t n, int64_t k = 1) : rows(n) {
+    const int64_t wanted = std::clamp<int64_t>((n / 128 + 63) / 64 * 64, 256, 8192);
+    size = (wanted + k - 1) / k * k;
+    count = (n + size - 1) / size;
+  }
   // f(part, first row, number of rows), several at a time.
   template <class F>
   void each(int64_t c, F&& f) const {
@@ -63,23 +65,68 @@ struct Parts {
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& rows_, const Tensor& weight_,
-                                              const Tensor& bias_, double eps) {
-  const Tensor rows = checked(rows_, "rows", 2, rows_.scalar_type());
-  const Tensor weight = channels(weight_, "weight", rows), bias = channels(bias_, "bias", rows);
-  const int64_t n = rows.size(0), c = rows.size(1);
-  EXPECTS(n > 0, "rows: expected at least one row, got ", rows.sizes());
-  Tensor out = at::empty({n, c}, rows.options());
+// f(group), several at a time; `work` is the number of values of one.
+template <class F>
+void each_group(int64_t groups, int64_t work, F&& f) {
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, work));
+  at::parallel_for(0, groups, grain, [&](int64_t from, int64_t to) {
+    for (int64_t g = from; g < to; ++g) f(g);
+  });
+}
+
+// The inputs of a normalisation, checked.
+struct NormInputs {
+  Tensor rows, shared, kept;
+  int64_t n, c, k;
+
+  NormInputs(const Tensor& rows_, const std::optional<Tensor>& shared_,
+             const std::optional<Tensor>& kept_, int64_t group)
+      : rows(checked(rows_, "rows", 2, rows_.scalar_type())),
+        n(rows.size(0)), c(rows.size(1)), k(group) {
+    EXPECTS(n > 0, "rows: expected at least one row, got ", rows.sizes());
+    EXPECTS(k > 0 && n % k == 0, "group: expected a divisor of ", n, " rows, got ", k);
+    if (shared_) shared = like(*shared_, "shared", rows, {n / k, c});
+    if (kept_) {
+      kept = indices(*kept_, "kept", {axis(*kept_, 0)});
+      std::vector<bool> seen(n / k);
+      for (int64_t m = 0; m < kept.numel(); ++m) {
+        const int64_t p = kept.const_data_ptr<int64_t>()[m];
+        EXPECTS(0 <= p && p < n / k && !seen[p], "kept: expected different values in 0..",
+                n / k - 1, ", got ", p);
+        seen[p] = true;
+      }
+    }
+  }
+  int64_t outputs() const { return kept.defined() ? kept.numel() * k : n; }
+  bool some() const { return kept.defined(); }  // whose numbers may be a null pointer: none
+  const int64_t* numbers() const { return some() ? kept.const_data_ptr<int64_t>() : nullptr; }
+  template <class S>
+  RowsOf<S> of() const {
+    return {static_cast<const S*>(rows.const_data_ptr()),
+            shared.defined() ? static_cast<const S*>(shared.const_data_ptr()) : nullptr, k, c};
+  }
+};
+
+std::tuple<Tensor, Tensor, Tensor> norm_relu(const Tensor& rows, const Tensor& weight_,
+                                             const Tensor& bias_, double eps,
+                                             const std::optional<Tensor>& shared,
+                                             const std::optional<Tensor>& kept, int64_t group,
+                                             bool relu) {
+  const NormInputs in(rows, shared, kept, group);
+  const Tensor weight = channels(weight_, "weight", in.rows);
+  const Tensor bias = channels(bias_, "bias", in.rows);
+  const int64_t n = in.n, c = in.c, k = in.k;
+  Tensor out = at::empty({in.outputs(), c}, in.rows.options());
   Tensor mean = at::empty({c}, weight.options()), variance = at::empty({c}, weight.options());
-  by_storage(rows, [&](const auto& use, auto storage, auto zero) {
+  by_storage(in.rows, [&](const auto& use, auto storage, auto zero) {
     using S = decltype(storage);
     using T = decltype(zero);
-    const S* x = static_cast<const S*>(rows.const_data_ptr());
-    const Parts parts(n);
+    const RowsOf<S> x = in.of<S>();
+    const Parts parts(n, k);
     std::vector<double> found(size_t(2 * c * parts.count));  // by part: means, squares
     parts.each(c, [&](int64_t part, int64_t first, int64_t count) {
       double* to = found.data() + 2 * c * part;
-      use.moments(x + first * c, count, c, to, to + c);
+      use.moments(x, first, count, to, to + c);
     });
     double *means = found.data(), *squares = means + c;
     for (int64_t part = 1; part < parts.count; ++part) {
@@ -100,48 +147,93 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& rows_, const Tensor&
       offset[i] = T(b[i] - (means[i] - double(to_mean[i])) * inverse * w[i]);
     }
     S* to = static_cast<S*>(out.mutable_data_ptr());
-    parts.each_back(c, [&](int64_t first, int64_t count) {
-      use.normalise(x + first * c, count, c, to_mean, scale.data(), offset.data(),
-                    large(out), to + first * c);
-    });
+    const auto write = [&](int64_t first, int64_t count, S* here) {
+      use.normalise(x, first, count, to_mean, scale.data(), offset.data(), relu, large(out), here);
+    };
+    const int64_t* number = in.numbers();
+    if (in.some())
+      each_group(in.kept.numel(), k * c,
+                 [&](int64_t m) { write(number[m] * k, k, to + m * k * c); });
+    else
+      parts.each_back(c, [&](int64_t first, int64_t count) { write(first, count, to + first * c); });
   });
   return {out, mean, variance};
 }
 
-std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_, const Tensor& rows_,
-                                                       const Tensor& weight_, const Tensor& mean_,
-                                                       const Tensor& variance_, double eps) {
-  const Tensor rows = checked(rows_, "rows", 2, rows_.scalar_type());
-  const Tensor grad = like(grad_, "grad", rows, rows.sizes());
-  const Tensor weight = channels(weight_, "weight", rows), mean = channels(mean_, "mean", rows);
-  const Tensor variance = channels(variance_, "variance", rows);
-  const int64_t n = rows.size(0), c = rows.size(1);
-  EXPECTS(n > 0, "rows: expected at least one row, got ", rows.sizes());
-  Tensor to_rows = at::empty({n, c}, rows.options());
+// With statistics that are given, as in evaluation.
+Tensor norm_relu_fixed(const Tensor& rows, const Tensor& weight_, const Tensor& bias_,
+                       const Tensor& mean_, const Tensor& variance_, double eps,
+                       const std::optional<Tensor>& shared, int64_t group) {
+  const NormInputs in(rows, shared, {}, group);
+  const Tensor weight = channels(weight_, "weight", in.rows);
+  const Tensor bias = channels(bias_, "bias", in.rows);
+  const Tensor mean = channels(mean_, "mean", in.rows);
+  const Tensor variance = channels(variance_, "variance", in.rows);
+  const int64_t c = in.c;
+  Tensor out = at::empty({in.n, c}, in.rows.options());
+  by_storage(in.rows, [&](const auto& use, auto storage, auto zero) {
+    using S = decltype(storage);
+    using T = decltype(zero);
+    const RowsOf<S> x = in.of<S>();
+    std::vector<T> scale(c);
+    for (int64_t i = 0; i < c; ++i) {
+      const double spread = double(variance.const_data_ptr<T>()[i]) + eps;
+      scale[i] = T(weight.const_data_ptr<T>()[i] / std::sqrt(spread));
+    }
+    S* to = static_cast<S*>(out.mutable_data_ptr());
+    Parts(in.n).each(c, [&](int64_t, int64_t first, int64_t count) {
+      use.normalise(x, first, count, mean.const_data_ptr<T>(), scale.data(),
+                    bias.const_data_ptr<T>(), true, large(out), to + first * c);
+    });
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> norm_relu_backward(
+    const Tensor& grad_, const std::optional<Tensor>& out_, const Tensor& rows,
+    const Tensor& weight_, const Tensor& mean_, const Tensor& variance_, double eps,
+    const std::optional<Tensor>& shared, const std::optional<Tensor>& kept, int64_t group) {
+  const NormInputs in(rows, shared, kept, group);
+  const int64_t n = in.n, c = in.c, k = in.k;
+  const Tensor grad = like(grad_, "grad", in.rows, {in.outputs(), c});
+  const Tensor out = out_ ? like(*out_, "out", in.rows, {in.outputs(), c}) : Tensor();
+  const Tensor weight = channels(weight_, "weight", in.rows);
+  const Tensor mean = channels(mean_, "mean", in.rows);
+  const Tensor variance = channels(variance_, "variance", in.rows);
+  Tensor to_rows = at::empty({n, c}, in.rows.options());
+  Tensor to_shared = at::empty({in.shared.defined() ? n / k : 0, c}, in.rows.options());
   Tensor to_weight = at::empty({c}, weight.options()), to_bias = at::empty({c}, weight.options());
-  by_storage(rows, [&](const auto& use, auto storage, auto zero) {
+  by_storage(in.rows, [&](const auto& use, auto storage, auto zero) {
     using S = decltype(storage);
     using T = decltype(zero);
     const S* g = static_cast<const S*>(grad.const_data_ptr());
-    const S* x = static_cast<const S*>(rows.const_data_ptr());
+    const S* cut = out.defined() ? static_cast<const S*>(out.const_data_ptr()) : nullptr;
+    const RowsOf<S> x = in.of<S>();
+    const int64_t* number = in.numbers();
     const T *m = mean.const_data_ptr<T>(), *v = variance.const_data_ptr<T>();
     const T* w = weight.const_data_ptr<T>();
-    const Parts parts(n);
-    std::vector<double> found(size_t(2 * c * parts.count));  // by part: sums, products
-    parts.each(c, [&](int64_t part, int64_t first, int64_t count) {
+    const auto from = [&](const S* values, int64_t row) {  // of a gradient or an output
+      return values ? values + row * c : nullptr;
+    };
+    const Parts flows(in.outputs(), k);
+    std::vector<double> found(size_t(2 * c * std::max<int64_t>(flows.count, 1)));  // sums, products
+    flows.each(c, [&](int64_t part, int64_t first, int64_t count) {
       double* to = found.data() + 2 * c * part;
-      use.products(g + first * c, x + first * c, count, c, m, to, to + c);
+      if (!in.some()) return use.products(from(g, first), from(cut, first), x, first, count, m, to,
+                                       to + c);
+      for (int64_t row = first; row < first + count; row += k)
+        use.products(from(g, row), from(cut, row), x, number[row / k] * k, k, m, to, to + c);
     });
-    for (int64_t part = 1; part < parts.count; ++part)
+    for (int64_t part = 1; part < flows.count; ++part)
       for (int64_t i = 0; i < 2 * c; ++i) found[i] += found[2 * c * part + i];
     T *to_w = to_weight.mutable_data_ptr<T>(), *to_b = to_bias.mutable_data_ptr<T>();
     std::vector<T> scale(c), offset(c), slope(c);
     std::vector<int64_t> unused;  // channels that are not finite, and that nothing depends on
     for (int64_t i = 0; i < c; ++i) {
       double inverse = 1 / std::sqrt(double(v[i]) + eps);
-      if (!std::isfinite(found[c + i] * inverse * w[i]) && silent(g, n, c, i)) {
+      if (!std::isfinite(found[c + i] * inverse * w[i]) && silent(g, in.outputs(), c, i)) {
         unused.push_back(i);
-        found[c + i] = inverse = 0;
+        found[i] = found[c + i] = inverse = 0;
       }
       to_b[i] = T(found[i]);
       to_w[i] = T(found[c + i] * inverse);
@@ -150,12 +242,39 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad_, cons
       slope[i] = T(found[c + i] * inverse * inverse / double(n));
     }
     S* to = static_cast<S*>(to_rows.mutable_data_ptr());
-    parts.each_back(c, [&](int64_t first, int64_t count) {
-      use.backward(g + first * c, x + first * c, count, c, m, scale.data(), offset.data(),
-                   slope.data(), large(to_rows), to + first * c);
-    });
-    for (const int64_t channel : unused)
+    S* sums = static_cast<S*>(to_shared.mutable_data_ptr());
+    const auto write = [&](const S* flow, const S* cut_here, int64_t first, int64_t count) {
+      use.backward(flow, cut_here, x, first, count, m, scale.data(), offset.data(), slope.data(),
+                   large(to_rows), x.shared ? sums + first / k * c : nullptr, to + first * c);
+    };
+    if (!in.some() && !x.shared) {
+      flows.each_back(c, [&](int64_t first, int64_t count) {
+        write(from(g, first), from(cut, first), first, count);
+      });
+    } else {
+      std::vector<int64_t> place(n / k, -1);  // of a group among the outputs
+      for (int64_t i = 0; i < in.outputs() / k; ++i) place[in.some() ? number[i] : i] = i;
+      each_group(n / k, k * c, [&](int64_t p) {
+        if (place[p] < 0) return write(nullptr, nullptr, p * k, k);
+        write(from(g, place[p] * k), from(cut, place[p] * k), p * k, k);
+      });
+    }
+    for (const int64_t channel : unused) {
       for (int64_t r = 0; r < n; ++r) to[r * c + channel] = S{};
+      for (int64_t p = 0; p < to_shared.size(0); ++p) sums[p * c + channel] = S{};
+    }
   });
+  return {to_rows, to_shared, to_weight, to_bias};
+}
+
+std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& rows, const Tensor& weight,
+                                              const Tensor& bias, double eps) {
+  return norm_relu(rows, weight, bias, eps, {}, {}, 1, false);
+}
+std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& grad, const Tensor& rows,
+                                                       const Tensor& weight, const Tensor& mean,
+                                                       const Tensor& variance, double eps) {
+  auto [to_rows, _, to_weight, to_bias] =
+      norm_relu_backward(grad, {}, rows, weight, mean, variance, eps, {}, {}, 1);
   return {to_rows, to_weight, to_bias};
 }

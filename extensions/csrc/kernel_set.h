@@ -32,6 +32,7 @@ namespace {
 #include "rows.h"
 #include "auction.h"
 #include "norm.h"
+#include "groups.h"
 
 template <class T>
 constexpr Kernels<T> table() {
@@ -39,8 +40,9 @@ constexpr Kernels<T> table() {
           nearest_both<T>, nearest_backward<T>, interpolate<T>, scatter<T>, dots<T>};
 }
 template <class S, class T>
-constexpr NormKernels<S, T> norm_table() {
-  return {moments<S, T>, normalise<S, T>, products<S, T>, normalise_backward<S, T>};
+constexpr RowKernels<S, T> norm_table() {
+  return {moments<S, T>, normalise<S, T>, products<S, T>, normalise_backward<S, T>,
+          largest<S, T>, place<S>};
 }
 }  // namespace
 

@@ -43,20 +43,39 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
-// Batch normalisation of rows (n, c) stored as S and computed in T; see norm.h.
+// Rows (n, c); where groups of k rows share something, it is added to each of them: (n / k, c).
+template <class S>
+struct RowsOf {
+  const S* rows;
+  const S* shared;  // or null
+  int64_t k, c;
+  const S* row(int64_t r) const { return rows + r * c; }
+  const S* shared_of(int64_t r) const { return shared + r / k * c; }
+};
+
+// Batch normalisation of rows, and maxima of groups of them, stored as S and computed in T; see
+// norm.h and groups.h. Each takes the n rows from number `from` on.
 template <class S, class T>
-struct NormKernels {
+struct RowKernels {
   // Mean (c) and sum of squared deviations from it (c).
-  void (*moments)(const S* rows, int64_t n, int64_t c, double* mean, double* square);
-  // out (n, c) = (x - mean) * scale + offset. `large`: the output will not stay in the cache.
-  void (*normalise)(const S* rows, int64_t n, int64_t c, const T* mean, const T* scale,
-                    const T* offset, bool large, S* out);
-  // Sums over the rows of grad (n, c) and of grad * (x - mean).
-  void (*products)(const S* grad, const S* rows, int64_t n, int64_t c, const T* mean, double* sum,
-                   double* product);
-  // out (n, c) = (grad - offset - (x - mean) * slope) * scale.
-  void (*backward)(const S* grad, const S* rows, int64_t n, int64_t c, const T* mean,
-                   const T* scale, const T* offset, const T* slope, bool large, S* out);
+  void (*moments)(const RowsOf<S>& x, int64_t from, int64_t n, double* mean, double* square);
+  // out (n, c) = (x - mean) * scale + offset, cut off at 0 if `relu` says so. `large`: the output
+  // will not stay in the cache.
+  void (*normalise)(const RowsOf<S>& x, int64_t from, int64_t n, const T* mean, const T* scale,
+                    const T* offset, bool relu, bool large, S* out);
+  // Adds the sums over the rows of grad (n, c) and of grad * (x - mean). `cut` (n, c): the output,
+  // where it was cut off at 0, or null.
+  void (*products)(const S* grad, const S* cut, const RowsOf<S>& x, int64_t from, int64_t n,
+                   const T* mean, double* sum, double* product);
+  // out (n, c) = (grad - offset - (x - mean) * slope) * scale, grad being 0 if it is null; and the
+  // sum of it over the rows, which are one group, where groups share something.
+  void (*backward)(const S* grad, const S* cut, const RowsOf<S>& x, int64_t from, int64_t n,
+                   const T* mean, const T* scale, const T* offset, const T* slope, bool large,
+                   S* to_shared, S* out);
+  // values (c) and index (c) of the largest of the rows (k, c).
+  void (*largest)(const S* rows, int64_t k, int64_t c, S* values, int16_t* index);
+  // out (k, c): grad (c) in the rows that `index` names, 0 elsewhere.
+  void (*place)(const S* grad, const int16_t* index, int64_t k, int64_t c, bool large, S* out);
 };
 
 // Moments of `count` more rows merged into those of `before` rows.
@@ -71,9 +90,9 @@ struct KernelSet {
   Kernels<float> f32;
   Kernels<double> f64;
   Auction auction;
-  NormKernels<float, float> norm_f32;
-  NormKernels<double, double> norm_f64;
-  NormKernels<Bfloat16, float> norm_bf16;
+  RowKernels<float, float> norm_f32;
+  RowKernels<double, double> norm_f64;
+  RowKernels<Bfloat16, float> norm_bf16;
   MergeMoments merge_moments;
 };
 

@@ -10,9 +10,11 @@ from .chamfer import Chamfer, chamfer, chamfer_l1, chamfer_l2
 from .emd import assignment, earth_movers_distance, match_cost, soft_match
 from .fps import farthest_point_sample
 from .gather import gather, group
+from .group_max import group_max
 from .interpolate import interpolate, three_interpolate, three_nn
 from .knn import knn
 from .norm import BatchNorm, batch_norm
+from .norm_relu import norm_relu, norm_relu_fixed
 
 __version__ = "0.1.0"
 
@@ -33,9 +35,12 @@ __all__ = [
     "farthest_point_sample",
     "gather",
     "group",
+    "group_max",
     "interpolate",
     "knn",
     "match_cost",
+    "norm_relu",
+    "norm_relu_fixed",
     "soft_match",
     "three_interpolate",
     "three_nn",

@@ -131,21 +131,28 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
     ctx.eps = inputs[5]
 
 
+def gradients(
+    grad: Tensor, rows: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients in rows, weight and bias by torch's differentiable operators. Mean and variance
+    are those of the rows: their part is in the gradient of the rows."""
+    variance, mean = torch.var_mean(rows, 0, correction=0)
+    inverse = (variance + eps).rsqrt()
+    unit = (rows - mean) * inverse
+    total, product = grad.sum(0), (grad * unit).sum(0)
+    count = rows.shape[0]
+    to_rows = (grad - total / count - unit * (product / count)) * inverse * weight
+    # Channels whose gradient was set to zero, see `reference_backward`.
+    zeroed = (grad == 0).all(0) & ~(mean * inverse * weight).isfinite()
+    return to_rows.masked_fill(zeroed, 0), product.masked_fill(zeroed, 0), total
+
+
 def _double_backward(ctx: Any, *flows: Tensor) -> tuple[Tensor | None, ...]:
-    # Mean and variance are those of the rows: their part is in the gradient of the rows.
     with torch.enable_grad():
         inputs = [t.detach().requires_grad_() for t in ctx.saved_tensors]
         grad, rows, weight = inputs
-        variance, mean = torch.var_mean(rows, 0, correction=0)
-        inverse = (variance + ctx.eps).rsqrt()
-        unit = (rows - mean) * inverse
-        total, product = grad.sum(0), (grad * unit).sum(0)
-        count = rows.shape[0]
-        to_rows = (grad - total / count - unit * (product / count)) * inverse * weight
-        outputs = (to_rows, product, total)
-        found = torch.autograd.grad(outputs, inputs, flows)
-    # Channels whose gradient was set to zero, see `reference_backward`.
-    zeroed = (grad == 0).all(0) & ~(mean * inverse * weight).isfinite()
+        found = torch.autograd.grad(gradients(grad, rows, weight, ctx.eps), inputs, flows)
+    zeroed = (grad == 0).all(0) & ~(rows.mean(0) * weight).isfinite()
     return *(t.masked_fill(zeroed, 0) for t in found), None, None, None
 
 
@@ -171,6 +178,16 @@ def batch_norm(rows: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) ->
     Raises:
         ValueError: a wrong shape, dtype or device, or no rows.
     """
+    rows = checked(rows, weight, bias)
+    return BatchNorm(*_op(rows, weight, bias, eps))
+
+
+def checked(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The rows of a normalisation.
+
+    Raises:
+        ValueError: a wrong shape, dtype or device, or no rows.
+    """
     rows = _checks.tensor("rows", rows, "N,C")
     if rows.dtype not in _DTYPES:
         raise ValueError(f"rows: expected bfloat16, float32 or float64, got {rows.dtype}")
@@ -182,4 +199,4 @@ def batch_norm(rows: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) ->
         wanted = torch.promote_types(rows.dtype, torch.float32)
         if value.dtype != wanted:
             raise ValueError(f"{name}: expected {wanted} for {rows.dtype} rows, got {value.dtype}")
-    return BatchNorm(*_op(rows, weight, bias, eps))
+    return rows

@@ -12,6 +12,8 @@ from sa3d.utils.files import unread
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "model.safetensors"
 FOLDER: Final = "model"  # within a run folder
+ENCODERS: Final = ("pretrain", "encoder")
+"""Kinds of exported models that have an encoder which no task has changed."""
 
 
 def find_model(path: Path) -> Path:
@@ -25,8 +27,8 @@ def find_model(path: Path) -> Path:
             return folder
     raise CheckpointError(
         f"no exported model in {path} ({MODEL_FILE} and {WEIGHTS_FILE}, there or in its folder "
-        f"{FOLDER}/); give the run folder of a finished `sa3d pretrain`, or convert a published "
-        "checkpoint (`sa3d convert`)"
+        f"{FOLDER}/); give the run folder of a finished run, or convert a published checkpoint "
+        "(`sa3d convert`)"
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from sa3d import __version__
-from sa3d.checkpoints.card import MODEL_FILE, WEIGHTS_FILE, find_model, model_card
+from sa3d.checkpoints.card import ENCODERS, MODEL_FILE, WEIGHTS_FILE, find_model, model_card
 from sa3d.errors import CheckpointError
 from sa3d.models.settings import BackboneConfig
 from sa3d.utils.files import write_whole
@@ -21,8 +21,6 @@ from sa3d.utils.json_file import write_json
 FORMAT = 2
 # settings that change training but no weight's meaning
 _SHAPELESS = {"drop_path"}
-ENCODERS: Final = ("pretrain", "encoder")
-"""Kinds of exported models that have an encoder which no task has changed."""
 
 
 def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from sa3d.checkpoints.card import MODEL_FILE, find_model
-from sa3d.checkpoints.export import ENCODERS, checked_card, read_weights
+from sa3d.checkpoints.card import ENCODERS, MODEL_FILE, find_model
+from sa3d.checkpoints.export import checked_card, read_weights
 from sa3d.config.experiment import ModelConfig
 from sa3d.errors import CheckpointError
 from sa3d.models import build_backbone, build_classifier, build_segmenter

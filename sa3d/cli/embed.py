@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sa3d.cli.options import Quiet
+from sa3d.cli.words import Up, UpAxis, counted, files_of, leave, tell
 from sa3d.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from sa3d.utils.progress import ProgressBar
-
-
-class Up(StrEnum):
-    """The axis that points up."""
-
-    X = "x"
-    Y = "y"
-    Z = "z"
 
 
 def embed(
@@ -39,15 +26,15 @@ def embed(
     out: Annotated[
         Path, typer.Option("--out", help="File to write: .npz, .npy or .parquet.")
     ] = Path("features.npz"),
-    up: Annotated[Up, typer.Option("--up", help="The axis of the files that points up.")] = Up.Y,
+    up: UpAxis = Up.Y,
     quiet: Quiet = False,
 ) -> None:
     """Turn clouds and meshes into features: one row each, with its id.
 
     Exit status: 0; 1, some files could not be read and are named; 2, nothing was written.
     """
-    from sa3d.inference.encoder import load_encoder, names_model
-    from sa3d.inference.inputs import expand
+    from sa3d.inference.encoder import load_encoder
+    from sa3d.inference.locating import names_model
     from sa3d.inference.table import check_format, write_table
     from sa3d.utils.places import check_writable
     from sa3d.utils.progress import ProgressBar
@@ -56,27 +43,15 @@ def embed(
     check_writable(out.absolute().parent, "--out")
     model, clouds = (words[0], words[1:]) if names_model(words[0]) else (None, words)
     encoder = load_encoder(model)
-    files, missing = expand(clouds, sys.stdin)
-    if not files and not missing:
-        raise UserError("no cloud was given: name files, folders or patterns, or - for a list")
+    files, missing = files_of(clouds)
     with ProgressBar("embed", len(files), "clouds", quiet=quiet) as bar:
-        found = encoder.embed_all(_counted(files, bar), up=up.value)
+        found = encoder.embed_all(counted(files, bar), up=up.value)
     failures = [*missing, *found.failures]
-    for failure in failures:
-        print(f"sa3d: {failure.reason}", file=sys.stderr)
+    tell(failures)
     if not found.ids:
         sys.exit(UserError.exit_code)
     written = write_table(out, found)
     if not quiet:
         rows, width = found.features.shape
         print(f"{' and '.join(map(str, written))}: {rows} rows of {width} features")
-    if failures:
-        print(f"sa3d: {len(failures)} could not be read, as told above", file=sys.stderr)
-        sys.exit(1)
-
-
-def _counted(files: Iterable[Path], bar: ProgressBar) -> Iterator[Path]:
-    """The files; each counts as done when the next one is asked for."""
-    for file in files:
-        yield file
-        bar.update()
+    leave(failures)

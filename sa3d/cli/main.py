@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, embed, models, pack, training
+from sa3d.cli import convert, data, embed, export, models, pack, predict, search, serve, training
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
@@ -53,7 +53,12 @@ training.add_commands(app)
 app.add_typer(data.app, name="data")
 app.command()(convert.convert)
 app.command()(embed.embed)
+app.command()(export.export)
 app.command()(pack.pack)
+app.command()(predict.predict)
+app.command()(serve.serve)
+app.command()(search.index)
+app.command()(search.search)
 models.add_commands(app)
 
 

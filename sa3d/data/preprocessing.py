@@ -95,12 +95,16 @@ class Preprocessing:
         """(B, N, 3) float32 of clouds of any sizes: N farthest points from the first one on; of a
         cloud of fewer points all of them, and some again. A cloud comes out the same whatever is
         beside it."""
+        return self.seen(clouds)[0]
+
+    def seen(self, clouds: Sequence[Points]) -> tuple[Tensor, list[Ints]]:
+        """:meth:`batch`, and of each cloud the N indices of the points that it has there."""
         import torch
 
         whole = [self.before(cloud) for cloud in clouds]
         index = [np.resize(rows, self.points) for rows in farthest(whole, self.points)]
         chosen = [cloud.take(i, axis=0) for cloud, i in zip(whole, index, strict=True)]
-        return self.after(torch.from_numpy(np.stack(chosen)))
+        return self.after(torch.from_numpy(np.stack(chosen))), index
 
     def before(self, cloud: Points) -> Points:
         """The cloud (n, 3) out of which points are chosen."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from sa3d.data.sources.folder.files import files_below
 from sa3d.errors import DataError
-from sa3d.inference.encoder import Failure
+from sa3d.inference.clouds import Failure
 
 STDIN: Final = "-"
 

@@ -20,8 +20,18 @@ from sa3d.errors import DataError
 from sa3d.inference.encoder import Encoder
 
 
-class FeatureModel(Encoder):
-    """An encoder with the method that MLflow calls."""
+class FeatureModel:
+    """An encoder with the method that MLflow calls.
+
+    Args:
+        folder: as of :class:`~sa3d.inference.encoder.Encoder`.
+
+    Raises:
+        CheckpointError: as there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._encoder = Encoder(folder)
 
     def predict(
         self,
@@ -43,7 +53,7 @@ class FeatureModel(Encoder):
         """
         if any(isinstance(each, str | Path) for each in (model_input, *model_input)):
             raise DataError("expected points, got a text")
-        return self.embed(model_input)
+        return self._encoder.embed(model_input)
 
 
 def _load_pyfunc(data_path: str) -> FeatureModel:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sa3d.layers.batch_norm import BatchNorm
-from sa3d.masking.base import take
+from sa3d.masking.base import flat_index
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,26 @@ class PatchEmbed(nn.Module):
             (B, G, C) or (B, V, C).
         """
         batch, groups, size, inputs = patches.shape
-        lifted = functional.relu(self.norm1(self.point1(patches.reshape(-1, inputs))))
-        point = self.point2(lifted).view(batch * groups, size, -1)
-        whole = point.max(1, keepdim=True).values
+        lifted = self.norm1.relu(self.point1(patches.reshape(-1, inputs)))
+        point = self.point2(lifted)
+        whole = largest(point.view(batch * groups, size, -1))
         # W [g; f] = Wg g + Wf f: g is the same for all members of a patch, so do it once
         weight_whole, weight_point = self.patch1.weight.chunk(2, dim=1)
-        mixed = functional.linear(point, weight_point) + functional.linear(
-            whole, weight_whole, self.patch1.bias
+        hidden = self.norm2.relu(
+            functional.linear(point, weight_point),
+            group=size,
+            shared=functional.linear(whole, weight_whole, self.patch1.bias),
+            kept=None if visible is None else flat_index(visible, groups),
         )
-        hidden = functional.relu(self.norm2(mixed.flatten(0, 1))).view(batch, groups, size, -1)
-        if visible is not None:
-            hidden = take(hidden, visible)
-        tokens: Tensor = self.patch2(hidden).max(2).values
-        return tokens
+        tokens = self.patch2(hidden)
+        return largest(tokens.view(-1, size, tokens.shape[1])).view(batch, -1, tokens.shape[1])
+
+
+def largest(members: Tensor) -> Tensor:
+    """The maximum over each group: (P, K, C) -> (P, C)."""
+    if members.is_cpu and not torch.compiler.is_exporting():  # elsewhere torch's own is as fast
+        return point_ops.group_max(members)
+    return members.max(1).values
 
 
 class PositionMLP(nn.Sequential):

@@ -40,10 +40,14 @@ def take(values: Tensor, index: Tensor) -> Tensor:
     Returns:
         (B, n, ...).
     """
-    batch, groups = values.shape[:2]
-    offset = torch.arange(batch, device=index.device).unsqueeze(1) * groups
-    rows = values.flatten(0, 1).index_select(0, (index + offset).flatten())
-    return rows.view(batch, index.shape[1], *values.shape[2:])
+    rows = values.flatten(0, 1).index_select(0, flat_index(index, values.shape[1]))
+    return rows.view(*index.shape, *values.shape[2:])
+
+
+def flat_index(index: Tensor, groups: int) -> Tensor:
+    """(B, n) numbers of patches of each cloud as (B n) numbers among the B G patches of all."""
+    offset = torch.arange(index.shape[0], device=index.device).unsqueeze(1) * groups
+    return (index + offset).flatten()
 
 
 def largest(keys: Tensor, count: int) -> Tensor:

@@ -7,6 +7,7 @@ scale points with depth nor order several sets of points among each other.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,8 +126,12 @@ def draw(
     palette: Palette,
     *,
     reference: int,
+    marks: Sequence[str] | None = None,
 ) -> None:
-    """A panel into ``axes``; a cloud of ``reference`` points sets the dot size."""
+    """A panel into ``axes``; a cloud of ``reference`` points sets the dot size.
+
+    ``marks`` are the markers of the points, if they are not all circles.
+    """
     from matplotlib.colors import to_rgb
 
     # a dot at the border would be cut in two
@@ -140,14 +145,25 @@ def draw(
     unit = min(box.width, box.height) * 72 / axes.figure.dpi / (2 * panel.reach)  # pt a radius
     diameter = unit * 1.75 / np.sqrt(reference)
     size = (diameter * (0.62 + 0.5 * nearness[:, 0])) ** 2
-    axes.scatter(
+    drawn = axes.scatter(
         points[:, 0], points[:, 1], s=size, c=np.clip(tint, 0, 1), marker="o",
         edgecolors=np.clip(tint * 0.80, 0, 1), linewidths=0.07 * diameter,
     )  # fmt: skip
+    if marks is not None:
+        drawn.set_paths([_outline(marks[at]) for at in order.tolist()])
     axes.set_axis_off()
     short = min(box.width, box.height)  # equal scale on both axes, whatever the box's shape
     axes.set_xlim(-panel.reach * box.width / short, panel.reach * box.width / short)
     axes.set_ylim(-panel.reach * box.height / short, panel.reach * box.height / short)
+
+
+@functools.cache
+def _outline(mark: str) -> Any:
+    """The path of a marker, as a scatter draws it."""
+    from matplotlib.markers import MarkerStyle
+
+    style = MarkerStyle(mark)
+    return style.get_path().transformed(style.get_transform())
 
 
 def panel_images(

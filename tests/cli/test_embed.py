@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import sa3d
 from sa3d.cli.main import app
-from sa3d.inference.encoder import BOXED, names_model
 from sa3d.inference.inputs import expand
+from sa3d.inference.locating import BOXED, names_model
 
 Embed = Callable[..., tuple[int, str, str]]
 

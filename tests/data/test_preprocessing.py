@@ -23,7 +23,7 @@ from sa3d.data.loader import Batches
 from sa3d.data.preprocessing import Preprocessing, farthest, unit_sphere, unit_sphere_float64
 from sa3d.data.store import NORMALISATIONS, CloudSet
 from sa3d.errors import CheckpointError, DataError
-from sa3d.inference.encoder import DENSITY
+from sa3d.inference.clouds import DENSITY
 from sa3d.inference.serving import FeatureModel
 from sa3d.models import build_backbone
 
@@ -187,7 +187,9 @@ def evaluated(model: FeatureModel, clouds: CloudSet, batch_size: int) -> np.ndar
         sampling="fps",
     )
     with torch.inference_mode():
-        found = [model._backbone.features(batch.points).numpy() for batch in batches.epoch(0)]
+        found = [
+            model._encoder._backbone.features(batch.points).numpy() for batch in batches.epoch(0)
+        ]
     return np.concatenate(found)
 
 

@@ -17,7 +17,8 @@ from sa3d.checkpoints.export import export_model, load_pretrained
 from sa3d.checkpoints.load import load_encoder
 from sa3d.checkpoints.pack import half, pack_encoder
 from sa3d.errors import CheckpointError
-from sa3d.inference.encoder import BOXED, Encoder
+from sa3d.inference.encoder import Encoder
+from sa3d.inference.locating import BOXED
 from sa3d.models.backbone import Backbone
 
 MODELS: list[dict[str, Any] | None] = [None, SCALES]

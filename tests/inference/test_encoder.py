@@ -15,7 +15,9 @@ import sa3d
 from sa3d import registry
 from sa3d.data.preprocessing import Axis, Preprocessing, upright
 from sa3d.errors import CheckpointError, DataError
-from sa3d.inference.encoder import _BATCH_POINTS, BOXED, Encoder, _batches
+from sa3d.inference.clouds import _BATCH_POINTS, Read, batched
+from sa3d.inference.encoder import Encoder
+from sa3d.inference.locating import BOXED
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_unusual_density_is_told_in_one_line(
         encoder.embed([normal(), normal(255), normal(4097)])
     assert caplog.messages == [
         "2 of 3 clouds have a density far from that of training (clouds of 1024 points), such as "
-        "'1' with 255: their features may be of less use"
+        "'1' with 255: what the model says of them may be of less use"
     ]
 
 
@@ -150,11 +152,11 @@ def test_batches_are_bounded_in_points() -> None:
     large = np.zeros((_BATCH_POINTS // 2, 3), dtype=np.float32)
     small = np.zeros((1, 3), dtype=np.float32)
     given = [("a", small)] * 65 + [("b", large)] * 3 + [("c", small)]
-    batches = list(_batches(given))
-    assert [name for batch in batches for name, _ in batch] == [name for name, _ in given]
+    batches = list(batched(Read(name, cloud, cloud) for name, cloud in given))
+    assert [each.id for batch in batches for each in batch] == [name for name, _ in given]
     assert [len(batch) for batch in batches] == [64, 2, 2, 1]
     for batch in batches:
-        assert len(batch) * max(len(cloud) for _, cloud in batch) <= _BATCH_POINTS
+        assert len(batch) * max(len(each.cloud) for each in batch) <= _BATCH_POINTS
 
 
 def test_a_model_is_a_folder(tmp_path: Path) -> None:

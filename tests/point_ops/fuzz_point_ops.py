@@ -108,6 +108,22 @@ def one_call(draw):
         "ops.batch_norm_backward": lambda: OPS.batch_norm_backward(
             values(draw, n, other(draw, c)), flat, scale, scale, scale.abs(), eps
         ),
+        "norm_relu": lambda: normed(
+            flat, scale, group=other(draw, 3) or 1, kept=indices(draw, other(draw, 3), below=n)
+        ),
+        "ops.norm_relu": lambda: OPS.norm_relu(
+            flat, scale, scale, eps, a[0], long[0], other(draw, 4), draw.random() < 0.5
+        ),
+        "ops.norm_relu_backward": lambda: OPS.norm_relu_backward(
+            values(draw, n, other(draw, c)), flat, flat, scale, scale, scale, eps, a[0], long[0], 2
+        ),
+        "ops.norm_relu_fixed": lambda: OPS.norm_relu_fixed(
+            flat, scale, scale, scale, scale, eps, a[0], other(draw, 4)
+        ),
+        "group_max": lambda: point_ops.group_max(f),
+        "ops.group_max_backward": lambda: OPS.group_max_backward(
+            a[0], long[0].short(), other(draw, 5)
+        ),
         "ops.auction": lambda: OPS.auction(a, b, eps),
     }
     name = draw.choice(sorted(calls))
@@ -120,9 +136,10 @@ def backward(f, long, a, b, idx, weight):
     (total + point_ops.chamfer_l2(a, b)).backward()
 
 
-def normed(rows, weight):
+def normed(rows, weight, **how):
     rows = rows.detach().requires_grad_()
-    point_ops.batch_norm(rows, weight, weight).out.sum().backward()
+    norm = point_ops.norm_relu if how else point_ops.batch_norm
+    norm(rows, weight, weight, **how).out.sum().backward()
 
 
 def main(count, seed):

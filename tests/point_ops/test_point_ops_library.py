@@ -29,6 +29,7 @@ def samples():
     rows, row_flow = torch.rand(9, 4).requires_grad_(), torch.rand(9, 4).requires_grad_()
     scale, shift = torch.rand(4).requires_grad_(), torch.rand(4).requires_grad_()
     moments = OPS.batch_norm(rows, scale, shift, 1e-5)[1:]
+    shared, kept = torch.rand(3, 4).requires_grad_(), torch.tensor([2, 0])
     return {
         "fps": (x, start, None, 4),
         "fps lengths": (x, start, torch.tensor([12, 5]), 4),
@@ -41,6 +42,18 @@ def samples():
         "interpolate_backward features": (row_grad, features, idx, weight, False),
         "batch_norm": (rows, scale, shift, 1e-5),
         "batch_norm_backward": (row_flow, rows, scale, *moments, 1e-5),
+        "norm_relu": (rows, scale, shift, 1e-5, None, None, 1, True),
+        "norm_relu all": (rows, scale, shift, 1e-5, shared, kept, 3, True),
+        "norm_relu_backward": (row_flow, None, rows, scale, *moments, 1e-5, None, None, 1),
+        "norm_relu_backward all": (
+            *(row_flow[:6], OPS.norm_relu(rows, scale, shift, 1e-5, shared, kept, 3, True)[0]),
+            *(rows, scale, *moments, 1e-5, shared, kept, 3),
+        ),
+        "norm_relu_fixed": (
+            *(rows.detach(), scale.detach(), shift.detach(), *moments, 1e-5, shared.detach(), 3),
+        ),
+        "group_max": (features,),
+        "group_max_backward": (row_flow, torch.randint(0, 5, (9, 4)).short(), 5),
         "chamfer": (xg, yg),
         "chamfer_backward": (*grown, xg, yg, *near[2:]),
         "chamfer_backward a": (*grown, xg, yg, *near[2:], True, False),

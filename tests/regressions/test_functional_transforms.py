@@ -36,6 +36,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "interpolate": lambda x: point_ops.interpolate(B, x, x),
     "earth mover's": lambda x: point_ops.earth_movers_distance(FAR, x),
     "batch_norm": lambda x: point_ops.batch_norm(x[0], ONES, ONES).out,
+    "norm_relu": lambda x: point_ops.norm_relu(x[0], ONES, ONES, group=3, shared=x[1, :3]).out,
+    "group_max": lambda x: point_ops.group_max(x.transpose(0, 1)),
 }
 # Made of torch's own operators where `x` enters, with matchings held constant.
 PLAIN: dict[str, Callable[[Tensor], Tensor]] = {

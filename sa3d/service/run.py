@@ -1,0 +1,62 @@
+"""The service, up until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from sa3d.errors import UserError
+from sa3d.inference.loading import load_model
+from sa3d.service.app import LOOPBACK, build
+from sa3d.service.limits import Limits
+
+PATIENCE = 30  # seconds for what is being answered when it is told to stop
+
+
+def serve(
+    model: str | None, host: str, port: int, limits: Limits, started: Callable[[str], None]
+) -> None:
+    """Answer requests until SIGTERM or SIGINT; what has been taken by then is answered.
+
+    Args:
+        model: as for :func:`load_model`; loaded before the port is opened.
+        host: address of this machine to listen on.
+        port: 0: any that is free.
+        limits: on requests.
+        started: is told the service's address.
+
+    Raises:
+        CheckpointError: no such model.
+        UserError: the address cannot be listened on.
+    """
+    loaded = load_model(model)
+    # each answer says so of its own clouds
+    logging.getLogger("sa3d.inference.clouds").setLevel(logging.ERROR)
+    hosts = LOOPBACK if host in LOOPBACK else None
+    app = build(loaded, limits, hosts)
+    with _listening(host, port) as opened:
+        shown = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=PATIENCE,
+            timeout_keep_alive=10,
+        )
+        started(f"http://{shown}:{opened.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[opened])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen on {host} port {port}: {why}; give another --host or --port"
+        ) from None

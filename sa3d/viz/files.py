@@ -1,0 +1,56 @@
+"""Pictures as files: the suffix says which kind."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sa3d.errors import UserError
+from sa3d.utils.files import write_whole
+from sa3d.utils.places import check_writable
+from sa3d.viz import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS: Final = (".png", ".svg", ".html")
+DPI: Final = 180
+
+
+def check_picture(out: Path, option: str, formats: tuple[str, ...] = FORMATS) -> None:
+    """Refuse, before any work is done, a picture that cannot be written.
+
+    Raises:
+        UserError: another suffix, or a folder in which nothing can be written.
+        ModuleNotFoundError: what draws it is not installed.
+    """
+    kind = out.suffix.lower()
+    if kind not in formats:
+        raise UserError(f"{option} {out}: give a name that ends in {', '.join(formats)}")
+    check_writable(out.absolute().parent, option)
+    importlib.import_module("plotly" if kind == ".html" else "matplotlib")
+    importlib.import_module("matplotlib")
+
+
+def write_picture(out: Path, figure: Callable[[], Figure], page: Callable[[], str]) -> Path:
+    """Draw what the suffix of ``out`` asks for, and write it, whole.
+
+    Args:
+        out: a name that :func:`check_picture` has let pass.
+        figure: draws it for paper.
+        page: writes it as one HTML file.
+
+    Raises:
+        WriteError: full disk, no permission.
+    """
+    with style.context():
+        if out.suffix.lower() == ".html":
+            return write_whole(out, page().encode())
+        if out.suffix.lower() == ".png":
+            return write_whole(out, style.png(figure(), dpi=DPI))
+        buffer = io.BytesIO()
+        figure().savefig(buffer, format="svg", facecolor=style.LIGHT.paper, metadata={"Date": None})
+        return write_whole(out, buffer.getvalue())
