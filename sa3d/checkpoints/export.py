@@ -29,8 +29,8 @@ def export_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, A
     Args:
         folder: made if needed.
         state: tensors by name; copied to the CPU.
-        card: ``kind`` (pretrain, encoder, classifier, segmenter), ``model`` (settings of the
-            backbone) and whatever else a later user should know.
+        card: ``kind`` (pretrain, encoder, classifier, taught, segmenter), ``model`` (settings of
+            the backbone) and whatever else a later user should know.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     data = safetensors.torch.save(tensors, {"format": "pt"})
@@ -106,6 +106,7 @@ def checked_card(path: Path, *kinds: str) -> dict[str, Any]:
         remedy = {
             "pretrain": "not a pre-trained model; give the run folder of `sa3d pretrain`",
             "classifier": "not a classifier; give the run folder of `sa3d classify`",
+            "taught": "not what `sa3d teach` makes; give the folder that it wrote",
             "segmenter": "not a part segmentation model; give the run folder of `sa3d segment`",
         }
         raise CheckpointError(f"{folder} holds a {card.get('kind')}, {remedy[kinds[0]]}")

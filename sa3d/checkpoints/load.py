@@ -16,6 +16,7 @@ from sa3d.errors import CheckpointError
 from sa3d.models import build_backbone, build_classifier, build_segmenter
 from sa3d.models.backbone import Backbone
 from sa3d.models.downstream import Classifier, Segmenter
+from sa3d.models.linear import LinearClassifier
 from sa3d.models.loading import load_prefixed
 from sa3d.models.settings import BackboneConfig
 
@@ -53,6 +54,28 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     model = model_of(card, folder)
     classifier = build_classifier(model, *_head_of(card, model, folder))
     _fill(classifier, read_weights(folder, card), folder)
+    return classifier.eval(), card
+
+
+def load_taught(path: Path) -> tuple[LinearClassifier, dict[str, Any]]:
+    """A classifier that ``sa3d teach`` made, in ``eval()`` on the CPU, and its card with
+    ``class_names``.
+
+    Raises:
+        CheckpointError: as :func:`load_encoder`.
+    """
+    folder, card = find_model(path), checked_card(path, "taught")
+    names = card.get("class_names")
+    if not isinstance(names, list) or not names:
+        raise CheckpointError(
+            f"{folder} does not fit its own description: {MODEL_FILE} needs class_names; run "
+            "`sa3d teach` again"
+        )
+    classifier = LinearClassifier(build_backbone(model_of(card, folder)), len(names))
+    del classifier.backbone.decoder
+    state = read_weights(folder, card)
+    load_prefixed(classifier.backbone, state, "backbone.")
+    load_prefixed(classifier.head, state, "head.")
     return classifier.eval(), card
 
 

@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sa3d.cli import convert, data, embed, export, models, pack, predict, search, serve, training
+from sa3d.cli import (
+    convert,
+    data,
+    embed,
+    export,
+    models,
+    pack,
+    predict,
+    search,
+    serve,
+    show,
+    teach,
+    training,
+)
 from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
@@ -59,6 +72,8 @@ app.command()(predict.predict)
 app.command()(serve.serve)
 app.command()(search.index)
 app.command()(search.search)
+app.command()(teach.teach)
+app.add_typer(show.app, name="show")
 models.add_commands(app)
 
 

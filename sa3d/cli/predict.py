@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sa3d.cli.options import Quiet
-from sa3d.cli.words import Up, UpAxis, counted, files_of, leave, tell
+from sa3d.cli.words import Up, counted, files_of, leave, tell
 from sa3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,14 @@ def predict(
             "--category", help="Of the clouds; needed by a part model that knows more than one."
         ),
     ] = None,
-    up: UpAxis = Up.Y,
+    up: Annotated[
+        Up | None,
+        typer.Option(
+            "--up",
+            help="The axis of the files that points up. [default: as `sa3d teach` was told, else "
+            "y]",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Say what clouds and meshes are, or which part each of their points belongs to.
@@ -75,7 +82,7 @@ def predict(
 
 
 def _classes(
-    model: ClassPredictor, words: list[str], out: Path | None, up: Up, quiet: bool
+    model: ClassPredictor, words: list[str], out: Path | None, up: Up | None, quiet: bool
 ) -> None:
     from sa3d.inference.class_files import check_format, lines, write_classes
     from sa3d.utils.places import check_writable
@@ -86,7 +93,7 @@ def _classes(
         check_writable(out.absolute().parent, "--out")
     files, missing = files_of(words)
     with ProgressBar("predict", len(files), "clouds", quiet=quiet) as bar:
-        found = model.predict_all(counted(files, bar), up=up.value)
+        found = model.predict_all(counted(files, bar), up=up.value if up else None)
     failures = [*missing, *found.failures]
     tell(failures)
     if not found.ids:
@@ -105,7 +112,7 @@ def _parts(
     words: list[str],
     out: Path | None,
     category: str | None,
-    up: Up,
+    up: Up | None,
     quiet: bool,
 ) -> None:
     from sa3d.inference.part_files import PartFolder
@@ -120,7 +127,9 @@ def _parts(
     failures: list[Failure] = []
     folder = PartFolder(out, model, name, files)
     with ProgressBar("predict", len(files), "clouds", quiet=quiet) as bar:
-        for cloud in model.each(counted(files, bar), failures, up=up.value, category=name):
+        for cloud in model.each(
+            counted(files, bar), failures, up=up.value if up else None, category=name
+        ):
             said = folder.write(cloud)
             if not quiet:
                 print(said)

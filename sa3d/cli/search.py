@@ -130,7 +130,7 @@ def _up_to_date(
         place,
         model=model,
         up=None if up is None else up.value,
-        watch=_watched("index", "shapes", quiet),
+        watch=watched("index", "shapes", quiet),
     )
     for failure in found.change.failures:
         print(f"sa3d: {failure.reason}", file=sys.stderr)
@@ -158,7 +158,7 @@ def _say_nearest(
     from sa3d.inference.inputs import expand
 
     files, missing = expand(words, sys.stdin)
-    found = neighbours.search(index, files, top=top, watch=_watched("search", "queries", quiet))
+    found = neighbours.search(index, files, top=top, watch=watched("search", "queries", quiet))
     failures = (*missing, *found.failures)
     for failure in failures:
         print(f"sa3d: {failure.reason}", file=sys.stderr)
@@ -179,7 +179,7 @@ def _say_nearest(
 def _say_duplicates(index: Index, sheet: Path | None, as_json: bool, quiet: bool) -> None:
     from sa3d.inference import neighbours
 
-    groups = neighbours.duplicates(index, watch=_watched("duplicates", "shapes", quiet))
+    groups = neighbours.duplicates(index, watch=watched("duplicates", "shapes", quiet))
     if as_json:
         print(json.dumps([[os.fspath(path) for path in group.paths] for group in groups], indent=2))
     else:
@@ -235,7 +235,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _watched(label: str, unit: str, quiet: bool) -> Callable[[Sequence[_Each]], Iterator[_Each]]:
+def watched(label: str, unit: str, quiet: bool) -> Callable[[Sequence[_Each]], Iterator[_Each]]:
     """Goes through a list and shows how far it is."""
     from sa3d.utils.progress import ProgressBar
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa3d.checkpoints.card import model_card
 from sa3d.data.preprocessing import Axis
 from sa3d.inference.clouds import Cloudlike, Reading
 from sa3d.inference.predictor import Found, Predictor
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Classified(Found):
 
 
 class ClassPredictor(Predictor[Classified]):
-    """The classifier of an exported model.
+    """The classifier of an exported model, trained as a whole or taught on a frozen encoder.
 
     Args:
         folder: with ``model.safetensors`` and ``model.json``, or a run folder that has it.
@@ -43,12 +48,14 @@ class ClassPredictor(Predictor[Classified]):
             how its clouds are prepared.
     """
 
-    kinds = ("classifier",)
+    kinds = ("classifier", "taught")
 
     def __init__(self, folder: Path) -> None:
-        from sa3d.checkpoints.load import load_classifier
+        from sa3d.checkpoints.load import load_classifier, load_taught
 
-        self._classifier, card = load_classifier(folder)
+        taught = model_card(folder).get("kind") == "taught"
+        self._classifier: nn.Module
+        self._classifier, card = load_taught(folder) if taught else load_classifier(folder)
         super().__init__(card)
 
     @property
@@ -56,13 +63,13 @@ class ClassPredictor(Predictor[Classified]):
         """The classes that the model knows."""
         return tuple(self.card["class_names"])
 
-    def predict_all(self, clouds: Iterable[Cloudlike], *, up: Axis = "y") -> Classified:
+    def predict_all(self, clouds: Iterable[Cloudlike], *, up: Axis | None = None) -> Classified:
         """See the base class."""
         import torch
 
         ids: list[str] = []
         rows = [np.zeros((0, len(self.class_names)), dtype=np.float32)]
-        reading = Reading(self.preprocessing, up)
+        reading = Reading(self.preprocessing, self.axis(up))
         with torch.inference_mode():
             for batch in reading.batches(clouds):
                 ready = self.preprocessing.batch([each.cloud for each in batch])

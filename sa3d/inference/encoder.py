@@ -53,7 +53,7 @@ class Encoder(Predictor[Embedded]):
         super().__init__(card)
 
     def embed(
-        self, clouds: Cloudlike | Sequence[Cloudlike], *, up: Axis = "y"
+        self, clouds: Cloudlike | Sequence[Cloudlike], *, up: Axis | None = None
     ) -> NDArray[np.float32]:
         """Features of clouds, in their order: (B, D), B = 1 for a single cloud.
 
@@ -65,7 +65,7 @@ class Encoder(Predictor[Embedded]):
         self,
         clouds: Iterable[Cloudlike],
         *,
-        up: Axis = "y",
+        up: Axis | None = None,
         seen: Callable[[NDArray[np.float32]], None] | None = None,
     ) -> Embedded:
         """See the base class.
@@ -78,7 +78,7 @@ class Encoder(Predictor[Embedded]):
 
         ids: list[str] = []
         parts = [np.zeros((0, self._backbone.dim), dtype=np.float32)]
-        reading = Reading(self.preprocessing, up)
+        reading = Reading(self.preprocessing, self.axis(up))
         with torch.inference_mode():
             for batch in reading.batches(clouds):
                 ready = self.preprocessing.batch([each.cloud for each in batch])

@@ -31,8 +31,8 @@ from sa3d.inference.index import (
 ENOUGH: Final = 10
 """Shapes in an index from which on its features are standardised."""
 SAME: Final = 1.05
-"""Shapes are near-duplicates if their points lie, on average, no farther from each other's than this
-multiple of the distance between neighbouring points of one of them."""
+"""Near-duplicates' points lie, on average, no farther from each other's than this multiple of the
+distance between neighbouring points of one of them."""
 BOX: Final = 0.05
 """Nor may the sides of their bounding boxes differ by more than this, in radii of the shape."""
 CANDIDATES: Final = 16

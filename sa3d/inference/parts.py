@@ -86,7 +86,7 @@ class PartPredictor(Predictor[Segmented]):
         self,
         clouds: Cloudlike | Sequence[Cloudlike],
         *,
-        up: Axis = "y",
+        up: Axis | None = None,
         category: str | None = None,
     ) -> Segmented:
         """The parts of clouds, in their order.
@@ -103,7 +103,7 @@ class PartPredictor(Predictor[Segmented]):
         return all_read(self.predict_all(listed(clouds), up=up, category=category))
 
     def predict_all(
-        self, clouds: Iterable[Cloudlike], *, up: Axis = "y", category: str | None = None
+        self, clouds: Iterable[Cloudlike], *, up: Axis | None = None, category: str | None = None
     ) -> Segmented:
         """See the base class; ``category`` as in :meth:`predict`."""
         name, failures = self.known(category), list[Failure]()
@@ -116,7 +116,7 @@ class PartPredictor(Predictor[Segmented]):
         clouds: Iterable[Cloudlike],
         failures: list[Failure],
         *,
-        up: Axis = "y",
+        up: Axis | None = None,
         category: str | None = None,
     ) -> Iterator[Parts]:
         """As :meth:`predict_all`, cloud by cloud, so that not all of them are held in memory.
@@ -133,7 +133,7 @@ class PartPredictor(Predictor[Segmented]):
 
         label = self.class_names.index(self.known(category))
         allowed = torch.from_numpy(allowed_parts(self.card["class_parts"], len(self.part_names)))
-        reading = Reading(self.preprocessing, up)
+        reading = Reading(self.preprocessing, self.axis(up))
         for batch in reading.batches(clouds):
             with torch.inference_mode():
                 ready, seen = self.preprocessing.seen([each.cloud for each in batch])

@@ -44,21 +44,27 @@ class Predictor(ABC, Generic[Says]):
         self.card = card
         self.preprocessing = Preprocessing.from_json(card.get("preprocessing"))
 
-    def predict(self, clouds: Cloudlike | Sequence[Cloudlike], *, up: Axis = "y") -> Says:
+    def predict(self, clouds: Cloudlike | Sequence[Cloudlike], *, up: Axis | None = None) -> Says:
         """What the model says of clouds, in their order.
 
         Args:
             clouds: paths of files and arrays (n, 3), as many as you like and of any sizes; one of
                 them alone; or an array (B, n, 3). Of a mesh, points of its surface are taken.
-            up: the axis of them that points up.
+            up: the axis of them that points up; None: that of the clouds that the model was taught
+                with, y for every other model.
 
         Raises:
             DataError: a file that cannot be read, no usable cloud, or none at all.
         """
         return all_read(self.predict_all(listed(clouds), up=up))
 
+    def axis(self, up: Axis | None) -> Axis:
+        """The axis that points up in clouds of which ``up`` was said."""
+        found: Axis = up or self.card.get("up", "y")
+        return found
+
     @abstractmethod
-    def predict_all(self, clouds: Iterable[Cloudlike], *, up: Axis = "y") -> Says:
+    def predict_all(self, clouds: Iterable[Cloudlike], *, up: Axis | None = None) -> Says:
         """What the model says of all clouds that can be read; the others are named.
 
         Clouds of an unusual density are warned of, in one line.

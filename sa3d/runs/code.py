@@ -21,6 +21,7 @@ from typing import Any, Final
 from sa3d import registry
 from sa3d.errors import ConfigError
 from sa3d.tasks.base import Task
+from sa3d.utils.syntax import meaning
 
 RESULT_NEUTRAL: Final = True
 
@@ -97,21 +98,7 @@ def _meaning(path: Path) -> bytes:
     if path.suffix != ".py":
         bare = _COMMENT_OR_TEXT.sub(lambda m: b" " if m[0].startswith(b"/") else m[0], source)
         return b" ".join(bare.split())
-    return ast.unparse(_Bare().visit(ast.parse(source))).encode()
-
-
-class _Bare(ast.NodeTransformer):
-    """Takes out statements that are nothing but a text: docstrings, of attributes too."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if text else self.generic_visit(node)
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
+    return meaning(source)
 
 
 def _file(module: str) -> Path | None:

@@ -11,12 +11,14 @@ import numpy as np
 from sa3d.metrics import names as keys
 from sa3d.tracking.journal import read_journal
 from sa3d.utils.files import write_whole
-from sa3d.viz import charts, clouds, explain, segmented, style
+from sa3d.viz import charts, clouds, explain, galleries, segmented, style
+from sa3d.viz.gallery import gallery_figure
 
 RESULT_NEUTRAL: Final = True
 FOLDER: Final = "figures"
 _CURVES = {"loss": keys.LOSS, "val_accuracy": keys.VAL_ACC, "val_miou": keys.VAL_MIOU}
 _CLOUDS = 3  # shown of those that the run kept for pictures
+_EPOCHS = 4  # of the curriculum
 
 
 def draw(folder: Path, result: Mapping[str, Any]) -> Path | None:
@@ -53,8 +55,20 @@ def _figures(folder: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Any
         shown = explain.load_explain(folder / left["explain"])
         chosen = range(min(len(shown), _CLOUDS))
         yield "masking", clouds.explain_figure(shown, style.LIGHT, chosen)
+        if shown.hard.any():
+            yield "curriculum", _curriculum(folder, shown)
     if "examples" in left:
         parts = segmented.load_segmented(folder / left["examples"])
         variant = str(result["spec"]["variant"])
         chosen = range(min(len(parts), _CLOUDS))
         yield "parts", segmented.segmented_figure([(variant, parts)], chosen, style.LIGHT)
+
+
+def _curriculum(folder: Path, shown: explain.Explained) -> Any:
+    """The masks of some epochs, from the first to the last."""
+    from sa3d.show import runs
+
+    run = runs.open_run(folder, task="pretrain")
+    columns = runs.masks_of(run, shown, runs.spread_epochs(runs.epochs_of(run), _EPOCHS))
+    gallery = galleries.masks(columns, range(min(len(shown), _CLOUDS)), f"Mask of {run.title}")
+    return gallery_figure(gallery, style.LIGHT)

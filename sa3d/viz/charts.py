@@ -270,7 +270,9 @@ def _stretches(length: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
-def confusion(matrix: NDArray[np.int64], names: Sequence[str], palette: Palette) -> Figure:
+def confusion(
+    matrix: NDArray[np.int64], names: Sequence[str], palette: Palette, *, title: str = ""
+) -> Figure:
     """Rows are true classes, columns predictions; tint is the share of the row, text counts."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
@@ -305,6 +307,8 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], palette: Palette)
         axes.axvline(edge, color=palette.grid, linewidth=0.6)
     axes.set_xlabel("predicted", color=palette.muted, fontsize=8.5)
     axes.set_ylabel("true", color=palette.muted, fontsize=8.5)
+    if title:
+        fig.suptitle(title, color=palette.ink, fontsize=10.5, fontweight="bold")
     return fig
 
 

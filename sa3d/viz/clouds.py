@@ -127,10 +127,12 @@ def draw(
     *,
     reference: int,
     marks: Sequence[str] | None = None,
+    pixels: bool = False,
 ) -> None:
     """A panel into ``axes``; a cloud of ``reference`` points sets the dot size.
 
-    ``marks`` are the markers of the points, if they are not all circles.
+    ``marks`` are the markers of the points, if they are not all circles. With ``pixels`` the points
+    are an image in SVG too, which otherwise describes each of them.
     """
     from matplotlib.colors import to_rgb
 
@@ -149,6 +151,7 @@ def draw(
         points[:, 0], points[:, 1], s=size, c=np.clip(tint, 0, 1), marker="o",
         edgecolors=np.clip(tint * 0.80, 0, 1), linewidths=0.07 * diameter,
     )  # fmt: skip
+    drawn.set_rasterized(pixels)
     if marks is not None:
         drawn.set_paths([_outline(marks[at]) for at in order.tolist()])
     axes.set_axis_off()

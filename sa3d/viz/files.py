@@ -52,5 +52,6 @@ def write_picture(out: Path, figure: Callable[[], Figure], page: Callable[[], st
         if out.suffix.lower() == ".png":
             return write_whole(out, style.png(figure(), dpi=DPI))
         buffer = io.BytesIO()
-        figure().savefig(buffer, format="svg", facecolor=style.LIGHT.paper, metadata={"Date": None})
+        figure().savefig(buffer, format="svg", dpi=DPI,
+                         facecolor=style.LIGHT.paper, metadata={"Date": None})  # fmt: skip
         return write_whole(out, buffer.getvalue())

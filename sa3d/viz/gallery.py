@@ -168,7 +168,8 @@ def _cell(
     else:
         colors, reference = shot.colors, len(place)
     draw(axes, Panel("", projected, colors, shot.fog, REACH), palette, reference=max(reference, 1),
-         marks=None if marks is None else [MARKS[mark] for mark in marks.tolist()])  # fmt: skip
+         marks=None if marks is None else [MARKS[mark] for mark in marks.tolist()],
+         pixels=isinstance(shot.colors, str))  # fmt: skip
     middle = (corner[0] + CELL[0] / 2) / wide
     if shot.caption:
         text = shortened(shot.caption, _NAME - 3 * shot.strong)
@@ -326,9 +327,9 @@ def _trace(go: Any, shot: Shot, palette: Palette) -> Any:
         colors = solid.tints(solid.lightness(place), colors, palette)
     whole = np.rint(np.clip(colors, 0, 1) * 255).astype(int)
     marker: dict[str, Any] = {
-        "size": 2.4 if dense else min(4.5, 130 / np.sqrt(len(place))),
+        "size": 2.4 if dense else min(4.5, 100 / np.sqrt(len(place))),
         "color": [f"rgb({r},{g},{b})" for r, g, b in whole.tolist()],
-        "line": {"width": 0},
+        "line": {"width": 0 if dense else 1, "color": "rgba(30, 35, 45, 0.35)"},
     }
     if shot.marks is not None:
         marker["symbol"] = [_PAGE_MARKS[mark] for mark in shot.marks.tolist()]
@@ -362,5 +363,6 @@ def _words(
     if column == 0 and strip.label:
         found.append({**common, "text": html.escape(strip.label), "x": 0, "xshift": -18,
                       "y": (domain.y[0] + domain.y[1]) / 2, "textangle": -90,
+                      "xanchor": "center", "yanchor": "middle",
                       "font": {"size": 12, "color": palette.muted}})  # fmt: skip
     return found

@@ -24,7 +24,8 @@ FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 class Palette:
     """Colours by role.
 
-    ``hard`` and ``random`` are masked patches, ``visible`` is what the student saw.
+    ``hard`` and ``random`` are masked patches, ``visible`` is what the student saw; the three
+    differ in lightness, so that grey paper tells them apart.
     ``variant0`` to ``variant5`` tell variants apart also for colour-blind readers;
     ``untrained`` is the grey of random weights.
     """
@@ -54,9 +55,9 @@ LIGHT = Palette(
     grid="#dfe3ea",
     link="#2b6cb8",
     alert="#c7431a",
-    hard="#c7431a",
-    random="#2b6cb8",
-    visible="#b9c0cb",
+    hard="#a8320f",
+    random="#5b9bd9",
+    visible="#cdd3db",
     variant0="#c7431a",
     variant1="#2b6cb8",
     variant2="#1a9c5a",
@@ -72,9 +73,9 @@ DARK = Palette(
     grid="#2f3641",
     link="#68b0ff",
     alert="#ff8355",
-    hard="#ff8355",
-    random="#68b0ff",
-    visible="#626e80",
+    hard="#ffb08c",
+    random="#3f86d6",
+    visible="#4a5464",
     variant0="#ff8355",
     variant1="#68b0ff",
     variant2="#2bd4a2",

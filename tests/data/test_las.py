@@ -78,6 +78,21 @@ def test_more_points_than_are_unpacked_at_once(kind: str, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(found.parts, classes)
 
 
+@pytest.mark.parametrize("point_format", range(11))
+def test_every_point_format_with_extra_bytes_and_several_chunks(point_format: int) -> None:
+    header = laspy.LasHeader(point_format=point_format, version="1.4")
+    header.scales, header.offsets = [0.001] * 3, list(PLACE)
+    header.add_extra_dims(
+        [laspy.ExtraBytesParams("height", "f8"), laspy.ExtraBytesParams("kind", "u1")]
+    )
+    las, points = laspy.LasData(header), survey(60_000)  # a chunk has 50 000
+    las.x, las.y, las.z = points.T
+    buffer = io.BytesIO()
+    las.write(buffer, do_compress=point_format not in (4, 5))  # lazrs packs none of these
+    found = cloud(buffer.getvalue(), "laz")
+    np.testing.assert_allclose(found.points, points, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_survey_keeps_its_shape_for_the_model(tmp_path: Path, kind: str) -> None:
     (tmp_path / f"a.{kind}").write_bytes(packed(survey(1500), kind))

@@ -13,8 +13,8 @@ import trimesh
 import sa3d
 from sa3d.errors import CheckpointError, DataError, WriteError
 from sa3d.inference import index as indexing
-from sa3d.inference.locating import BOXED
 from sa3d.inference.index import KEPT, NAME, Index, build_index, kept, open_index, save_index
+from sa3d.inference.locating import BOXED
 from sa3d.inference.neighbours import SAME, Shapes, Space, duplicates, search
 
 

@@ -23,6 +23,7 @@ TASKS = ("pretrain", "svm", "classify")
 NEUTRAL = {
     "sa3d.cli",
     "sa3d.config",
+    "sa3d.deploy",
     "sa3d.engine.signals",
     "sa3d.errors",
     "sa3d.inference",
@@ -52,6 +53,8 @@ NEUTRAL = {
     "sa3d.runs.result",
     "sa3d.runs.spec",
     "sa3d.runs.tags",
+    "sa3d.service",
+    "sa3d.show",
     "sa3d.tasks.base",
     "sa3d.tasks.classify.requires",
     "sa3d.tasks.classify.task",

@@ -16,6 +16,8 @@ from sa3d.data.cloud_table import Cloud
 
 _VLR: Final = 54  # bytes of a record's header
 _POINTS: Final = 1 << 20  # unpacked at once
+_LAYERS: Final = {6: 9, 7: 10, 8: 11, 9: 10, 10: 12}
+"""Layers of a packed chunk by point format, without extra bytes."""
 _LARGEST_RATIO: Final = 300  # of points to their packed bytes; scans have 4 to 20
 
 
@@ -34,14 +36,17 @@ def read_las(data: bytes) -> Cloud:
             header = reader.header
             _check_points(data, header)
             if header.are_points_compressed:
-                _check_chunks(data, header.offset_to_point_data)
+                _check_packing(data, header)
             for _ in range(0, header.point_count, _POINTS):
                 rows: Any = reader.read_points(_POINTS)
                 whole = [np.asarray(rows[axis], dtype=np.int32) for axis in "XYZ"]
                 blocks.append(np.stack(whole, axis=1) * header.scales + header.offsets)
                 classes.append(np.array(rows["classification"], dtype=np.uint8))
-    except lazrs.LazrsError as error:
-        raise ValueError(f"its packed points cannot be unpacked: {error}") from error
+    except BaseException as error:
+        # what lazrs did not expect is no Exception, so that nothing would stop it on its way up
+        if isinstance(error, lazrs.LazrsError) or type(error).__name__ == "PanicException":
+            raise ValueError(f"its packed points cannot be unpacked: {error}") from error
+        raise
     points = np.concatenate([np.zeros((0, 3)), *blocks])
     if len(points) != header.point_count:
         raise ValueError(f"it announces {header.point_count} points but has {len(points)}")
@@ -70,9 +75,16 @@ def _check_points(data: bytes, header: Any) -> None:
         )
 
 
-def _check_chunks(data: bytes, start: int) -> None:
-    """That the table of packed chunks, for which lazrs takes memory at once, can be as long as it
-    says."""
+def _check_packing(data: bytes, header: Any) -> None:
+    """That packed points are those of the header, and that their chunks, for which lazrs takes
+    memory at once, can be as many as the file says."""
+    import lazrs
+
+    found = header.vlrs.get("LasZipVlr")
+    size, start = header.point_format.size, header.offset_to_point_data
+    packing = lazrs.LazVlr(found[0].record_data) if found else None
+    if packing is None or packing.item_size() != size:
+        raise ValueError(f"it does not say how its points of {size} bytes are packed")
     (place,) = struct.unpack_from("<q", data, start)
     if place == -1:  # of a writer that could not go back: the place stands at the end
         (place,) = struct.unpack_from("<q", data, len(data) - 8)
@@ -81,3 +93,34 @@ def _check_chunks(data: bytes, start: int) -> None:
     _, chunks = struct.unpack_from("<II", data, place)
     if chunks > len(data):
         raise ValueError(f"it announces {chunks} packed chunks in {len(data)} bytes")
+    if header.point_format.id in _LAYERS:
+        variable = packing.uses_variable_size_chunks()
+        _check_layers(data, start + 8, place, header, None if variable else packing.chunk_size())
+
+
+def _check_layers(data: bytes, start: int, end: int, header: Any, each: int | None) -> None:
+    """That every chunk has room for its layers, for which lazrs takes memory at once.
+
+    A chunk of the newer point formats is a point as it is, how many points it has, and the sizes
+    of its layers, which follow: some for each kind of field, and one for each extra byte.
+
+    Args:
+        data: the file.
+        start: of the first chunk. end: of the last one.
+        header: of the file.
+        each: points of every chunk but the last; None where they differ.
+    """
+    layers = _LAYERS[header.point_format.id] + header.point_format.num_extra_bytes
+    fixed = header.point_format.size + 4 + 4 * layers
+    counts = []
+    while start < end:
+        if start + fixed > end:
+            raise ValueError("the last of its packed chunks is cut off")
+        count, *sizes = struct.unpack_from(
+            f"<{1 + layers}I", data, start + header.point_format.size
+        )
+        start += fixed + sum(sizes)
+        counts.append(count)
+    alike = each is None or (set(counts[:-1]) <= {each} and max(counts, default=0) <= each)
+    if start != end or not alike or sum(counts) != header.point_count:
+        raise ValueError(f"its {len(counts)} packed chunks are damaged")

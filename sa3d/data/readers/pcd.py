@@ -13,6 +13,7 @@ from sa3d.data.readers import label_rank, whole_numbers
 
 _DATA = b"\nDATA"
 _LARGEST_RATIO = 300  # LZF makes at most 264 bytes of 3
+_MOST_NUMBERS = 10_000  # of a point; the longest descriptors of the Point Cloud Library have 1 344
 
 
 def read_pcd(data: bytes) -> Cloud:
@@ -46,6 +47,9 @@ def _check_length(data: bytes) -> None:
     if start < 0 or end < 0:
         raise ValueError("its header does not end")
     header: Any = MetaData.parse_header(data[:end].decode("ascii").splitlines())
+    numbers = sum(header.count)
+    if numbers > _MOST_NUMBERS:
+        raise ValueError(f"it announces {numbers} numbers a point")
     body = data[end + 1 :]
     expected = header.points * header.build_dtype().itemsize
     if header.data.value == "ascii":

@@ -1,0 +1,5 @@
+"""What ``sa3d show`` draws: pictures of run folders, data sets and files."""
+
+from typing import Final
+
+RESULT_NEUTRAL: Final = True
