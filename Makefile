@@ -99,7 +99,7 @@ demo: setup ## the whole experiment on generated objects, to reports/demo/report
 
 docs: setup ## the documentation as a site, to build/site/index.html; needs no internet once installed
 	$(PIP) -r requirements-docs.txt
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "docs: build/site/index.html; make docs-serve shows it, with the search"
 
 docs-serve: docs ## the site at http://127.0.0.1:8000, made anew whenever a page changes

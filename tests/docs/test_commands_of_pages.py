@@ -136,6 +136,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         f"git init -q && git add -A . && {me} commit -q -m begin\n"
         "python examples/meshes.py scans --each 6 && python examples/meshes.py ~/parts --each 6\n"
         "cp -r scans parts && cp scans/car/car_02.ply a.ply && cp scans/car/car_00.stl b.stl\n"
+        "cp scans/mug/mug_00.stl bracket.stl\n"
         "dvc repro experiment@demo\n"
         "sa3d promote sa3d-demo-sa3df"
     )
@@ -143,6 +144,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "import numpy as np, pathlib\n"
         "rng = np.random.default_rng(0)\n"
         "for name in ('a.npy', 'cloud.npy'): np.save(name, rng.random((500, 3)))\n"
+        "rows = '\\n'.join(' '.join(map(str, row)) for row in rng.random((500, 3)))\n"
+        "head = 'VERSION .7\\nFIELDS x y z\\nSIZE 4 4 4\\nTYPE F F F\\nCOUNT 1 1 1\\n'\n"
+        "head += 'WIDTH 500\\nHEIGHT 1\\nVIEWPOINT 0 0 0 1 0 0 0\\nPOINTS 500\\nDATA ascii\\n'\n"
+        "open('scans/car/scan.pcd', 'w').write(head + rows + '\\n')\n"
         "import trimesh\n"
         "for n in (1, 2, 3): trimesh.creation.box((1, 2, n)).export(f'box{n}.off')\n"
     )
