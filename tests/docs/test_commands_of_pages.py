@@ -136,7 +136,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         f"git init -q && git add -A . && {me} commit -q -m begin\n"
         "python examples/meshes.py scans --each 6 && python examples/meshes.py ~/parts --each 6\n"
         "cp -r scans parts && cp scans/car/car_02.ply a.ply && cp scans/car/car_00.stl b.stl\n"
-        "cp scans/mug/mug_00.stl bracket.stl\n"
+        "cp scans/mug/mug_00.stl bracket.stl && mkdir new && cp bracket.stl new/a.stl\n"
+        "cp a.ply b.ply\n"
         "dvc repro experiment@demo\n"
         "sa3d promote sa3d-demo-sa3df"
     )
