@@ -59,6 +59,7 @@ def test_every_kind_answers_as_the_model(
             np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalisation", ["cloud", "none"])
 def test_scaling_is_that_of_the_model_and_the_file_says_what_is_inside(
     tmp_path: Path, normalisation: Any
@@ -81,6 +82,7 @@ def test_scaling_is_that_of_the_model_and_the_file_says_what_is_inside(
     assert np.allclose(logits, moved, atol=1e-4) == (normalisation == "cloud")
 
 
+@pytest.mark.slow
 def test_a_category_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "segmenter", "point-mae")
     out = writing.export(folder, tmp_path / "model.onnx").path
@@ -89,6 +91,7 @@ def test_a_category_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         asked(out, points=cloud, category=np.array([3]))
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_needs_point_ops_alone(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "pretrain", "point-mae")
     out = writing.export(folder, tmp_path / "model.pt2").path
@@ -106,6 +109,7 @@ def test_a_program_of_torch_needs_point_ops_alone(tmp_path: Path) -> None:
     assert said.stdout.split() == ["pretrain", "2", "12"]
 
 
+@pytest.mark.slow
 def test_a_translation_that_is_wrong_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
