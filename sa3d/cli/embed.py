@@ -36,11 +36,9 @@ def embed(
     from sa3d.inference.encoder import load_encoder
     from sa3d.inference.locating import names_model
     from sa3d.inference.table import check_format, write_table
-    from sa3d.utils.places import check_writable
     from sa3d.utils.progress import ProgressBar
 
     check_format(out)
-    check_writable(out.absolute().parent, "--out")
     model, clouds = (words[0], words[1:]) if names_model(words[0]) else (None, words)
     encoder = load_encoder(model)
     files, missing = files_of(clouds)

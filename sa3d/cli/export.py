@@ -29,10 +29,8 @@ def export(
     from sa3d.deploy.writing import check_format, export
     from sa3d.inference.locating import model_folder
     from sa3d.utils.files import size_text
-    from sa3d.utils.places import check_writable
 
     check_format(out)
-    check_writable(out.absolute().parent, "--out")
     with model_folder(model) as folder:
         written = export(folder, out)
     if not quiet:

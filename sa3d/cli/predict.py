@@ -85,12 +85,10 @@ def _classes(
     model: ClassPredictor, words: list[str], out: Path | None, up: Up | None, quiet: bool
 ) -> None:
     from sa3d.inference.class_files import check_format, lines, write_classes
-    from sa3d.utils.places import check_writable
     from sa3d.utils.progress import ProgressBar
 
     if out is not None:
         check_format(out)
-        check_writable(out.absolute().parent, "--out")
     files, missing = files_of(words)
     with ProgressBar("predict", len(files), "clouds", quiet=quiet) as bar:
         found = model.predict_all(counted(files, bar), up=up.value if up else None)

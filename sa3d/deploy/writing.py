@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import warnings
@@ -17,8 +16,8 @@ import torch
 
 from sa3d.deploy.deployable import Deployable, deployable
 from sa3d.deploy.parity import Feeds, check_parity
-from sa3d.errors import UserError
 from sa3d.utils.files import write_whole
+from sa3d.utils.places import check_output
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,10 @@ class Exported:
 
 
 def check_format(out: Path) -> None:
-    """Refuse, before any work is done, a name that does not say a known format.
-
-    Raises:
-        UserError: it does not.
-        ModuleNotFoundError: what writes that format is not installed.
-    """
-    if out.suffix.lower() not in FORMATS:
-        raise UserError(f"--out {out}: give a name that ends in {' or '.join(FORMATS)}")
-    if out.suffix.lower() == ".onnx":
-        for name in ("onnx", "onnxruntime", "onnxscript"):
-            importlib.import_module(name)
+    """Refuse, before any work is done, a file that could not be written; see
+    :func:`~sa3d.utils.places.check_output`."""
+    needs = ["onnx", "onnxruntime", "onnxscript"] if out.suffix.lower() == ".onnx" else []
+    check_output(out, FORMATS, needs, "--out")
 
 
 def export(folder: Path, out: Path) -> Exported:

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sa3d.errors import UserError
 from sa3d.inference.classes import Classified
 from sa3d.utils.files import write_whole
 from sa3d.utils.json_file import write_json
+from sa3d.utils.places import check_output
 
 
 def check_format(out: Path) -> None:
-    """Refuse, before any work is done, a name that does not say a known format.
-
-    Raises:
-        UserError: it does not.
-        ModuleNotFoundError: what writes that format is not installed.
-    """
-    kind = out.suffix.lower()
-    if kind not in _FORMATS:
-        raise UserError(f"--out {out}: give a name that ends in {', '.join(_FORMATS)}")
-    if kind == ".parquet":
-        importlib.import_module("pyarrow")
+    """Refuse, before any work is done, a file that could not be written; see
+    :func:`~sa3d.utils.places.check_output`."""
+    needs = ["pyarrow"] if out.suffix.lower() == ".parquet" else []
+    check_output(out, _FORMATS, needs, "--out")
 
 
 def write_classes(out: Path, found: Classified) -> Path:

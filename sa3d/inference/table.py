@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,23 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from sa3d.errors import UserError
 from sa3d.inference.encoder import Embedded
 from sa3d.utils.files import write_whole
+from sa3d.utils.places import check_output
 
 
 def check_format(out: Path) -> None:
-    """Refuse, before any work is done, a name that does not say a known format.
-
-    Raises:
-        UserError: it does not.
-        ModuleNotFoundError: what writes that format is not installed.
-    """
-    kind = out.suffix.lower()
-    if kind not in _FORMATS:
-        raise UserError(f"--out {out}: give a name that ends in {', '.join(_FORMATS)}")
-    if kind == ".parquet":
-        importlib.import_module("pyarrow")
+    """Refuse, before any work is done, a file that could not be written; see
+    :func:`~sa3d.utils.places.check_output`."""
+    needs = ["pyarrow"] if out.suffix.lower() == ".parquet" else []
+    check_output(out, _FORMATS, needs, "--out")
 
 
 def write_table(out: Path, found: Embedded) -> list[Path]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sa3d.errors import WriteError
+from sa3d.errors import UserError, WriteError
 from sa3d.utils.paths import root, work
 
 _REFUSED: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -23,6 +25,26 @@ def give_home() -> None:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = str(root() / ".local")
+
+
+def check_output(out: Path, formats: Iterable[str], needs: Sequence[str], setting: str) -> None:
+    """Refuse, before any work is done, a file that could not be written.
+
+    Args:
+        out: its suffix says the format.
+        formats: suffixes that are known.
+        needs: modules that write this format.
+        setting: what names the file, for the message.
+
+    Raises:
+        UserError: another suffix, or a folder in which nothing can be made.
+        ModuleNotFoundError: one of the modules is not installed.
+    """
+    if out.suffix.lower() not in formats:
+        raise UserError(f"{setting} {out}: give a name that ends in {', '.join(formats)}")
+    for name in needs:
+        importlib.import_module(name)
+    check_writable(out.absolute().parent, setting)
 
 
 def check_writable(folder: Path, setting: str) -> None:

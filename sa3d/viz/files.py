@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sa3d.errors import UserError
 from sa3d.utils.files import write_whole
-from sa3d.utils.places import check_writable
+from sa3d.utils.places import check_output
 from sa3d.viz import style
 
 if TYPE_CHECKING:
@@ -27,12 +25,8 @@ def check_picture(out: Path, option: str, formats: tuple[str, ...] = FORMATS) ->
         UserError: another suffix, or a folder in which nothing can be written.
         ModuleNotFoundError: what draws it is not installed.
     """
-    kind = out.suffix.lower()
-    if kind not in formats:
-        raise UserError(f"{option} {out}: give a name that ends in {', '.join(formats)}")
-    check_writable(out.absolute().parent, option)
-    importlib.import_module("plotly" if kind == ".html" else "matplotlib")
-    importlib.import_module("matplotlib")
+    needs = ["matplotlib", *(["plotly"] if out.suffix.lower() == ".html" else [])]
+    check_output(out, formats, needs, option)
 
 
 def write_picture(out: Path, figure: Callable[[], Figure], page: Callable[[], str]) -> Path:
