@@ -140,7 +140,7 @@ def test_clouds_for_asking_are_exact_and_have_equal_distances() -> None:
 
 
 def test_other_files_and_other_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--out model.tflite: .*\.onnx or \.pt2"):
+    with pytest.raises(UserError, match=r"--out model.tflite: .*\.onnx, \.pt2"):
         writing.check_format(Path("model.tflite"))
     export_model(tmp_path / "odd", {"x": torch.zeros(1)}, {"kind": "poem"})
     with pytest.raises(CheckpointError, match="holds a poem"):
