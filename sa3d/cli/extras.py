@@ -23,6 +23,7 @@ EXTRAS: Final[dict[str, str]] = {
     "onnxscript": "export",
     "onnxruntime": "export",
     "fastapi": "serve",
+    "starlette": "serve",
     "uvicorn": "serve",
     "python_multipart": "serve",
     "prometheus_client": "serve",
