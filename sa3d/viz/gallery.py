@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL: Final = (2.15, 1.95)  # inches
+_VIEW: Final = 230  # pixels that a turning view is wide at least: a narrower one cuts wide shapes
 MOST_TURNED: Final = 16
 """Views in a page: browsers draw no more of them at once."""
 MARKS: Final = ("o", "s", "^", "D")
@@ -257,7 +258,7 @@ def gallery_page(shown: Gallery, palette: Palette = LIGHT) -> str:
             domain = fig.layout["scene" if number == 1 else f"scene{number}"].domain
             notes += _words(shown, strip, shot, palette, (row, column), domain)
     a, e = np.radians(AZIMUTH), np.radians(ELEVATION)
-    eye = 1.75 * np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
+    eye = 1.85 * np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
     axis = {"visible": False, "range": [-1.05, 1.05]}
     fig.update_scenes(
         xaxis=axis, yaxis=axis, zaxis=axis, aspectmode="cube", bgcolor="rgba(0,0,0,0)",
@@ -288,11 +289,17 @@ def gallery_page(shown: Gallery, palette: Palette = LIGHT) -> str:
             go.Scatter3d(x=[None], y=[None], z=[None], mode="markers", showlegend=False,
                          marker={"color": [0.0], "coloraxis": "coloraxis"}), row=1, col=1,
         )  # fmt: skip
-    return page(fig, shown.title)
+    return page(fig, shown.title, least_width=48 + _VIEW * columns)
 
 
-def page(fig: Any, title: str) -> str:
-    """A plotly figure as one HTML file, the library in it; no address is ever asked."""
+def page(fig: Any, title: str, least_width: int = 0) -> str:
+    """A plotly figure as one HTML file, the library in it; no address is ever asked.
+
+    Args:
+        fig: the figure.
+        title: of the page.
+        least_width: pixels; a narrower window scrolls sideways.
+    """
     body = fig.to_html(
         include_plotlyjs=True, full_html=False,
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
@@ -301,7 +308,7 @@ def page(fig: Any, title: str) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title></head>"
-        f'<body style="margin:0">{body}</body></html>\n'
+        f'<body style="margin:0;min-width:{least_width}px">{body}</body></html>\n'
     )
 
 
