@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sa3d.inference.classes import ClassPredictor
     from sa3d.inference.encoder import Encoder, load_encoder
-    from sa3d.inference.index import Index, build_index, open_index
+    from sa3d.inference.index import Index, open_index
+    from sa3d.inference.indexing import build_index
     from sa3d.inference.loading import load_model
     from sa3d.inference.parts import PartPredictor
 
@@ -40,7 +41,8 @@ _OFFERED = {
     "PartPredictor": "sa3d.inference.parts",
     "load_model": "sa3d.inference.loading",
     **dict.fromkeys(("Encoder", "load_encoder"), "sa3d.inference.encoder"),
-    **dict.fromkeys(("Index", "build_index", "open_index"), "sa3d.inference.index"),
+    **dict.fromkeys(("Index", "open_index"), "sa3d.inference.index"),
+    "build_index": "sa3d.inference.indexing",
 }
 
 

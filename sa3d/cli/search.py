@@ -52,7 +52,7 @@ def index(
 
     Exit status: 0; 1, some files could not be read and are named; 2, nothing was written.
     """
-    from sa3d.inference.index import place_of
+    from sa3d.inference.indexing import place_of
 
     place = out or place_of(words)
     found = _up_to_date(words, place, model, up, quiet)
@@ -121,7 +121,7 @@ def _up_to_date(
     words: Sequence[str], place: Path, model: str | None, up: Up | None, quiet: bool
 ) -> Index:
     """The index, brought up to date; what could not be read is told."""
-    from sa3d.inference.index import build_index
+    from sa3d.inference.indexing import build_index
     from sa3d.utils.places import check_writable
 
     check_writable(place.absolute().parent, "`sa3d index DIR --out INDEX.npz`")

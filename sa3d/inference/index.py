@@ -14,21 +14,21 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.checkpoints.card import model_digest
 from sa3d.data.preprocessing import Axis
+from sa3d.data.readers.arrays import array_of
 from sa3d.errors import CheckpointError, DataError, UnreadDataError
 from sa3d.inference.clouds import Failure
 from sa3d.inference.encoder import Encoder, load_encoder
-from sa3d.inference.inputs import expand
 from sa3d.inference.locating import BOXED, REGISTERED
 from sa3d.utils.files import unread, write_whole
 
@@ -43,6 +43,8 @@ UNIT: Final = 32767
 """What a coordinate of 1 is kept as."""
 
 _VERSION: Final = 1
+_ABOUT: Final = "sa3d_index"  # the first array of an index, by which its file is known
+_START: Final = 64  # bytes of a file in which the name of its first array stands
 
 Floats = NDArray[np.float32]
 
@@ -143,133 +145,6 @@ class Index:
         return duplicates(self)
 
 
-def build_index(
-    words: str | Path | Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    model: str | Path | None = None,
-    up: Axis | None = None,
-    watch: Callable[[Sequence[Path]], Iterable[Path]] | None = None,
-) -> Index:
-    """The index of all shapes in files and folders, made or brought up to date; written whole.
-
-    Files that are as they were are not read again, and those that are no longer there are dropped.
-
-    Args:
-        words: files, folders and patterns.
-        out: where the index is; None: ``.sa3d-index.npz`` in the folder that is the only word.
-        model: as for :func:`~sa3d.inference.encoder.load_encoder`; None: that of the index that is
-            there, else the one that comes with this package.
-        up: the axis of the files that points up; None: that of the index that is there, else y.
-        watch: gets the files that are to be read and gives them back one by one, to show progress.
-
-    Raises:
-        DataError: an index that is damaged; not one file could be read.
-        CheckpointError: no such model.
-        WriteError: the index cannot be written.
-    """
-    given = [words] if isinstance(words, str | Path) else list(words)
-    place = place_of(given) if out is None else Path(out)
-    old = open_index(place) if place.exists() else None
-    encoder = Model(old.model if old is not None and model is None else model)
-    axis = up or (old.up if old is not None else "y")
-    anew = _anew(old, encoder, axis)
-    files, missing = expand([str(word) for word in given], ())
-    found = _updated(
-        () if old is None else old.paths, None if anew else old, files, encoder, axis, watch or iter
-    )
-    change = found.change
-    change = Change(change.new, change.changed, change.gone, (*missing, *change.failures), anew)
-    found = Index(**{**vars(found), "change": change})
-    if not len(found):
-        reasons = [failure.reason for failure in change.failures[:5]]
-        raise DataError("\n".join([*reasons, "no shape could be read; no index was written"]))
-    if old is None or change.any:
-        save_index(place, found)
-    return found
-
-
-def place_of(words: Sequence[str | Path]) -> Path:
-    """Where the index of a folder is by itself.
-
-    Raises:
-        DataError: it is not one folder.
-    """
-    if len(words) == 1 and Path(words[0]).is_dir():
-        return Path(words[0]) / NAME
-    raise DataError("only the index of one folder has a place of its own: say --out INDEX.npz")
-
-
-def _anew(old: Index | None, model: Model, up: Axis) -> str:
-    if old is None:
-        return ""
-    if old.digest != model.digest:
-        return "it was made by another encoder"
-    return "" if old.up == up else f"it was made with {old.up} up"
-
-
-def _updated(
-    before: Sequence[Path],
-    old: Index | None,
-    files: Sequence[Path],
-    model: Model,
-    up: Axis,
-    watch: Callable[[Sequence[Path]], Iterable[Path]],
-) -> Index:
-    """An index of ``files``, with the rows of ``old`` where those still hold."""
-    rows = {} if old is None else {path: row for row, path in enumerate(old.paths)}
-    stamps = {absolute(file): stamp_of(file) for file in files}
-    same = [
-        path
-        for path, stamp in stamps.items()
-        if old is not None and path in rows and tuple(old.stamps[rows[path]].tolist()) == stamp
-    ]
-    to_read = [file for file in files if absolute(file) not in set(same)]
-    features, points, read, failures = _read(to_read, model, up, watch)
-    if old is not None and same:
-        chosen = [rows[path] for path in same]
-        kept_rows = (old.features[chosen], old.points[chosen])
-        features = np.concatenate([kept_rows[0], features]) if read else kept_rows[0]
-        points = np.concatenate([kept_rows[1], points]) if read else kept_rows[1]
-    paths = [*same, *read]
-    place = {path: at for at, path in enumerate(paths)}
-    order = [place[path] for path in stamps if path in place]  # that of the files
-    known = set(before)
-    return Index(
-        tuple(paths[at] for at in order),
-        np.array([stamps[paths[at]] for at in order], dtype=np.int64).reshape(-1, 2),
-        features[order],
-        points[order],
-        model.name,
-        model.digest,
-        up,
-        Change(
-            new=sum(path not in known for path in read),
-            changed=sum(path in known for path in read),
-            gone=len(known - set(paths)),
-            failures=failures,
-        ),
-    )
-
-
-def _read(
-    files: Sequence[Path],
-    model: Model,
-    up: Axis,
-    watch: Callable[[Sequence[Path]], Iterable[Path]],
-) -> tuple[Floats, NDArray[np.int16], list[Path], tuple[Failure, ...]]:
-    """Features and points of files, absolute paths of those that could be read, and the others."""
-    if not files:
-        return np.zeros((0, 0), np.float32), np.zeros((0, 0, 3), np.int16), [], ()
-    batches: list[NDArray[np.int16]] = []
-    found = model.encoder.embed_all(
-        watch(files), up=up, seen=lambda points: batches.append(kept(points))
-    )
-    paths = {id_of(file): absolute(file) for file in files}
-    points = np.concatenate(batches) if batches else np.zeros((0, 0, 3), np.int16)
-    return found.features, points, [paths[name] for name in found.ids], found.failures
-
-
 def kept(points: NDArray[np.float32]) -> NDArray[np.int16]:
     """What is kept of shapes (B, N, 3): (B, P, 3), from the middle of the bounding box, scaled to
     the largest radius, in 16 bits."""
@@ -318,7 +193,7 @@ def save_index(place: Path, index: Index) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        sa3d_index=np.array(json.dumps(about)),
+        **{_ABOUT: np.array(json.dumps(about))},
         stamps=index.stamps,
         features=index.features,
         points=index.points,
@@ -334,28 +209,36 @@ def open_index(place: str | Path) -> Index:
     """
     file = Path(place)
     try:
+        if not _is_index(file):
+            raise DataError(
+                f"{file} is no index of shapes, which `sa3d index FOLDER` makes; `sa3d search` "
+                "takes the index or folder first, then the queries"
+            )
         with np.load(file, allow_pickle=False) as stored:
-            about = json.loads(str(stored["sa3d_index"]))
+            about = json.loads(str(array_of(stored, _ABOUT)))
             if about["version"] != _VERSION:
-                raise ValueError(f"it has version {about['version']}, this program {_VERSION}")
+                raise DataError(
+                    f"{file} is an index of version {about['version']}, this program reads "
+                    f"{_VERSION}; delete it and run `sa3d index` again"
+                )
             folder = absolute(file).parent
             found = Index(
                 tuple(absolute(folder / path) for path in about["paths"]),
-                np.asarray(stored["stamps"], dtype=np.int64),
-                np.asarray(stored["features"], dtype=np.float32),
-                np.asarray(stored["points"], dtype=np.int16),
+                np.asarray(array_of(stored, "stamps"), dtype=np.int64),
+                np.asarray(array_of(stored, "features"), dtype=np.float32),
+                np.asarray(array_of(stored, "points"), dtype=np.int16),
                 None if about["model"] is None else str(about["model"]),
                 str(about["digest"]),
                 cast("Axis", {"x": "x", "y": "y", "z": "z"}[about["up"]]),
             )
-    except Exception as error:
-        if isinstance(error, FileNotFoundError):
-            raise DataError(f"no index {file}; make it with `sa3d index FOLDER`") from None
+    except FileNotFoundError:
+        raise DataError(f"no index {file}; make it with `sa3d index FOLDER`") from None
+    except OSError as error:
         if (why := unread(error)) is not None:
             raise UnreadDataError(f"{file} {why}") from error
-        if not isinstance(error, _DAMAGED):
-            raise
-        raise DataError(_damaged(file, error)) from None
+        raise DataError(_damaged(file)) from None
+    except _DAMAGED:
+        raise DataError(_damaged(file)) from None
     rows = len(found)
     fits = (
         rows > 0
@@ -368,20 +251,26 @@ def open_index(place: str | Path) -> Index:
         and bool(np.isfinite(found.features).all())
     )
     if not fits:
-        raise DataError(_damaged(file, "its arrays do not fit together"))
+        raise DataError(_damaged(file))
     return found
 
 
+# what numpy, zipfile and json raise on content that is not what it should be
 _DAMAGED: Final = (
-    OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile,
+    EOFError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RecursionError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
-def _damaged(file: Path, why: Any) -> str:
-    return (
-        f"{file} is no index of shapes, or a damaged one ({why}); delete it and run `sa3d index` "
-        "again"
-    )
+def _is_index(file: Path) -> bool:
+    """Whether a file is an index, whole or not, by its name or its first bytes."""
+    with file.open("rb") as opened:
+        start = opened.read(_START)
+    return file.name == NAME or (start.startswith(b"PK") and f"{_ABOUT}.npy".encode() in start)
+
+
+def _damaged(file: Path) -> str:
+    return f"{file} is a damaged index of shapes; delete it and run `sa3d index` again"
 
 
 def check_encoder(index: Index, model: Model) -> None:

@@ -136,7 +136,7 @@ def test_a_picture_of_files_that_are_gone(call: Call) -> None:
         (("search", "parts"), "give a QUERY, a file to look for, or --duplicates"),
         (("search", "parts", "query.ply", "--duplicates"), "give a QUERY"),
         (("search", "none.npz", "query.ply"), "no index none.npz; make it with `sa3d index"),
-        (("search", "query.ply", "query.ply"), "query.ply is no index of shapes, or a damaged one"),
+        (("search", "query.ply", "query.ply"), "query.ply is no index of shapes"),
         (("search", "parts", "gone.stl"), "gone.stl: cannot be opened"),
         (("search", "parts", "query.ply", "--sheet", "a.gif"), "ends in .png, .svg, .html"),
         (("search", "parts", "query.ply", "--sheet", "none/query.ply/a.png"), "cannot write"),

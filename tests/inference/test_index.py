@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import trimesh
 
 import sa3d
 from sa3d.errors import CheckpointError, DataError, WriteError
-from sa3d.inference import index as indexing
-from sa3d.inference.index import KEPT, NAME, Index, build_index, kept, open_index, save_index
+from sa3d.inference import index as index_file
+from sa3d.inference.index import KEPT, NAME, Index, kept, open_index, save_index
+from sa3d.inference.indexing import build_index
 from sa3d.inference.locating import BOXED
 from sa3d.inference.neighbours import SAME, Shapes, Space, duplicates, search
 
@@ -122,7 +124,7 @@ def test_only_what_changed_is_read(parts: Path) -> None:
 
 
 def test_nothing_changed_writes_nothing(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "load_encoder", None)  # not even loaded
+    monkeypatch.setattr(index_file, "load_encoder", None)  # not even loaded
     stamp = (parts / NAME).stat().st_mtime_ns
     assert not build_index(parts).change.any
     assert (parts / NAME).stat().st_mtime_ns == stamp
@@ -182,9 +184,24 @@ def test_nothing_to_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [0, 1, 100, 5000, -1])
 def test_a_cut_index_is_refused(parts: Path, tmp_path: Path, cut: int) -> None:
     data = (parts / NAME).read_bytes()
-    (tmp_path / "cut.npz").write_bytes(data[:cut])
-    with pytest.raises(DataError, match=r"cut\.npz is no index of shapes, or a damaged one"):
-        open_index(tmp_path / "cut.npz")
+    for name in ("cut.npz", NAME):
+        (tmp_path / name).write_bytes(data[:cut])
+        known = name == NAME or cut not in (0, 1)
+        said = "is a damaged index of shapes; delete it" if known else "is no index of shapes"
+        with pytest.raises(DataError, match=f"{name} {said}"):
+            open_index(tmp_path / name)
+
+
+def test_an_array_of_an_index_that_claims_to_be_huge(parts: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(parts / NAME) as old, zipfile.ZipFile(tmp_path / "a.npz", "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "features.npy":
+                data = data.replace(b"(15, 192), }" + b" " * 11, b"(1000000000000, 192), }")
+                assert b"1000000000000" in data
+            new.writestr(name, data)
+    with pytest.raises(DataError, match=r"a\.npz is a damaged index"):
+        open_index(tmp_path / "a.npz")
 
 
 def test_an_index_with_changed_bytes_is_refused(parts: Path, tmp_path: Path) -> None:
@@ -201,10 +218,15 @@ def test_an_index_with_changed_bytes_is_refused(parts: Path, tmp_path: Path) -> 
 def test_what_is_no_index(tmp_path: Path) -> None:
     np.savez(tmp_path / "features.npz", ids=np.array(["a"]), features=np.ones((1, 192)))
     (tmp_path / "text.npz").write_text("hello")
-    np.savez(tmp_path / "object.npz", sa3d_index=np.array([{}], dtype=object))
-    for name in ("features.npz", "text.npz", "object.npz"):
-        with pytest.raises(DataError, match=f"{name} is no index of shapes"):
+    (tmp_path / "box.stl").write_bytes(trimesh.creation.box().export(file_type="stl"))
+    for name in ("features.npz", "text.npz", "box.stl"):
+        with pytest.raises(DataError, match=f"{name} is no index of shapes") as refused:
             open_index(tmp_path / name)
+        assert "delete" not in str(refused.value)
+        assert "pickle" not in str(refused.value)
+    np.savez(tmp_path / "object.npz", sa3d_index=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match=r"object\.npz is a damaged index of shapes"):
+        open_index(tmp_path / "object.npz")
     with pytest.raises(DataError, match=r"no index .*none"):
         open_index(tmp_path / "none.npz")
 
@@ -219,7 +241,7 @@ def test_arrays_that_do_not_fit_are_refused(
     parts: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
     save_index(tmp_path / "odd.npz", Index(**{**vars(open_index(parts / NAME)), **change}))
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="is a damaged index of shapes"):
         open_index(tmp_path / "odd.npz")
 
 

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from sa3d.errors import UserError
 from sa3d.inference.classes import ClassPredictor
-from sa3d.inference.index import build_index
+from sa3d.inference.indexing import build_index
 from sa3d.inference.loading import Loaded, load_model
 from sa3d.inference.parts import PartPredictor
 from sa3d.service.app import LOOPBACK, build

@@ -37,17 +37,22 @@ def read_npz(data: bytes) -> Cloud:
             points = arrays.files[0]
         if points is None:
             raise ValueError(f"none of its arrays ({', '.join(arrays.files)}) is called 'points'")
-        cloud = cloud_of_rows(_array(arrays, points))
+        cloud = cloud_of_rows(array_of(arrays, points))
         ranked = ((label_rank(name), name) for name in arrays.files if name != points)
         for _, name in sorted((rank, name) for rank, name in ranked if rank is not None):
-            labels = _array(arrays, name)
+            labels = array_of(arrays, name)
             if labels.shape in ((len(cloud.points),), (len(cloud.points), 1)):
                 return Cloud(cloud.points, whole_numbers(labels, name))
     return cloud
 
 
-def _array(arrays: Any, name: str) -> Any:
-    """An array of an open .npz file, which is a zip archive."""
+def array_of(arrays: Any, name: str) -> Any:
+    """An array of an open .npz file, which is a zip archive.
+
+    Raises:
+        ValueError: it claims to be larger than it can be; no memory was taken for it.
+        KeyError: there is none of this name.
+    """
     member = f"{name}.npy" if f"{name}.npy" in arrays.zip.namelist() else name
     told = arrays.zip.getinfo(member)
     if told.file_size > max(MAX_UNPACKED, _LARGEST_RATIO * told.compress_size):
