@@ -10,6 +10,7 @@ from typing import Final
 from sa3d.data.sources.folder.files import files_below
 from sa3d.errors import DataError
 from sa3d.inference.clouds import Failure
+from sa3d.inference.outputs import is_output
 
 STDIN: Final = "-"
 
@@ -19,8 +20,9 @@ def expand(words: Iterable[str], stdin: Iterable[str]) -> tuple[list[Path], list
     that mean none.
 
     Args:
-        words: files; folders, of which all files of a known format are taken, however deep;
-            patterns, as ``parts/**/*.stl``; ``-`` for the words that ``stdin`` has, one a line.
+        words: files; folders, of which all files of a known format are taken, however deep, but not
+            the features, parts and indexes that this program wrote; patterns, as
+            ``parts/**/*.stl``; ``-`` for the words that ``stdin`` has, one a line.
         stdin: lines.
     """
     found: dict[Path, None] = {}
@@ -43,7 +45,10 @@ def expand(words: Iterable[str], stdin: Iterable[str]) -> tuple[list[Path], list
 def _files(word: str) -> list[Path]:
     path = Path(word)
     if path.is_dir():
-        return files_below(path)
+        files = [file for file in files_below(path) if not is_output(file)]
+        if not files:
+            raise DataError(f"{path} holds only what this program wrote: no cloud")
+        return files
     if path.exists() or not glob.has_magic(word):
         return [path]
     matches = [Path(each) for each in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207

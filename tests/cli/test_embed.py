@@ -103,6 +103,18 @@ def test_words_mean_each_file_once(embed: Embed) -> None:
     assert expand(["odd[1].npy"], [])[0] == [Path("odd[1].npy")], "a name, not a pattern"
 
 
+@pytest.mark.parametrize("out", ["features.npz", "features.npy"])
+def test_what_was_written_is_no_input_the_next_time(embed: Embed, out: str) -> None:
+    Path("parts/notes.md").unlink()
+    found = np.zeros((1, 3), dtype=np.float32)
+    np.savez("parts/.sa3d-index.npz", sa3d_index=np.array("{}"), features=found)
+    np.savez("parts/index.npz", sa3d_index=np.array("{}"), features=found)
+    np.save("parts/ids-of-nothing.npy", np.eye(3))
+    first = embed("parts", "--out", f"parts/{out}")
+    assert first[::2] == (0, "")
+    assert embed("parts", "--out", f"parts/{out}") == first
+
+
 def test_words_that_name_a_model(tmp_path: Path) -> None:
     assert names_model(str(BOXED))
     assert names_model("models:/a")

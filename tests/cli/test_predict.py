@@ -18,6 +18,7 @@ import sa3d
 from sa3d.cli.main import app
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.readers import read_cloud_or_mesh
+from sa3d.inference.inputs import expand
 from sa3d.inference.locating import BOXED
 
 Predict = Callable[..., tuple[int, str, str]]
@@ -139,6 +140,13 @@ def test_parts_as_ply_and_npy(predict: Predict) -> None:
         np.testing.assert_array_equal(cloud.parts, labels)
         counts = {name: int((labels == at).sum()) for at, name in enumerate(PARTS)}
         assert entry["points"] == {name: count for name, count in counts.items() if count}
+
+
+def test_parts_are_no_clouds_the_next_time(tmp_path: Path) -> None:
+    for name in ("a.ply", "a.parts.ply", "a.parts.npy", "b.parts.npy"):
+        (tmp_path / name).touch()
+    found = expand([str(tmp_path)], ())[0]
+    assert [file.name for file in found] == ["a.ply", "b.parts.npy"], "parts come in pairs"
 
 
 def test_a_point_is_coloured_by_its_part(predict: Predict) -> None:
