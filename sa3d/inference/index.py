@@ -18,11 +18,12 @@ import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa3d import __version__
 from sa3d.checkpoints.card import model_digest
 from sa3d.data.preprocessing import Axis
 from sa3d.data.readers.arrays import array_of
@@ -39,6 +40,8 @@ NAME: Final = ".sa3d-index.npz"
 """The index of a folder, in that folder; no command takes a hidden file for a cloud."""
 KEPT: Final = 1024
 """Most points that are kept of a shape, for pictures and to compare geometry."""
+NAMELESS: Final = "\0"
+"""In a reason, where the name of the file belongs: it depends on how a person names it."""
 UNIT: Final = 32767
 """What a coordinate of 1 is kept as."""
 
@@ -92,6 +95,15 @@ class Change:
         return bool(self.new or self.changed or self.gone or self.anew)
 
 
+class Unread(NamedTuple):
+    """A file that could not be read when it had this size and time of change; ``reason`` has
+    :data:`NAMELESS` where the name of the file belongs."""
+
+    path: Path
+    stamp: tuple[int, int]
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Index:
     """Shapes that can be searched.
@@ -104,6 +116,7 @@ class Index:
         model: the encoder, as :func:`~sa3d.inference.encoder.load_encoder` takes it.
         digest: sha256 of its weights.
         up: the axis of the files that points up.
+        unread: files that could not be read; they are not tried again until they change.
         change: what the last update did.
     """
 
@@ -114,6 +127,7 @@ class Index:
     model: str | None
     digest: str
     up: Axis = "y"
+    unread: tuple[Unread, ...] = ()
     change: Change = field(default=Change())
 
     def __len__(self) -> int:
@@ -189,6 +203,10 @@ def save_index(place: Path, index: Index) -> None:
         "digest": index.digest,
         "up": index.up,
         "paths": [os.path.relpath(path, folder) for path in index.paths],
+        "program": __version__,
+        "unread": [
+            (os.path.relpath(each.path, folder), *each.stamp, each.reason) for each in index.unread
+        ],
     }
     buffer = io.BytesIO()
     np.savez(
@@ -230,6 +248,7 @@ def open_index(place: str | Path) -> Index:
                 None if about["model"] is None else str(about["model"]),
                 str(about["digest"]),
                 cast("Axis", {"x": "x", "y": "y", "z": "z"}[about["up"]]),
+                _unread(about, folder),
             )
     except FileNotFoundError:
         raise DataError(f"no index {file}; make it with `sa3d index FOLDER`") from None
@@ -260,6 +279,16 @@ _DAMAGED: Final = (
     EOFError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RecursionError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+
+
+def _unread(about: dict[str, Any], folder: Path) -> tuple[Unread, ...]:
+    """The files that could not be read; another version of this program may be able to."""
+    if about.get("program") != __version__:
+        return ()
+    return tuple(
+        Unread(absolute(folder / path), (int(size), int(changed)), str(reason))
+        for path, size, changed, reason in about["unread"]
+    )
 
 
 def _is_index(file: Path) -> bool:

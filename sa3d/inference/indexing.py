@@ -13,10 +13,12 @@ from sa3d.errors import DataError
 from sa3d.inference.clouds import Failure
 from sa3d.inference.index import (
     NAME,
+    NAMELESS,
     Change,
     Floats,
     Index,
     Model,
+    Unread,
     absolute,
     id_of,
     kept,
@@ -37,7 +39,8 @@ def build_index(
 ) -> Index:
     """The index of all shapes in files and folders, made or brought up to date; written whole.
 
-    Files that are as they were are not read again, and those that are no longer there are dropped.
+    Files that are as they were are not read again, nor are those that could not be read; files that
+    are no longer there are dropped.
 
     Args:
         words: files, folders and patterns.
@@ -68,7 +71,7 @@ def build_index(
     if not len(found):
         reasons = [failure.reason for failure in change.failures[:5]]
         raise DataError("\n".join([*reasons, "no shape could be read; no index was written"]))
-    if old is None or change.any:
+    if old is None or change.any or found.unread != old.unread:
         save_index(place, found)
     return found
 
@@ -100,7 +103,7 @@ def _updated(
     up: Axis,
     watch: Callable[[Sequence[Path]], Iterable[Path]],
 ) -> Index:
-    """An index of ``files``, with the rows of ``old`` where those still hold."""
+    """An index of ``files``, with what ``old`` says of those that are as they were."""
     rows = {} if old is None else {path: row for row, path in enumerate(old.paths)}
     stamps = {absolute(file): stamp_of(file) for file in files}
     same = [
@@ -108,8 +111,23 @@ def _updated(
         for path, stamp in stamps.items()
         if old is not None and path in rows and tuple(old.stamps[rows[path]].tolist()) == stamp
     ]
-    to_read = [file for file in files if absolute(file) not in set(same)]
-    features, points, read, failures = _read(to_read, model, up, watch)
+    told = {each.path: each for each in (() if old is None else old.unread)}
+    told = {path: each for path, each in told.items() if stamps.get(path) == each.stamp}
+    done = {*same, *told}
+    to_read = [file for file in files if absolute(file) not in done]
+    features, points, read, failed = _read(to_read, model, up, watch)
+    named = {id_of(file): absolute(file) for file in to_read}
+    told |= {
+        named[each.id]: Unread(
+            named[each.id], stamps[named[each.id]], each.reason.replace(each.id, NAMELESS)
+        )
+        for each in failed
+    }
+    failures = tuple(
+        Failure(id_of(file), told[absolute(file)].reason.replace(NAMELESS, id_of(file)))
+        for file in files
+        if absolute(file) in told
+    )
     if old is not None and same:
         chosen = [rows[path] for path in same]
         kept_rows = (old.features[chosen], old.points[chosen])
@@ -127,6 +145,7 @@ def _updated(
         model.name,
         model.digest,
         up,
+        tuple(each for path, each in told.items() if _opens(path)),
         Change(
             new=sum(path not in known for path in read),
             changed=sum(path in known for path in read),
@@ -134,6 +153,15 @@ def _updated(
             failures=failures,
         ),
     )
+
+
+def _opens(path: Path) -> bool:
+    """Whether a file can be opened, so that what was wrong with it is its content."""
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
 
 
 def _read(

@@ -172,6 +172,30 @@ def test_what_cannot_be_read_is_named(parts: Path) -> None:
     assert not found.change.any
 
 
+def test_what_could_not_be_read_is_told_again_without_reading(
+    parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (parts / "bad.ply").write_text("not a ply")
+    np.save(parts / "equal.npy", np.ones((50, 3)))
+    (parts / "locked.ply").symlink_to(parts / "gone.ply")
+    first = build_index(parts).change.failures
+    assert len(first) == 3
+    (parts / "locked.ply").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(index_file, "load_encoder", None)  # not even loaded
+        assert build_index(parts).change.failures == first[:2]
+        monkeypatch.chdir(parts)
+        told = [failure.reason for failure in build_index(".").change.failures]
+        assert told[0].startswith("bad.ply: not a whole .ply file")
+        assert "'equal.npy' is degenerate" in told[1]
+    trimesh.creation.box().export(parts / "bad.ply")
+    assert len(build_index(parts)) == 16
+    monkeypatch.setattr(index_file, "__version__", "another")
+    read: list[Path] = []
+    build_index(parts, watch=lambda files: read.extend(files) or files)
+    assert read == [parts / "equal.npy"], "another version may be able to read it"
+
+
 def test_nothing_to_index(tmp_path: Path) -> None:
     (tmp_path / "a.ply").write_text("not a ply")
     with pytest.raises(DataError, match=r"a\.ply: not a whole .*\n.*no index was written"):
