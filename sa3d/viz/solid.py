@@ -7,12 +7,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.viz.clouds import DISTANCE
 from sa3d.viz.style import Palette
 
 NEIGHBOURS: Final = 12
 _LIGHT: Final = np.array([0.30, 0.80, 0.52]) / np.linalg.norm([0.30, 0.80, 0.52])  # y up
-_FLIP: Final = 2.2  # radius of the sphere of `facing`, as power of 10; larger ones hide less
+_CELL: Final = 0.05  # side of a cell of `facing`, in radii of the shape
+_CELL_OF_FEW: Final = 2.5  # of P points: this over the root of P, so that few cells are empty
+_STEEPEST: Final = 3.0  # depth that a surface may span in a cell, in sides of it
 
 Floats = NDArray[np.float64]
 
@@ -47,18 +48,13 @@ def tints(light: Floats, color: str, palette: Palette) -> Floats:
 def facing(projected: Floats) -> NDArray[np.int64]:
     """Which projected points (P, 3) no others hide from the viewer.
 
-    Points are mirrored at a large sphere around the viewer; those on the convex hull of the result
-    are visible (Katz, Tal and Basri 2007). Of points that make no solid, as those of a plane, all
-    are kept.
+    The view is divided into cells of about the size of a dot. Hidden are the points that lie behind
+    the nearest one of their cell by more than a surface that is seen from the side spans within it.
+    The nearest point of a cell always stays, so that no part that is seen has a hole.
     """
-    from scipy.spatial import ConvexHull, QhullError
-
-    seen = projected - np.array([0.0, 0.0, DISTANCE])
-    far = np.linalg.norm(seen, axis=1, keepdims=True)
-    mirrored = seen + 2 * (far.max() * 10**_FLIP - far) * seen / far
-    try:
-        hull = ConvexHull(np.vstack([mirrored, np.zeros(3)]))
-    except QhullError:
-        return np.arange(len(projected))
-    visible: NDArray[np.int64] = np.sort(hull.vertices[hull.vertices < len(projected)])
-    return visible.astype(np.int64)
+    cell = max(_CELL, _CELL_OF_FEW / np.sqrt(max(len(projected), 1)))
+    places = np.floor(projected[:, :2] / cell).astype(np.int64)
+    _, cells = np.unique(places, axis=0, return_inverse=True)
+    nearest = np.full(len(projected), -np.inf)
+    np.maximum.at(nearest, cells.ravel(), projected[:, 2])
+    return np.flatnonzero(projected[:, 2] >= nearest[cells.ravel()] - _STEEPEST * cell)

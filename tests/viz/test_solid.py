@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import trimesh
+from scipy.spatial import cKDTree
 
 from sa3d.viz import clouds, solid
 from sa3d.viz.style import DARK, LIGHT
@@ -38,6 +40,25 @@ def test_what_lies_behind_is_hidden() -> None:
     shown[visible] = True
     assert shown[: len(upper)][middle].mean() > 0.8
     assert shown[len(upper) :][middle].mean() < 0.2, "the lower sheet is behind the upper one"
+
+
+def test_nothing_that_is_seen_vanishes_where_parts_meet() -> None:
+    """A plate on a thin stem, as a table: the plate and the whole front of the stem are there."""
+    rng = np.random.default_rng(0)
+    plate = trimesh.creation.box((1.2, 0.06, 1.2)).apply_translation((0, 0.5, 0))
+    stem = trimesh.creation.cylinder(0.06, 1).apply_transform(
+        trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0))
+    )
+    top, below = (trimesh.sample.sample_surface(mesh, 3000, seed=rng)[0] for mesh in (plate, stem))
+    projected = clouds.view(np.concatenate([top, below]))
+    shown = solid.facing(projected)
+    seen = [
+        *np.flatnonzero(top[:, 1] > 0.529),
+        *(np.flatnonzero(projected[3000:, 1] < projected[:3000, 1].min() - 0.05) + 3000),
+    ]
+    assert len(seen) > 2000
+    gaps = cKDTree(projected[shown, :2]).query(projected[seen, :2])[0]
+    assert gaps.max() < 0.05, "a dot there, or one that overlaps with it"
 
 
 def test_a_plane_seen_from_its_edge_is_all_there() -> None:
