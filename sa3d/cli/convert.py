@@ -57,7 +57,7 @@ def convert(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Convert checkpoints of the published code to models of this program, and back."""
+    """Convert models of the published code, and back."""
     from sa3d.checkpoints.convert import Reading, convert_back
     from sa3d.checkpoints.convert import convert as make
     from sa3d.checkpoints.renaming import Leniency

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sa3d.cli.options import Quiet
-from sa3d.cli.words import Up, UpAxis, counted, files_of, leave, tell
+from sa3d.cli.words import Up, UpAxis, files_of, leave, tell, watched
 from sa3d.errors import UserError
 
 
@@ -36,14 +36,12 @@ def embed(
     from sa3d.inference.encoder import load_encoder
     from sa3d.inference.locating import names_model
     from sa3d.inference.table import check_format, write_table
-    from sa3d.utils.progress import ProgressBar
 
     check_format(out)
     model, clouds = (words[0], words[1:]) if names_model(words[0]) else (None, words)
     encoder = load_encoder(model)
     files, missing = files_of(clouds)
-    with ProgressBar("embed", len(files), "clouds", quiet=quiet) as bar:
-        found = encoder.embed_all(counted(files, bar), up=up.value)
+    found = encoder.embed_all(watched("embed", "clouds", quiet)(files), up=up.value)
     failures = [*missing, *found.failures]
     tell(failures)
     if not found.ids:

@@ -22,9 +22,10 @@ def export(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a model of any kind for other programs, from the cloud to the answer.
+    """Write a model for other programs, as ONNX or for torch.
 
-    The file is asked before it is left there: it answers what the model answers, to 1e-4.
+    Any kind of model, from the cloud to the answer. The file is asked before it is left there: it
+    answers what the model answers, to 1e-4.
     """
     from sa3d.deploy.writing import check_format, export
     from sa3d.inference.locating import model_folder

@@ -87,7 +87,10 @@ def report(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the report of an experiment or ablation: report.html, report.md, figures."""
+    """Write the report of an experiment or ablation.
+
+    That is report.html, report.md and figures.
+    """
     from sa3d.report import write_ablation, write_report
 
     write = write_ablation if results.name == "ablation.json" else write_report
@@ -119,7 +122,10 @@ def sync(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Send to MLflow what it lacks: of runs made offline, or while it was away."""
+    """Send to MLflow what it lacks.
+
+    That is what runs left that were made offline, or while it was away.
+    """
     from sa3d.tracking.catching_up import catch_up
 
     sent = catch_up(place, experiment)

@@ -77,7 +77,7 @@ def lineage(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show where a model or a run comes from, and check what can be checked here.
+    """Show where a model or a run comes from, and check it.
 
     Exit status: 0; 1, something here is not as it was noted; 2, nothing could be read.
     """

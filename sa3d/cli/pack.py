@@ -23,7 +23,10 @@ def pack(
     out: Annotated[Path, typer.Option("--out", help="Folder.")] = Path("encoder"),
     quiet: Quiet = False,
 ) -> None:
-    """Write the encoder of a pre-training alone, in half precision, with a card of its making."""
+    """Write the encoder of a pre-training alone, small.
+
+    It is in half precision, with a card of its making.
+    """
     from sa3d.checkpoints.pack import pack_encoder
     from sa3d.utils.files import size_text
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sa3d.cli.options import Quiet
-from sa3d.cli.words import Up, counted, files_of, leave, tell
+from sa3d.cli.words import Up, files_of, leave, tell, watched
 from sa3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def predict(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say what clouds and meshes are, or which part each of their points belongs to.
+    """Say what clouds are, or which parts their points are of.
 
     Exit status: 0; 1, some files could not be read and are named; 2, nothing was written.
     """
@@ -85,13 +85,12 @@ def _classes(
     model: ClassPredictor, words: list[str], out: Path | None, up: Up | None, quiet: bool
 ) -> None:
     from sa3d.inference.class_files import check_format, lines, write_classes
-    from sa3d.utils.progress import ProgressBar
 
     if out is not None:
         check_format(out)
     files, missing = files_of(words)
-    with ProgressBar("predict", len(files), "clouds", quiet=quiet) as bar:
-        found = model.predict_all(counted(files, bar), up=up.value if up else None)
+    watch = watched("predict", "clouds", quiet)
+    found = model.predict_all(watch(files), up=up.value if up else None)
     failures = [*missing, *found.failures]
     tell(failures)
     if not found.ids:
@@ -115,7 +114,6 @@ def _parts(
 ) -> None:
     from sa3d.inference.part_files import PartFolder
     from sa3d.utils.places import check_writable
-    from sa3d.utils.progress import ProgressBar
 
     if out is None:
         raise UserError("parts are written into a folder: say which with --out FOLDER")
@@ -124,13 +122,11 @@ def _parts(
     files, missing = files_of(words)
     failures: list[Failure] = []
     folder = PartFolder(out, model, name, files)
-    with ProgressBar("predict", len(files), "clouds", quiet=quiet) as bar:
-        for cloud in model.each(
-            counted(files, bar), failures, up=up.value if up else None, category=name
-        ):
-            said = folder.write(cloud)
-            if not quiet:
-                print(said)
+    given = watched("predict", "clouds", quiet)(files)
+    for cloud in model.each(given, failures, up=up.value if up else None, category=name):
+        said = folder.write(cloud)
+        if not quiet:
+            print(said)
     failures[:0] = missing
     tell(failures)
     if not folder.written:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sa3d.cli.options import Quiet
-from sa3d.cli.words import Up
+from sa3d.cli.words import Up, tell, watched
 from sa3d.errors import UserError
 
 if TYPE_CHECKING:
     from sa3d.inference.clouds import Failure
     from sa3d.inference.index import Index
     from sa3d.inference.neighbours import Answer, Group
-
-_Each = TypeVar("_Each")
 
 
 def index(
@@ -46,9 +44,10 @@ def index(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a folder of shapes searchable, or bring its index up to date.
+    """Make a folder of shapes searchable.
 
-    Only files that are new or have changed are read.
+    An index that is there is brought up to date: only files that are new or have changed are
+    read.
 
     Exit status: 0; 1, some files could not be read and are named; 2, nothing was written.
     """
@@ -72,7 +71,10 @@ def search(
     ],
     queries: Annotated[
         list[str] | None,
-        typer.Argument(metavar="QUERY...", help="What to look for: files, patterns, folders."),
+        typer.Argument(
+            metavar="QUERY...",
+            help="What to look for: files, patterns, folders, or - for names on standard input.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Nearest shapes of each query.")] = 5,
     sheet: Annotated[
@@ -132,8 +134,7 @@ def _up_to_date(
         up=None if up is None else up.value,
         watch=watched("index", "shapes", quiet),
     )
-    for failure in found.change.failures:
-        print(f"sa3d: {failure.reason}", file=sys.stderr)
+    tell(found.change.failures)
     return found
 
 
@@ -160,8 +161,7 @@ def _say_nearest(
     files, missing = expand(words, sys.stdin)
     found = neighbours.search(index, files, top=top, watch=watched("search", "queries", quiet))
     failures = (*missing, *found.failures)
-    for failure in failures:
-        print(f"sa3d: {failure.reason}", file=sys.stderr)
+    tell(failures)
     if not found.answers:
         sys.exit(UserError.exit_code)
     if as_json:
@@ -233,16 +233,3 @@ def _name(path: Path) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def watched(label: str, unit: str, quiet: bool) -> Callable[[Sequence[_Each]], Iterator[_Each]]:
-    """Goes through a list and shows how far it is."""
-    from sa3d.utils.progress import ProgressBar
-
-    def through(items: Sequence[_Each]) -> Iterator[_Each]:
-        with ProgressBar(label, len(items), unit, quiet=quiet) as bar:
-            for item in items:
-                yield item
-                bar.update()
-
-    return through

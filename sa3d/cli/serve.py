@@ -42,9 +42,10 @@ def serve(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Answer over HTTP what a model says of clouds; a page to drop files on is there too.
+    """Answer over HTTP what a model says of clouds.
 
-    It stops on Ctrl-C or SIGTERM, after what it has taken is answered.
+    A page to drop files on is there too. The service stops on Ctrl-C or SIGTERM, after what it has
+    taken is answered.
     """
     from sa3d.service.limits import Limits
     from sa3d.service.run import serve

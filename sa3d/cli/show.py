@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
+    short_help="Draw clouds, data sets and what runs left.",
     help="Draw clouds, data sets and what runs left: .png or .svg for paper, .html to turn.",
 )
 
@@ -77,7 +78,9 @@ def data(
     check_picture(out, "--out")
     opened = sets.open_set(name)
     shown = sets.samples(opened, clouds)
-    _write(out, named(shown, f"{opened.path.stem}: {len(shown)} of its classes"), quiet)
+    total = sets.class_count(opened)
+    of = f"its {total} classes" if len(shown) == total else f"{len(shown)} of its {total} classes"
+    _write(out, named(shown, f"{opened.path.stem}: {of}"), quiet)
 
 
 @app.command()
@@ -203,7 +206,7 @@ def embedding(
     quiet: Quiet = False,
 ) -> None:
     """Draw the test clouds of a data set on a plane, alike ones near each other."""
-    from sa3d.cli.search import watched
+    from sa3d.cli.words import watched
     from sa3d.inference.encoder import load_encoder
     from sa3d.show import sets
     from sa3d.viz.embedding import map_figure, map_page
@@ -232,7 +235,7 @@ def curriculum(
     quiet: Quiet = False,
 ) -> None:
     """Draw the mask from the first epoch to the last, as a moving picture."""
-    from sa3d.cli.search import watched
+    from sa3d.cli.words import watched
     from sa3d.show import runs
     from sa3d.utils.files import write_whole
     from sa3d.viz import animation, style

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sa3d.cli.options import Quiet
-from sa3d.cli.words import Up, UpAxis, counted, leave, tell
+from sa3d.cli.words import Up, UpAxis, leave, tell, watched
 
 if TYPE_CHECKING:
     from sa3d.inference.teaching import Examples, Taught
@@ -31,7 +31,7 @@ def teach(
     up: UpAxis = Up.Y,
     quiet: Quiet = False,
 ) -> None:
-    """Make a classifier for `sa3d predict` of ten or so clouds a class.
+    """Make a classifier of ten or so clouds a class.
 
     Exit status: 0; 1, some files could not be read, are named and were not learnt from; 2, nothing
     was written.
@@ -42,16 +42,14 @@ def teach(
     from sa3d.inference.teaching import class_folders, examples, teach
     from sa3d.utils.files import size_text
     from sa3d.utils.places import check_writable
-    from sa3d.utils.progress import ProgressBar
 
     check_writable(out.absolute(), "--out")
     check_place(out)
     with model_folder(encoder) as place:
         loaded = Encoder(place)
         files = class_folders(folder)
-        with ProgressBar("read", len(files), "clouds", quiet=quiet) as bar:
-            paths = counted([Path(file.path) for file in files], bar)
-            given = examples(files, loaded, paths, up.value)
+        paths = watched("read", "clouds", quiet)([Path(file.path) for file in files])
+        given = examples(files, loaded, paths, up.value)
         tell(given.failures)
         taught = teach(given)
         size = write_taught(out, place, loaded, given, taught, up.value)

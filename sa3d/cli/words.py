@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,7 +14,8 @@ from sa3d.errors import UserError
 
 if TYPE_CHECKING:
     from sa3d.inference.clouds import Failure
-    from sa3d.utils.progress import ProgressBar
+
+_Each = TypeVar("_Each")
 
 
 class Up(StrEnum):
@@ -42,11 +43,18 @@ def files_of(words: Sequence[str]) -> tuple[list[Path], list[Failure]]:
     return files, missing
 
 
-def counted(files: Iterable[Path], bar: ProgressBar) -> Iterator[Path]:
-    """The files; each counts as done when the next one is asked for."""
-    for file in files:
-        yield file
-        bar.update()
+def watched(label: str, unit: str, quiet: bool) -> Callable[[Sequence[_Each]], Iterator[_Each]]:
+    """Goes through a list and shows how far it is: each item counts as done when the next one is
+    asked for."""
+    from sa3d.utils.progress import ProgressBar
+
+    def through(items: Sequence[_Each]) -> Iterator[_Each]:
+        with ProgressBar(label, len(items), unit, quiet=quiet) as bar:
+            for item in items:
+                yield item
+                bar.update()
+
+    return through
 
 
 def tell(failures: Iterable[Failure]) -> None:

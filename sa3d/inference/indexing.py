@@ -69,8 +69,9 @@ def build_index(
     change = Change(change.new, change.changed, change.gone, (*missing, *change.failures), anew)
     found = Index(**{**vars(found), "change": change})
     if not len(found):
-        reasons = [failure.reason for failure in change.failures[:5]]
-        raise DataError("\n".join([*reasons, "no shape could be read; no index was written"]))
+        first, *others = (failure.reason for failure in change.failures)
+        more = f" (and {len(others)} more could not be read)" * bool(others)
+        raise DataError(f"{first}{more}; no index was written")
     if old is None or change.any or found.unread != old.unread:
         save_index(place, found)
     return found

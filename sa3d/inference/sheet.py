@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.data.mesh import Mesh, sample_surface
-from sa3d.data.preprocessing import unit_sphere_float64, upright
+from sa3d.data.dense import dense_points
+from sa3d.data.mesh import Mesh
 from sa3d.data.readers import read_cloud_or_mesh
 from sa3d.errors import DataError
 from sa3d.inference.index import Index, absolute, stamp_of
@@ -19,8 +19,6 @@ from sa3d.viz.files import write_picture
 from sa3d.viz.gallery import Gallery, Shot, Strip, gallery_figure, gallery_page
 from sa3d.viz.style import LIGHT
 
-DENSE: Final = 10000
-"""Points of a mesh in a picture: more than a model sees, so that surfaces look closed."""
 ACROSS: Final = 5
 """Shapes beside the first of a row; more go to rows below."""
 MOST_GROUPS: Final = 8
@@ -89,9 +87,6 @@ def _points(
         return cloud
     try:
         found = read_cloud_or_mesh(absolute(path))
-        if not isinstance(found, Mesh):
-            return cloud
-        points = sample_surface(found, DENSE, np.random.default_rng(0))[0]
     except DataError:  # it is gone since, or has changed while it was read
         return cloud
-    return upright(unit_sphere_float64(points), index.up)
+    return dense_points(found, index.up) if isinstance(found, Mesh) else cloud

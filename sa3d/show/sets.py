@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sa3d.data.mesh import Mesh, sample_surface
+from sa3d.data.dense import dense_points
+from sa3d.data.mesh import Mesh
 from sa3d.data.preprocessing import Axis, unit_sphere_float64, upright
 from sa3d.data.readers import read_cloud_or_mesh
 from sa3d.data.store import TEST, CloudSet, check_cloud, open_clouds
@@ -20,7 +21,6 @@ from sa3d.viz.embedding import Plane, spread_out
 if TYPE_CHECKING:
     from sa3d.inference.encoder import Encoder
 
-DENSE: Final = 10000  # points of a mesh: surfaces look closed
 _MOST_POINTS: Final = 40000
 _PERPLEXITY: Final = 30
 
@@ -33,12 +33,11 @@ def dense(path: Path, up: Axis) -> NDArray[Any]:
     """
     found = read_cloud_or_mesh(path)
     if isinstance(found, Mesh):
-        points = sample_surface(found, DENSE, np.random.default_rng(0))[0]
-    else:
-        points = found.points
-        if len(points) > _MOST_POINTS:
-            keep = np.random.default_rng(0).choice(len(points), _MOST_POINTS, replace=False)
-            points = points[np.sort(keep)]
+        return dense_points(found, up)
+    points = found.points
+    if len(points) > _MOST_POINTS:
+        keep = np.random.default_rng(0).choice(len(points), _MOST_POINTS, replace=False)
+        points = points[np.sort(keep)]
     check_cloud(points, str(path))
     return upright(unit_sphere_float64(points), up)
 
@@ -67,6 +66,11 @@ def samples(clouds: CloudSet, most: int) -> list[tuple[str, NDArray[np.float32]]
         classes = classes[np.unique(np.linspace(0, len(classes) - 1, most).round().astype(int))]
     rows = [int(test[clouds.labels[test] == label][0]) for label in classes]
     return [(clouds.class_names[clouds.labels[row]], clouds.cloud(row)) for row in rows]
+
+
+def class_count(clouds: CloudSet) -> int:
+    """How many classes have test clouds."""
+    return len(np.unique(clouds.labels[clouds.indices(TEST)]))
 
 
 def plane(clouds: CloudSet, encoder: Encoder, how: str, seed: int, watch: Any) -> Plane:

@@ -129,6 +129,8 @@ def test_help_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for name in ("pretrain", "svm", "classify", "segment", "data", "doctor"):
         assert f"  {name} " in done.stdout
+    cut = [line for line in done.stdout.splitlines()[1:] if line.endswith("...")]
+    assert not cut, "the first sentence of a command fits into 80 columns"
     assert done.stderr.strip() == "[]"
 
 

@@ -198,7 +198,7 @@ def test_what_could_not_be_read_is_told_again_without_reading(
 
 def test_nothing_to_index(tmp_path: Path) -> None:
     (tmp_path / "a.ply").write_text("not a ply")
-    with pytest.raises(DataError, match=r"a\.ply: not a whole .*\n.*no index was written"):
+    with pytest.raises(DataError, match=r"a\.ply: not a whole .*; no index was written$"):
         build_index(tmp_path)
     assert not (tmp_path / NAME).exists()
     with pytest.raises(DataError, match="say --out"):
