@@ -13,6 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sa3d.cli.main import app
+from sa3d.data.cloud_table import Cloud, CloudTable
+from sa3d.data.writing import write_clouds
 from sa3d.errors import DataError
 from sa3d.masking.gc.settings import GeometricMaskConfig
 from sa3d.metrics.classification import classification
@@ -184,6 +186,26 @@ def test_masks_of_the_curriculum(show: Call) -> None:
         for cloud in range(2):
             assert drawn.mask[cloud, hardest[cloud, :budget]].all()
             assert set(np.flatnonzero(drawn.hard[cloud])) == set(hardest[cloud, :budget])
+
+
+@pytest.mark.parametrize(("most", "said"), [(36, "its 2 classes"), (1, "1 of its 2 classes")])
+def test_a_sheet_of_a_data_set_says_how_many_classes_it_shows(
+    show: Call, most: int, said: str
+) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [Cloud(rng.normal(size=(64, 3)).astype(np.float32)) for _ in range(4)]
+    table = CloudTable(
+        ids=["a", "b", "c", "d"],
+        labels=np.array([0, 1, 0, 1]),
+        split=np.array([0, 0, 1, 1], dtype=np.uint8),
+        family=np.arange(4),
+        class_names=("one", "two"),
+        source_hash="f00",
+        normalisation="subsample",
+    )
+    write_clouds(Path("toys.h5"), shapes, table)
+    assert show("data", "toys.h5", "--clouds", str(most), "--out", "a.svg")[0] == 0
+    assert f"toys: {said}" in words_of("a.svg")
 
 
 def test_epochs_reach_from_first_to_last() -> None:
