@@ -211,7 +211,7 @@ def save_index(place: Path, index: Index) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        **{_ABOUT: np.array(json.dumps(about))},
+        sa3d_index=np.array(json.dumps(about)),  # what _ABOUT says
         stamps=index.stamps,
         features=index.features,
         points=index.points,
