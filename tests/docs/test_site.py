@@ -182,7 +182,7 @@ def test_every_command_setting_and_object_has_its_place(site: Path) -> None:
     assert "end of the cosine" in methods
     api = (site / "reference/api/sa3d/index.html").read_text()
     assert 'id="sa3d.inference.encoder.Encoder.embed"' in api
-    assert "(B, D); B = 1 for a single cloud" in api
+    assert "(B, D), B = 1 for a single cloud" in api
     kernels = (site / "reference/api/point_ops/index.html").read_text()
     assert 'id="point_ops.knn.knn"' in kernels
     assert ":class:" not in methods + api + kernels
