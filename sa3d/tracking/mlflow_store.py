@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import socket
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
@@ -243,5 +244,5 @@ def reap(opened: MlflowClient, experiment_ids: list[str]) -> list[str]:
 
 def short(error: BaseException) -> str:
     """An error in a few words, for a message of one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+    text = textwrap.shorten(str(error), 160, placeholder=" …")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -118,19 +118,27 @@ def download(opened: MlflowClient, version: Any, path: str, scratch: str) -> Pat
 def store() -> Iterator[MlflowClient]:
     """A client of the registry; what goes wrong with it in the block is said in one line.
 
+    A database file that is not there is not made: who only asks leaves nothing behind.
+
     Raises:
-        UserError: the store refuses or does not answer.
+        UserError: the store is not there, refuses or does not answer.
     """
     from mlflow.exceptions import MlflowException
 
     uri = mlflow_store.tracking_uri()
+    file = mlflow_store.sqlite_path(uri)
+    if file is not None and not file.exists():
+        raise UserError(
+            f"no MLflow store at {file}: run this in the project's folder, or name the store in "
+            "MLFLOW_TRACKING_URI"
+        )
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for a few small files
     try:
         yield mlflow_store.client(uri)
     except (MlflowException, OSError) as error:
         raise UserError(
             f"MLflow at {uri.rpartition('@')[2]} refused or did not answer "
-            f"({mlflow_store.short(error)}); the same command goes on from here"
+            f"({mlflow_store.short(error)}); run the same command again when it does"
         ) from error
 
 

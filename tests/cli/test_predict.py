@@ -18,6 +18,7 @@ import sa3d
 from sa3d.cli.main import app
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.readers import read_cloud_or_mesh
+from sa3d.errors import UserError
 from sa3d.inference.inputs import expand
 from sa3d.inference.locating import BOXED
 
@@ -172,3 +173,14 @@ def test_nothing_is_written_outside_the_folder(predict: Predict, tmp_path: Path)
         "sub/ball.parts.ply",
     ]
     assert {path for path in tmp_path.parent.rglob("*") if "o" not in path.parts} == before
+
+
+def test_asking_for_a_registered_model_makes_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("SA3D_ROOT", str(tmp_path))
+    with pytest.raises(UserError, match=r"^no MLflow store at .*/mlflow.db: run this in the"):
+        sa3d.load_model("models:/x@champion")
+    assert list(tmp_path.iterdir()) == []

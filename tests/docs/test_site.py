@@ -115,7 +115,7 @@ def test_the_page_of_a_command_as_it_is_written() -> None:
         ("docs/a.md", "[p](../params.yaml)", "[p](repository/params.yaml.md)"),
         ("docs/results/kicad/README.md", "[d](../../../data/README.md)",
          "[d](../../repository/data/README.md)"),
-        ("docs/a.md", "[r](../README.md#map)", "[r](index.md#map)"),
+        ("docs/a.md", "[r](../README.md#two-commands)", "[r](index.md#two-commands)"),
         ("docs/a.md", "[b](b.md) [w](https://example.org/x)", None),
         ("README.md", "[m](docs/method.md) ![i](docs/images/run.png)",
          "[m](method.md) ![i](images/run.png)"),
@@ -182,7 +182,7 @@ def test_every_command_setting_and_object_has_its_place(site: Path) -> None:
     assert "end of the cosine" in methods
     api = (site / "reference/api/sa3d/index.html").read_text()
     assert 'id="sa3d.inference.encoder.Encoder.embed"' in api
-    assert "(B, D); B = 1 for a single cloud" in api
+    assert "(B, D), B = 1 for a single cloud" in api
     kernels = (site / "reference/api/point_ops/index.html").read_text()
     assert 'id="point_ops.knn.knn"' in kernels
     assert ":class:" not in methods + api + kernels
