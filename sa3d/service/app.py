@@ -80,7 +80,7 @@ def build(
             called by another name, unless a foreign page has had a browser do so.
         neighbours: of an index, if there is one.
     """
-    work = Work(limits.waiting)
+    work = Work(limits)
     meters = Meters(work)
 
     @asynccontextmanager
@@ -101,7 +101,9 @@ def build(
         """Whether it is alive, and whether it would take a request now."""
         return {"alive": True, "ready": not work.full}
 
-    @app.get("/ready", responses={503: {"description": "as many requests wait as may"}})
+    @app.get(
+        "/ready", responses={503: {"description": "the largest number of requests is waiting"}}
+    )
     async def ready() -> Response:
         """200 where a request would be taken now, else 503."""
         return JSONResponse({"ready": not work.full}, 503 if work.full else 200)
@@ -157,8 +159,8 @@ def build(
 
         if near and neighbours is None:
             raise RefusedError(422, "near: the service was started without --index")
-        with work.place():
-            body = await received(request.stream(), request.headers, limits)
+        with work.place() as hold:
+            body = await received(request.stream(), request.headers, limits, hold)
             count, data = await work.do(lambda: answer(body))
         meters.clouds.inc(count)
         return Response(data, media_type=JSON)
