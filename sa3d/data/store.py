@@ -67,6 +67,7 @@ PartLabels = NDArray[np.uint8] | NDArray[np.uint16]
 Normalisation = Literal["subsample", "cloud", "none"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 
+FARTHEST = 1e18  # squares of larger coordinates leave single precision
 BLOCK_BYTES = 16 << 20  # read, written and hashed at a time
 
 
@@ -214,14 +215,22 @@ class CloudSet:
         return slice(self._starts[row], self._starts[row + 1])
 
 
+def unusable_row(points: NDArray[Any]) -> int | None:
+    """The first row with a coordinate that is not finite or beyond :data:`FARTHEST`; None where
+    there is none."""
+    usable = (np.abs(points) <= FARTHEST).all(axis=1)
+    return None if usable.all() else int(np.flatnonzero(~usable)[0])
+
+
 def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) -> Points:
     """``points`` (N, 3) as float32 if they are a usable cloud.
 
     Raises:
-        DataError: naming the cloud, for a wrong shape or count, non-finite coordinates or all
-            points equal.
+        DataError: naming the cloud, for a wrong shape or count, coordinates that are not finite or
+            beyond :data:`FARTHEST`, or all points equal.
     """
-    array = np.asarray(points, dtype=np.float32)
+    with np.errstate(over="ignore"):  # it is refused below
+        array = np.asarray(points, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != 3:
         raise DataError(f"cloud '{name}' has shape {array.shape}, expected (points, 3)")
     if num_points is not None and len(array) != num_points:
@@ -229,10 +238,11 @@ def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) 
             f"cloud '{name}' has {len(array)} points, expected {num_points}; "
             "sample its surface again or ask for fewer points"
         )
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+    if (row := unusable_row(array)) is not None:
+        given = np.asarray(points, dtype=np.float64)[row]
+        what = "point too far away" if np.isfinite(given).all() else "non-finite point"
         raise DataError(
-            f"cloud '{name}' has a non-finite point {array[row].tolist()} in row {row}; "
+            f"cloud '{name}' has a {what} {given.tolist()} in row {row}; "
             "remove the shape or mend its file"
         )
     if len(array) == 0 or (array == array[0]).all():

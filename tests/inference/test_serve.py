@@ -115,6 +115,8 @@ def test_parts_of_every_point_and_some_points_for_a_picture(segmenter: Loaded) -
         (b'{"clouds": []}', "application/json", 422, "no cloud was sent"),
         (b'{"clouds": [[]]}', "application/json", 422, "cloud"),
         (b'{"clouds": [[[0, 0, 0], [0, 0, 0]]]}', "application/json", 422, "cloud"),
+        (b'{"clouds": [[[1e300, 2, 3], [0, 0, 0]]]}', "application/json", 422,
+         "a point too far away [1e+300, 2.0, 3.0] in row 0"),
         (b'{"clouds": [[[0, 1]]]}', "application/json", 422, "clouds[0][0][2]: Field required"),
         (b'{"clouds": [[[0, 1, "x"]]]}', "application/json", 422, "clouds[0][0][2]: "),
         (b'{"clouds": [[[0, 1, NaN]]]}', "application/json", 422, "clouds[0][0][2]: "),
