@@ -55,6 +55,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.config.obtain import how_to_replace, require_processed
+from sa3d.data.coordinates import unusable_row
 from sa3d.errors import DataError, UnreadDataError
 from sa3d.utils.files import unread
 from sa3d.utils.layout import FORMAT, VERSION, attribute_text
@@ -67,7 +68,6 @@ PartLabels = NDArray[np.uint8] | NDArray[np.uint16]
 Normalisation = Literal["subsample", "cloud", "none"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 
-FARTHEST = 1e18  # squares of larger coordinates leave single precision
 BLOCK_BYTES = 16 << 20  # read, written and hashed at a time
 
 
@@ -215,19 +215,12 @@ class CloudSet:
         return slice(self._starts[row], self._starts[row + 1])
 
 
-def unusable_row(points: NDArray[Any]) -> int | None:
-    """The first row with a coordinate that is not finite or beyond :data:`FARTHEST`; None where
-    there is none."""
-    usable = (np.abs(points) <= FARTHEST).all(axis=1)
-    return None if usable.all() else int(np.flatnonzero(~usable)[0])
-
-
 def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) -> Points:
     """``points`` (N, 3) as float32 if they are a usable cloud.
 
     Raises:
         DataError: naming the cloud, for a wrong shape or count, coordinates that are not finite or
-            beyond :data:`FARTHEST`, or all points equal.
+            beyond what :func:`unusable_row` allows, or all points equal.
     """
     with np.errstate(over="ignore"):  # it is refused below
         array = np.asarray(points, dtype=np.float32)

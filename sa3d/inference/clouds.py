@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.cloud_table import Cloud
+from sa3d.data.coordinates import unusable_row
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.preprocessing import Axis, Preprocessing, unit_sphere_float64, upright
 from sa3d.data.readers import read_cloud_or_mesh
-from sa3d.data.store import Points, check_cloud, unusable_row
+from sa3d.data.store import Points, check_cloud
 from sa3d.errors import DataError
 
 DENSITY: Final = 4.0

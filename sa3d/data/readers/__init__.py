@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from sa3d import registry
 from sa3d.data.cloud_table import Cloud
+from sa3d.data.coordinates import unusable_row
 from sa3d.data.mesh import Mesh, areas
 from sa3d.data.readers.packed import unpacked
-from sa3d.data.store import unusable_row
 from sa3d.errors import DataError
 
 UNLABELLED: Final = -1
