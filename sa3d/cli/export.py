@@ -24,8 +24,8 @@ def export(
 ) -> None:
     """Write a model for other programs, as ONNX or for torch.
 
-    Any kind of model, from the cloud to the answer. The file is asked before it is left there: it
-    answers what the model answers, to 1e-4.
+    Any kind of model, from the cloud to the answer. The file is tested before it is kept: its
+    answers are those of the model, to 1e-4.
     """
     from sa3d.deploy.writing import check_format, export
     from sa3d.inference.locating import model_folder

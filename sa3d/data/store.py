@@ -55,6 +55,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.config.obtain import how_to_replace, require_processed
+from sa3d.data.coordinates import unusable_row
 from sa3d.errors import DataError, UnreadDataError
 from sa3d.utils.files import unread
 from sa3d.utils.layout import FORMAT, VERSION, attribute_text
@@ -218,10 +219,11 @@ def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) 
     """``points`` (N, 3) as float32 if they are a usable cloud.
 
     Raises:
-        DataError: naming the cloud, for a wrong shape or count, non-finite coordinates or all
-            points equal.
+        DataError: naming the cloud, for a wrong shape or count, coordinates that are not finite or
+            beyond what :func:`unusable_row` allows, or all points equal.
     """
-    array = np.asarray(points, dtype=np.float32)
+    with np.errstate(over="ignore"):  # it is refused below
+        array = np.asarray(points, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != 3:
         raise DataError(f"cloud '{name}' has shape {array.shape}, expected (points, 3)")
     if num_points is not None and len(array) != num_points:
@@ -229,10 +231,11 @@ def check_cloud(points: NDArray[Any], name: str, num_points: int | None = None) 
             f"cloud '{name}' has {len(array)} points, expected {num_points}; "
             "sample its surface again or ask for fewer points"
         )
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+    if (row := unusable_row(array)) is not None:
+        given = np.asarray(points, dtype=np.float64)[row]
+        what = "point too far away" if np.isfinite(given).all() else "non-finite point"
         raise DataError(
-            f"cloud '{name}' has a non-finite point {array[row].tolist()} in row {row}; "
+            f"cloud '{name}' has a {what} {given.tolist()} in row {row}; "
             "remove the shape or mend its file"
         )
     if len(array) == 0 or (array == array[0]).all():

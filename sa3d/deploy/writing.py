@@ -1,4 +1,4 @@
-"""Models written for other programs, each file asked before it is left there."""
+"""Models written for other programs, each file tested before it is kept."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa3d.data.cloud_table import Cloud
+from sa3d.data.coordinates import unusable_row
 from sa3d.data.mesh import Mesh, sample_surface
 from sa3d.data.preprocessing import Axis, Preprocessing, unit_sphere_float64, upright
 from sa3d.data.readers import read_cloud_or_mesh
@@ -121,7 +122,7 @@ class Reading:
         scaled = self._preprocessing.normalisation != "none"
         if not scaled or points.dtype == np.float32 or not cloud:
             return points
-        return unit_sphere_float64(points) if np.isfinite(points).all() else points
+        return points if unusable_row(points) is not None else unit_sphere_float64(points)
 
 
 def usual_density(points: int, usual: int) -> bool:

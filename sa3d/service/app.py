@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 from collections.abc import AsyncIterator, Collection
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,8 +29,6 @@ from sa3d.service.limits import NEAR, SHOWN, Limits, RefusedError
 from sa3d.service.meters import Meters
 from sa3d.service.neighbours import Neighbours
 from sa3d.service.work import Work
-
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _PAGE: Final = Path(__file__).with_name("page")
 _FILES: Final = {
@@ -76,11 +76,12 @@ def build(
     Args:
         model: that answers.
         limits: on requests.
-        hosts: names by which it may be called; None: any. A service of this machine alone is not
-            called by another name, unless a foreign page has had a browser do so.
+        hosts: names by which it may be called besides those of this machine's loopback; None: any
+            name. A service of this machine alone is not called by another name, unless a foreign
+            page has had a browser do so.
         neighbours: of an index, if there is one.
     """
-    work = Work(limits.waiting)
+    work = Work(limits)
     meters = Meters(work)
 
     @asynccontextmanager
@@ -101,7 +102,7 @@ def build(
         """Whether it is alive, and whether it would take a request now."""
         return {"alive": True, "ready": not work.full}
 
-    @app.get("/ready", responses={503: {"description": "as many requests wait as may"}})
+    @app.get("/ready", responses={503: {"description": "no place for another request"}})
     async def ready() -> Response:
         """200 where a request would be taken now, else 503."""
         return JSONResponse({"ready": not work.full}, 503 if work.full else 200)
@@ -157,8 +158,8 @@ def build(
 
         if near and neighbours is None:
             raise RefusedError(422, "near: the service was started without --index")
-        with work.place():
-            body = await received(request.stream(), request.headers, limits)
+        with work.place() as hold:
+            body = await received(request.stream(), request.headers, limits, hold)
             count, data = await work.do(lambda: answer(body))
         meters.clouds.inc(count)
         return Response(data, media_type=JSON)
@@ -199,16 +200,39 @@ class _Around:
                 self._meters.seconds.labels(path).observe(time.perf_counter() - began)
             await send(message)
 
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        if self._hosts is not None and _name_of(host) not in self._hosts:
-            await _error(421, f"this service is not called '{host[:80]}'")(scope, receive, counted)
-            return
-        await self._app(scope, receive, counted)
+        refusal = self._refusal(Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, counted)
+
+    def _refusal(self, headers: Headers) -> JSONResponse | None:
+        host = headers.get("host", "")
+        if self._hosts is not None:
+            name = (_place_of(f"//{host}") or ("", None))[0]
+            if not is_loopback(name) and name not in self._hosts:
+                return _error(421, f"this service is not called '{host[:80]}'")
+        # a browser says which page asks; programs that are no browser send no such header
+        for origin in headers.getlist("origin"):
+            scheme = origin.partition(":")[0].lower()
+            if _place_of(origin) is None or _place_of(origin) != _place_of(f"{scheme}://{host}"):
+                return _error(403, f"a page of '{origin[:80]}' may not ask this service")
+        return None
 
 
-def _name_of(host: str) -> str | None:
+def is_loopback(name: str) -> bool:
+    """Whether a name or address can only be this machine as it calls itself."""
     try:
-        return urlsplit(f"//{host}").hostname
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _place_of(url: str) -> tuple[str, int | None] | None:
+    """Name and port in an address; None where it has no name."""
+    try:
+        parts = urlsplit(url)
+        usual = {"http": 80, "https": 443}.get(parts.scheme)
+        return (parts.hostname, parts.port or usual) if parts.hostname else None
     except ValueError:
         return None
 

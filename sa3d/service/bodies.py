@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from sa3d.data import readers
+from sa3d.data.readers.packed import unpacking_at_most
 from sa3d.errors import DataError
 from sa3d.inference.clouds import points_of
 from sa3d.service.limits import Limits, RefusedError, check_counts
@@ -47,11 +49,20 @@ class Clouds(BaseModel):
     )
 
 
-async def received(stream: AsyncIterator[bytes], headers: Headers, limits: Limits) -> bytes:
+async def received(
+    stream: AsyncIterator[bytes], headers: Headers, limits: Limits, hold: Callable[[int], None]
+) -> bytes:
     """The whole body, which is never larger than it may be.
 
+    Args:
+        stream: parts of it.
+        headers: of the request.
+        limits: on its size and time.
+        hold: is told the size of every part before it is kept, and may refuse it.
+
     Raises:
-        RefusedError: 413 before more than the limit is held; 408, it took too long.
+        RefusedError: 413 before more than the limit is held; 408, it took too long; what ``hold``
+            says; 499, the client has gone, so that nobody gets this answer.
     """
     told = headers.get("content-length", "0")
     if told.isdecimal() and int(told) > limits.size:
@@ -63,7 +74,10 @@ async def received(stream: AsyncIterator[bytes], headers: Headers, limits: Limit
                 size += len(part)
                 if size > limits.size:
                     raise _too_large(limits)
+                hold(len(part))
                 parts.append(part)
+    except ClientDisconnect:
+        raise RefusedError(499, "the client has gone") from None
     except TimeoutError:
         raise RefusedError(408, f"the body did not arrive within {limits.seconds:g} s") from None
     return b"".join(parts)
@@ -102,6 +116,15 @@ def clouds_of(body: bytes, headers: Headers, usual_points: int, limits: Limits) 
 
 
 def _of_json(body: bytes, limits: Limits) -> list[Asked]:
+    # a parsed number takes many times its text: more than can be allowed is not parsed. One list
+    # of clouds has a bracket for each cloud and point, and a comma between any two of all numbers
+    lists, commas = body.count(b"["), body.count(b",")
+    if lists > 1 + limits.clouds + limits.points or commas >= 3 * limits.points + limits.clouds:
+        raise RefusedError(
+            413,
+            f"{lists} lists and {commas} commas, more than the {limits.clouds} clouds and "
+            f"{limits.points} points of one request have",
+        )
     try:
         told = Clouds.model_validate_json(body)
     except ValidationError as error:
@@ -157,7 +180,9 @@ def _of_files(body: bytes, headers: Headers, usual_points: int, limits: Limits) 
     for name, data in files:
         shown = name[-80:]
         try:
-            cloud = points_of(readers.read(data, readers.format_of(name)), usual_points)
+            with unpacking_at_most(limits.size):
+                read = readers.read(data, readers.format_of(name))
+            cloud = points_of(read, usual_points)
         except DataError as error:
             raise RefusedError(422, f"'{_line(shown)}': {_line(error)}") from None
         except ModuleNotFoundError as error:

@@ -30,6 +30,11 @@ class Limits:
     waiting: int = 64
     seconds: float = 30.0
 
+    @property
+    def held(self) -> int:
+        """Bytes of all bodies at once: of a few of the largest, or of many smaller ones."""
+        return 8 * self.size
+
 
 class RefusedError(Exception):
     """A request that is not answered: its status, and one line that says why."""

@@ -11,7 +11,7 @@ import uvicorn
 
 from sa3d.errors import UserError
 from sa3d.inference.loading import load_model
-from sa3d.service.app import LOOPBACK, build
+from sa3d.service.app import build, is_loopback
 from sa3d.service.limits import Limits
 from sa3d.service.neighbours import Neighbours
 
@@ -45,10 +45,11 @@ def serve(
     # each answer says so of its own clouds
     logging.getLogger("sa3d.inference.clouds").setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # refused with a reason
-    hosts = LOOPBACK if host in LOOPBACK else None
     neighbours = None if index is None else Neighbours(index)
-    app = build(loaded, limits, hosts, neighbours)
     with _listening(host, port) as opened:
+        # a name may stand for an address of this machine alone
+        hosts = {host.lower()} if is_loopback(opened.getsockname()[0]) else None
+        app = build(loaded, limits, hosts, neighbours)
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
             app,

@@ -10,8 +10,11 @@ import pickle
 import resource
 import struct
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
+import laspy
 import numpy as np
 import pytest
 import trimesh
@@ -27,6 +30,7 @@ from sa3d.data.readers import (
     read_cloud_or_mesh,
     whole_file,
 )
+from sa3d.data.readers.packed import unpacking_at_most
 from sa3d.errors import DataError
 
 CORNERS = np.array([[0, 0, 0], [2, 0, 0], [2, 3, 0], [0, 3, 0]], dtype=float)
@@ -119,9 +123,50 @@ def test_what_gzip_packed_is_unpacked(kind: str, data: bytes | str) -> None:
     assert refused(packed[:-9], kind).startswith("is packed with gzip and damaged")
 
 
-def test_what_gzip_packed_may_not_fill_the_memory() -> None:
-    bomb = gzip.compress(b"OFF\n" + bytes(300 << 20), compresslevel=1)
-    assert refused(bomb, "off") == "is packed with gzip and holds more than 256 MB"
+def test_a_packed_text_file_that_is_mostly_repetition_is_refused_at_once() -> None:
+    """Its rows are points, so that nothing but its size speaks against it."""
+    bomb = gzip.compress(b"0.25 0.5 1\n" * 2_000_000)
+    tracemalloc.start()
+    began = time.process_time()
+    said = refused(bomb, "xyz")
+    seconds, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said == (
+        f"is packed with gzip, {len(bomb)} bytes that hold more than {8 << 20}; unpack it first"
+    )
+    assert (seconds < 5, peak < 64 << 20) == (True, True)
+
+
+def test_a_large_packed_file_that_is_no_repetition_is_read() -> None:
+    points = np.random.default_rng(0).normal(size=(200_000, 3))
+    text = "\n".join(f"{x:.14f} {y:.14f} {z:.14f}" for x, y, z in points.tolist())
+    assert len(text) > 8 << 20
+    assert len(a_cloud(gzip.compress(text.encode(), 1), "xyz").points) == 200_000
+
+
+@pytest.mark.parametrize("kind", ["npz", "pcd", "laz", "xyz"])
+def test_whatever_packed_a_file_a_caller_can_say_how_large_it_may_become(kind: str) -> None:
+    points = np.zeros((5000, 3)) + np.arange(5000)[:, None]
+    with unpacking_at_most(50_000):
+        said = refused(packed_points(points, kind), kind)
+    assert "unpack" in said
+    assert len(a_cloud(packed_points(points, kind), kind).points) == 5000
+
+
+def packed_points(points: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "npz":
+        np.savez_compressed(file, points=points)
+    elif kind == "pcd":
+        cloud = PointCloud.from_xyz_points(points.astype(np.float32))
+        cloud.save(file, Encoding.BINARY_COMPRESSED)
+    elif kind == "laz":
+        las = laspy.LasData(laspy.LasHeader(point_format=3, version="1.2"))
+        las.x, las.y, las.z = points.T
+        las.write(file, do_compress=True)
+    else:
+        return gzip.compress("".join(f"{x} {y} {z}\n" for x, y, z in points).encode())
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["off", "obj", "ply"])

@@ -346,3 +346,13 @@ def test_changed_content_changes_the_recomputed_digest(tmp_path: Path, name: str
         file[name][100] = 1 - file[name][100]
     read = open_clouds(read.path)
     assert content_digest(read) != read.digest
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("far", [2e18, -1e38, 1e300])
+def test_coordinates_that_no_shape_has_are_refused(far: float) -> None:
+    points = np.array([[0, 0, 0], [far, 2, 3]])
+    with pytest.raises(DataError, match=r"'a' has a point too far away \[.*\] in row 1"):
+        store.check_cloud(points, "a")
+    points[1, 0] = 1e18
+    assert store.check_cloud(points, "a").tolist() == points.astype(np.float32).tolist()

@@ -19,7 +19,7 @@ from sa3d.inference.classes import ClassPredictor
 from sa3d.inference.indexing import build_index
 from sa3d.inference.loading import Loaded, load_model
 from sa3d.inference.parts import PartPredictor
-from sa3d.service.app import LOOPBACK, build
+from sa3d.service.app import build, is_loopback
 from sa3d.service.limits import Limits
 from sa3d.service.neighbours import Neighbours
 from sa3d.service.run import serve
@@ -41,7 +41,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 
 def client_of(model: Loaded) -> TestClient:
-    return TestClient(build(model, LIMITS, LOOPBACK), base_url="http://127.0.0.1")
+    return TestClient(build(model, LIMITS, ()), base_url="http://127.0.0.1")
 
 
 @pytest.fixture
@@ -115,6 +115,8 @@ def test_parts_of_every_point_and_some_points_for_a_picture(segmenter: Loaded) -
         (b'{"clouds": []}', "application/json", 422, "no cloud was sent"),
         (b'{"clouds": [[]]}', "application/json", 422, "cloud"),
         (b'{"clouds": [[[0, 0, 0], [0, 0, 0]]]}', "application/json", 422, "cloud"),
+        (b'{"clouds": [[[1e300, 2, 3], [0, 0, 0]]]}', "application/json", 422,
+         "a point too far away [1e+300, 2.0, 3.0] in row 0"),
         (b'{"clouds": [[[0, 1]]]}', "application/json", 422, "clouds[0][0][2]: Field required"),
         (b'{"clouds": [[[0, 1, "x"]]]}', "application/json", 422, "clouds[0][0][2]: "),
         (b'{"clouds": [[[0, 1, NaN]]]}', "application/json", 422, "clouds[0][0][2]: "),
@@ -152,9 +154,14 @@ def test_a_header_that_promises_more_than_there_is_costs_no_memory(client: TestC
 
 @pytest.mark.parametrize("name", ["a.exe", "a", "", "b.obj", "c.npy"])
 def test_files_that_are_none_are_named(client: TestClient, name: str) -> None:
-    found = client.post("/predict", files=[("file", (name or "x", b"\x00\x01"))])
+    # by hand, as clients leave an empty name out
+    body = (
+        f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\nxy\r\n--b--'
+    )
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    found = client.post("/predict", content=body.encode(), headers=kind)
     assert found.status_code == 422
-    assert f"'{name or 'x'}'" in found.json()["error"]
+    assert found.json()["error"].startswith(f"'{name}': ")
 
 
 def test_too_many_files_are_refused(client: TestClient) -> None:
@@ -229,7 +236,7 @@ def test_similar_shapes_of_an_index(classifier: Loaded, tmp_path: Path) -> None:
         np.save(tmp_path / "shapes" / f"{seed}.npy", cloud(seed, 64))
     place = tmp_path / "shapes.npz"
     index = build_index(tmp_path / "shapes", place, model=encoder)
-    app = build(classifier, LIMITS, LOOPBACK, Neighbours(place))
+    app = build(classifier, LIMITS, (), Neighbours(place))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         asked = client.post("/predict?near=3&shown=5", content=npy(cloud(2, 64)), headers=NPY)
         near = asked.json()["clouds"][0]["near"]
@@ -258,6 +265,35 @@ def test_a_foreign_name_and_wrong_queries_are_refused(client: TestClient) -> Non
         assert found.status_code == 422
         assert found.json()["error"].startswith(query.split("=")[0])
     assert json.loads(client.get("/predict").text) == {"error": "Method Not Allowed"}
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000", 200),
+        ("127.0.0.1", "http://127.0.0.1:80", 200),
+        ("LocalHost:8000", "http://localhost:8000", 200),
+        ("127.0.0.1:8000", "http://127.0.0.1:9000", 403),
+        ("127.0.0.1:8000", "http://localhost:8000", 403),
+        ("127.0.0.1:8000", "https://evil.example", 403),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000.evil.example", 403),
+        ("127.0.0.1:8000", "null", 403),
+        ("127.0.0.1:8000", "http://[", 403),
+    ],
+)
+def test_only_its_own_page_may_ask(client: TestClient, host: str, origin: str, status: int) -> None:
+    headers = {**NPY, "host": host, "origin": origin}
+    found = client.post("/predict", content=npy(cloud()), headers=headers)
+    assert found.status_code == status
+    if status == 403:
+        assert found.json()["error"] == f"a page of '{origin}' may not ask this service"
+
+
+def test_addresses_of_this_machine_alone() -> None:
+    for name in ("localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
+        assert is_loopback(name), name
+    for name in ("", "0.0.0.0", "::", "10.0.0.1", "localhost.evil.example", "127.0.0.1.evil"):
+        assert not is_loopback(name), name
 
 
 def test_an_address_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_was_taken_is_answered_before_it_stops(folder: Path, number: int, s
         connection.putheader("Content-Type", NPY)
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body[:50])
-        until_taken(port)
+        until_told(port, "sa3d_waiting 1.0")
         stopped: list[tuple[int, str]] = []
         stopping = threading.Thread(target=lambda: stopped.append(service.stop(number)))
         stopping.start()
@@ -83,16 +83,31 @@ def test_what_was_taken_is_answered_before_it_stops(folder: Path, number: int, s
         assert stopped == [(status, "")]
 
 
-def until_taken(port: int) -> None:
-    """Wait until a request has its place."""
-    while True:
+def until_told(port: int, line: str) -> None:
+    """Wait until the service counts so."""
+    for _ in range(400):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
-        if "sa3d_waiting 1.0" in text:
+        if line in text:
             return
         time.sleep(0.05)
+    pytest.fail(f"never told: {line}")
+
+
+def test_a_client_that_hangs_up_is_counted_and_not_complained_of(folder: Path) -> None:
+    with serving(folder, "--threads", "1") as service:
+        port = service.port or 0
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as raw:
+            raw.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: " + NPY.encode()
+                + b"\r\nContent-Length: 1000\r\n\r\nx"
+            )  # fmt: skip
+            until_told(port, "sa3d_waiting 1.0")
+        until_told(port, 'sa3d_requests_total{path="/predict",status="499"} 1.0')
+        until_told(port, "sa3d_waiting 0.0")
+        assert service.stop() == (143, "")
 
 
 def test_a_body_without_an_end_is_refused_while_it_comes(folder: Path) -> None:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from sa3d import registry
 from sa3d.data.cloud_table import Cloud
+from sa3d.data.coordinates import unusable_row
 from sa3d.data.mesh import Mesh, areas
 from sa3d.data.readers.packed import unpacked
 from sa3d.errors import DataError
 
 UNLABELLED: Final = -1
-_FARTHEST: Final = 1e18  # squares of larger coordinates leave single precision
 
 _LABEL_NAMES: Final = (
     "part",
@@ -150,13 +150,9 @@ def unlabelled(faces: int) -> NDArray[np.int64]:
 def _check_points(what: str, points: NDArray[np.generic]) -> None:
     if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
         raise DataError(f"the {what} array has shape {points.shape}, expected (n, 3)")
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.all():
-        row = int(np.flatnonzero(~finite)[0])
-        raise DataError(f"{what} {row} is not finite: {points[row].tolist()}")
-    far = (np.abs(points) > _FARTHEST).any(axis=1)
-    if far.any():
-        row = int(np.flatnonzero(far)[0])
+    if (row := unusable_row(points)) is not None:
+        if not np.isfinite(points[row].astype(np.float64)).all():
+            raise DataError(f"{what} {row} is not finite: {points[row].tolist()}")
         raise DataError(
             f"{what} {row} is at {points[row].tolist()}, which no coordinate is; is the file "
             "written in another byte order than it says?"

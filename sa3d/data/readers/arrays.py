@@ -10,7 +10,7 @@ import numpy as np
 
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.readers import label_rank, whole_numbers
-from sa3d.data.readers.packed import MAX_UNPACKED
+from sa3d.data.readers.packed import MAX_UNPACKED, check_unpacked
 from sa3d.data.readers.text import cloud_of_rows
 
 _POINTS = ("points", "point", "xyz", "pos", "positions", "coords", "coordinates", "vertices", "pc")
@@ -59,6 +59,7 @@ def array_of(arrays: Any, name: str) -> Any:
         raise ValueError(
             f"its array '{name}' is {told.compress_size} bytes that claim to be {told.file_size}"
         )
+    check_unpacked(told.file_size)
     with arrays.zip.open(member) as file:
         _check_size(file, told.file_size)
     return arrays[name]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from sa3d.data.cloud_table import Cloud
+from sa3d.data.readers.packed import check_unpacked
 
 _VLR: Final = 54  # bytes of a record's header
 _POINTS: Final = 1 << 20  # unpacked at once
@@ -36,6 +37,7 @@ def read_las(data: bytes) -> Cloud:
             header = reader.header
             _check_points(data, header)
             if header.are_points_compressed:
+                check_unpacked(header.point_count * header.point_format.size)
                 _check_packing(data, header)
             for _ in range(0, header.point_count, _POINTS):
                 rows: Any = reader.read_points(_POINTS)

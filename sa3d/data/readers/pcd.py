@@ -10,6 +10,7 @@ import numpy as np
 
 from sa3d.data.cloud_table import Cloud
 from sa3d.data.readers import label_rank, whole_numbers
+from sa3d.data.readers.packed import check_unpacked
 
 _DATA = b"\nDATA"
 _LARGEST_RATIO = 300  # LZF makes at most 264 bytes of 3
@@ -62,6 +63,7 @@ def _check_length(data: bytes) -> None:
                 f"it announces {header.points} points, {expected} bytes, but has {len(body)}"
             )
         return
+    check_unpacked(expected)
     packed, unpacked = struct.unpack("<II", body[:8])
     if len(body) - 8 < packed or unpacked != expected or unpacked > _LARGEST_RATIO * packed:
         raise ValueError(
