@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,14 @@ from sa3d.inference.loading import load_model
 from tests.small_models import saved
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """A process started by a shell in the background ignores Ctrl-C, and so would the service."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def clouds() -> list[np.ndarray]:
