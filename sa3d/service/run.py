@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -42,11 +43,8 @@ def serve(
         UserError: the address cannot be listened on.
     """
     loaded = load_model(model)
-    # each answer says so of its own clouds
-    logging.getLogger("sa3d.inference.clouds").setLevel(logging.ERROR)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # refused with a reason
     neighbours = None if index is None else Neighbours(index)
-    with _listening(host, port) as opened:
+    with _listening(host, port) as opened, _silent():
         # a name may stand for an address of this machine alone
         hosts = {host.lower()} if is_loopback(opened.getsockname()[0]) else None
         app = build(loaded, limits, hosts, neighbours)
@@ -61,6 +59,21 @@ def serve(
         )
         started(f"http://{shown}:{opened.getsockname()[1]}")
         uvicorn.Server(config).run(sockets=[opened])
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without lines in the log for what each answer says itself: an unusual density, a body that is
+    refused with its reason."""
+    levels = {"sa3d.inference.clouds": logging.ERROR, "python_multipart": logging.CRITICAL}
+    before = {name: logging.getLogger(name).level for name in levels}
+    try:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ MAX_UNPACKED: Final = 64 << 20
 
 _GZIP: Final = b"\x1f\x8b"
 _SMALL: Final = 8 << 20  # unpacked, may be packed to however little
-_LARGEST_RATIO: Final = 30  # of a larger file to its packed bytes; text of models has 3 to 10
+_LARGEST_RATIO: Final = 30  # of a larger file to its packed bytes
 _most: ContextVar[int | None] = ContextVar("most", default=None)
 
 
