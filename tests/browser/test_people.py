@@ -36,7 +36,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.stack,
     pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("browser"),  # the tests are one story
     needs_chromium,
 ]
 PARAMS = """

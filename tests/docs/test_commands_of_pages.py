@@ -169,7 +169,6 @@ RUNNABLE = sorted(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("documented")
 @pytest.mark.parametrize("block", RUNNABLE, ids=str)
 def test_a_block_does_what_it_says_without_an_error(block: Block, project: Project) -> None:
     if block.language == "python":

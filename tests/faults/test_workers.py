@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.faults,
     pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("workers"),  # one stack serves all
 ]
 Record = Callable[..., None]
 HIT = 2 * EPOCH_STEPS + 20

@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.stack,
     pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("real"),  # the tests are one story
 ]
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = """

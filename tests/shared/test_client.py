@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.stack,
     pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("shared"),
 ]
 PARTS = ("sa3d", "flows", "extensions", "docker/quiet.env", ".dvc/config", ".gitignore")
 EXPERIMENT = "experiment@demo"

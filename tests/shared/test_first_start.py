@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.stack,
     pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("shared"),
 ]
 AT_ONCE = 3
 # what `mlflow server` does first

@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.stack,
     pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("shared"),
 ]
 EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
