@@ -82,7 +82,10 @@ class BatchNorm(nn.BatchNorm1d):
             if shared is not None:
                 x = (x.view(-1, group, x.shape[1]) + shared.unsqueeze(1)).flatten(0, 1)
             x = functional.relu(super().forward(x))
-        return x if kept is None else x.view(-1, group, x.shape[1])[kept].flatten(0, 1)
+        if kept is None:
+            return x
+        # not x[kept], whose gradient sorts the indices
+        return x.view(-1, group, x.shape[1]).index_select(0, kept).flatten(0, 1)
 
     def _exact(self, x: Tensor) -> bool:
         """Whether these rows are for :mod:`point_ops`."""
