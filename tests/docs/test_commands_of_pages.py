@@ -32,7 +32,14 @@ PARTS = (
     ".dvc/config",
     ".dvcignore",
 )
-DROPPED = ("DVC_ROOT", "SA3D_ROOT", "SA3D_WORK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+DROPPED = (
+    "DVC_ROOT",
+    "SA3D_ROOT",
+    "SA3D_WORK",
+    "MLFLOW_TRACKING_URI",
+    "PREFECT_API_URL",
+    "PREFECT_HOME",  # set by importing `flows`, which another test of this process may have done
+)
 SMALL_MODEL = {"groups": 8, "group_size": 8, "dim": 24, "depth": 3, "heads": 2, "decoder_depth": 1}
 QUICK = {"epochs": 2, "warmup_epochs": 1}
 

@@ -52,7 +52,9 @@ def test_32_clients_with_every_tenth_request_wrong(folder: Path) -> None:
         for which, answer in found.answers:
             assert answer["status"] == 200
             (cloud,) = answer["clouds"]
-            assert list(cloud["probabilities"].values()) == wanted[which]
+            # clouds that are answered in one batch may be summed in another order
+            found_here = list(cloud["probabilities"].values())
+            np.testing.assert_allclose(found_here, wanted[which], rtol=1e-5)
         status, said = service.stop()
     assert (status, said) == (143, "")
 
