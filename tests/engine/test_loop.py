@@ -430,6 +430,13 @@ def test_the_progress_bar_counts_the_steps_of_all_epochs(
     )
 
 
+class Ready(ToySource):
+    """Its batches are there before they are asked for."""
+
+    def epoch(self, e: int, start: int = 0) -> Any:
+        return iter(list(super().epoch(e, start)))
+
+
 def test_waiting_for_batches_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -438,7 +445,7 @@ def test_waiting_for_batches_is_told(
     trainer(tmp_path / "slow", source=ToySource(sleep=0.2), **changes).fit()
     assert re.search(r", (5|6|7|8|9)\d% of the time waiting for data", capsys.readouterr().err)
     monkeypatch.setattr("sa3d.engine.loop._WAIT_SHOWN", 2.0)
-    trainer(tmp_path / "quick", **changes).fit()
+    trainer(tmp_path / "quick", source=Ready(), **changes).fit()
     assert "waiting" not in capsys.readouterr().err
     shares = {
         name: [share for _, share in read_journal(tmp_path / name)["train/data_wait"]]
