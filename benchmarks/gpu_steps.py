@@ -105,14 +105,26 @@ class Case:
         self.settings = next(s for s in config.methods.values() if s.method == method)
         self.experiment, self.method_name = experiment, method
         torch.manual_seed(0)
-        teacher = models.build_backbone(config.model) if self.settings.has_teacher else None
-        self.method = build_method(self.settings, config.model, teacher).to(card.device)
+        self.model, self.precision = config.model, "fp32"
+        self.method = self._build()
         self.start = {name: value.clone() for name, value in self.method.state_dict().items()}
+
+    def _build(self) -> Any:
+        teacher = models.build_backbone(self.model) if self.settings.has_teacher else None
+        settings = self.settings.model_copy(update={"precision": self.precision})
+        return build_method(settings, self.model, teacher).to(self.card.device)
+
+    def choose(self, precision: str) -> None:
+        """Train in ``precision`` from now on: a teacher's weights are kept in it."""
+        if self.precision != precision:
+            self.precision = precision
+            self.method = self._build()
 
     def fit(
         self, batch: int, precision: str, steps: Steps, recorder: graphed.Recorder | None
     ) -> float:
         """Train ``steps``; the mean loss of the last ones."""
+        self.choose(precision)
         self.method.load_state_dict(self.start)
         self.method.zero_grad(set_to_none=True)  # a row that failed may have left gradients
         augment = transforms.get(self.settings.augment)

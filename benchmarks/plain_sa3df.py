@@ -14,13 +14,24 @@ import copy
 from typing import Any
 
 import torch
+from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.plain_m2ae import batch_norm, embed
 from sa3d.layers.patches import group_points
+from sa3d.layers.transformer import DeviceAttention
 from sa3d.losses import feature_distance, patch_chamfer, ranking_loss
 from sa3d.methods.base import Method
+
+
+def plainly(module: nn.Module) -> nn.Module:
+    """With timm's own attention, in the explicit form that research code has."""
+    for layer in module.modules():
+        if isinstance(layer, DeviceAttention):
+            layer.__class__ = Attention
+            layer.fused_attn = False
+    return module
 
 
 class PlainMAE(nn.Module):
@@ -33,7 +44,7 @@ class PlainMAE(nn.Module):
 
     def __init__(self, method: Method, masked: int) -> None:
         super().__init__()
-        self.student: Any = copy.deepcopy(method.backbone)
+        self.student: Any = plainly(copy.deepcopy(method.backbone))
         self.masked = masked
         self.settings: Any = getattr(method, "config", None)
 
@@ -97,13 +108,14 @@ class PlainSA3DF(PlainMAE):
     def __init__(self, method: Any, masked: int, hard: int) -> None:
         super().__init__(method, masked)
         self.hard = hard
-        self.gc = copy.deepcopy(method.gc)
+        self.gc: Any = plainly(copy.deepcopy(method.gc))
         self.feature_norm = copy.deepcopy(method.feature_norm)
         average = method.teacher.average.module
         ema: Any = copy.deepcopy(method.backbone)
         ema.encoder, ema.decoder.pos = copy.deepcopy(average.encoder), copy.deepcopy(average.pos)
-        self.ema, self.ema_gc = ema, copy.deepcopy(average.gc)
-        self.known: Any = copy.deepcopy(method.knowledge_teacher)
+        self.ema: Any = plainly(ema)
+        self.ema_gc: Any = plainly(copy.deepcopy(average.gc))
+        self.known: Any = plainly(copy.deepcopy(method.knowledge_teacher))
         self.student.decoder.head.requires_grad_(False)  # no loss reaches it here
         for teacher in (self.ema, self.ema_gc, self.known):
             teacher.requires_grad_(False)

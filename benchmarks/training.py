@@ -63,13 +63,18 @@ class Contenders:
             "point-mae-sa3df", HERE.parent / "params.yaml", ["model.drop_path=0"]
         )
         settings = next(s for s in config.methods.values() if s.method == method)
-        teacher = models.build_backbone(config.model) if settings.has_teacher else None
-        self.ours = build_method(settings, config.model, teacher).train()
-        masked = self.ours.strategy.masked
+        self.ours: dict[str, Any] = {}
+        for precision in ("fp32", "bf16"):
+            teacher = models.build_backbone(config.model) if settings.has_teacher else None
+            own = settings.model_copy(update={"precision": precision})
+            self.ours[precision] = build_method(own, config.model, teacher).train()
+        exact = self.ours["fp32"]
+        self.ours["bf16"].load_state_dict(exact.state_dict())
+        masked = exact.strategy.masked
         self.progress = Progress(399, 400, 0, 1, torch.Generator().manual_seed(0))
-        hard = self.ours.strategy.hard_budget(399, 400)
+        hard = exact.strategy.hard_budget(399, 400)
         plain: Any = PlainMAE if method == "mae" else PlainSA3DF
-        self.plain = plain(self.ours, masked, *([hard] if method == "sa3df" else [])).train()
+        self.plain = plain(exact, masked, *([hard] if method == "sa3df" else [])).train()
         points = torch.randn(batch, config.pretrain.data.points, 3)
         self.points = points / points.norm(dim=-1).amax(1)[:, None, None]
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
@@ -80,11 +85,12 @@ class Contenders:
 
     def _step(self, side: str, precision: str) -> Callable[[], None]:
         ours = side == "ours"
-        module: Any = self.ours if ours else self.plain
+        module: Any = self.ours[precision] if ours else self.plain
         trained = [p for p in module.parameters() if p.requires_grad]
         batch = SimpleNamespace(points=self.points)
         how = {"fused": True} if ours else {"foreach": False}
-        self.optimisers.setdefault(side, torch.optim.AdamW(trained, lr=1e-6, **how))
+        name = f"{side} {precision}" if ours else side
+        optimiser = self.optimisers.setdefault(name, torch.optim.AdamW(trained, lr=1e-6, **how))
 
         def step() -> None:
             tune.use_onednn(ours and precision == "fp32" and ROUTE)
@@ -95,8 +101,8 @@ class Contenders:
                     loss = module.loss(self.points)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 5.0, foreach=ours)
-            self.optimisers[side].step()
-            self.optimisers[side].zero_grad()
+            optimiser.step()
+            optimiser.zero_grad()
             module.after_step(self.progress) if ours else module.after()
 
         return step
@@ -105,10 +111,11 @@ class Contenders:
     def losses(self) -> tuple[float, float]:
         """Of both forms with the same mask, in fp32, before any step."""
         tune.use_onednn(False)
-        self.ours.strategy = recorded = Recorded(self.ours.strategy)  # type: ignore[assignment]
+        ours = self.ours["fp32"]
+        ours.strategy = recorded = Recorded(ours.strategy)
         batch = SimpleNamespace(points=self.points)
-        own = float(self.ours.training_step(batch, self.progress)["loss"])
-        self.ours.strategy = recorded.strategy
+        own = float(ours.training_step(batch, self.progress)["loss"])
+        ours.strategy = recorded.strategy
         return own, float(self.plain.loss(self.points, recorded.flags))
 
 

@@ -17,15 +17,25 @@ class DeviceAttention(Attention):
     """timm's attention, with the faster of its two forms for the device of the input.
 
     On the CPU the fused form is a loss at these sizes (64 tokens, heads of 64: explicit
-    matrix products take a fifth of its time); on a GPU it wins.
+    matrix products take a fifth of its time); on a GPU it wins. The explicit one is our own: it
+    sorts queries, keys and values by heads in one copy, where timm's makes three.
     """
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
-        self.fused_attn = x.device.type != "cpu"  # type: ignore[misc]  # Final for TorchScript only
-        return super().forward(x, attn_mask, is_causal)
+        if x.device.type != "cpu" or is_causal:
+            return super().forward(x, attn_mask, is_causal)
+        batch, count, _ = x.shape
+        heads = self.qkv(x).view(batch, count, 3, self.num_heads, self.head_dim)
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        weights = (queries @ keys.transpose(-2, -1)).mul_(self.scale)
+        if attn_mask is not None:
+            weights = weights + attn_mask
+        mixed = weights.softmax(-1) @ values
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, -1))
+        return projected
 
 
 def init_weights(module: nn.Module, how: Init) -> None:

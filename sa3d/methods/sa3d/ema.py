@@ -8,6 +8,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from sa3d.layers.converted import Converted
 from sa3d.layers.patches import Groups
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
 from sa3d.methods.sa3d.settings import EmaConfig
@@ -43,6 +44,7 @@ class EmaTeacher(nn.Module):
         self.config = config
         self.average = ModelEmaV3(student, decay=config.start)
         self.requires_grad_(False)
+        self._scorer: Converted[Scorer] = Converted(self.average.module)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in ``eval()``: scores must not depend on the batch."""
@@ -57,9 +59,10 @@ class EmaTeacher(nn.Module):
         """Move towards the student; call after every optimiser step."""
         self.average.decay = self.decay(epoch)
         self.average.update(student)
+        self._scorer.refresh()
 
     @torch.no_grad()
     def forward(self, groups: Groups) -> Tensor:
         """(B, G) float32 complexity of every patch."""
-        scores: Tensor = self.average.module(groups)
+        scores: Tensor = self._scorer()(groups)
         return scores
