@@ -1,6 +1,6 @@
 """Point-M2AE written down plainly: convolutions on (B, C, n), and a loop over the clouds wherever
 they differ in the number of visible patches. It shares the weights of a :class:`PointM2AE`: the
-oracle of its tests, and the peer that ``benchmarks/point_m2ae.py`` times it against.
+oracle of its tests, and the peer that ``benchmarks/training.py`` times it against.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class PlainM2AE:
         for cloud, row in enumerate(seen[1]):
             hidden = torch.ones(len(finer[cloud]), dtype=torch.bool)
             hidden[row] = False
-            predicted = decoder.head(y[cloud, hidden]).view(int(hidden.sum()), -1, 3)
+            predicted = decoder.head(y[cloud, hidden]).float().view(int(hidden.sum()), -1, 3)
             gap = torch.cdist(
                 predicted, scales[1][2][cloud, hidden], compute_mode="donot_use_mm_for_euclid_dist"
             ).square()

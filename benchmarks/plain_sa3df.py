@@ -18,7 +18,7 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.plain_m2ae import batch_norm, embed
+from benchmarks.plain_m2ae import PlainM2AE, batch_norm, embed
 from sa3d.layers.patches import group_points
 from sa3d.layers.transformer import DeviceAttention
 from sa3d.losses import feature_distance, patch_chamfer, ranking_loss
@@ -100,6 +100,20 @@ class PlainMAE(nn.Module):
 
     def after(self) -> None:
         """Nothing to average."""
+
+
+class PlainScales(PlainMAE):
+    """Point-M2AE with random masks, on our patches, as the others have our point operators."""
+
+    def loss(self, points: Tensor, flags: Tensor | None = None) -> Tensor:
+        """See the base class."""
+        drawn = self.draw(len(points), self.student.num_tokens, None, 0)
+        return _OnOurPatches(self.student).loss(points, drawn if flags is None else flags)
+
+
+class _OnOurPatches(PlainM2AE):
+    def groups(self, points: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        return [(s.centers, s.index, s.patches) for s in self.model.group(points).scales]
 
 
 class PlainSA3DF(PlainMAE):
