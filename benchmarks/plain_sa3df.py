@@ -99,7 +99,7 @@ class PlainSA3DF(PlainMAE):
         self.hard = hard
         self.gc = copy.deepcopy(method.gc)
         self.feature_norm = copy.deepcopy(method.feature_norm)
-        average = method.teacher.average.module
+        average = method.teacher.average
         ema: Any = copy.deepcopy(method.backbone)
         ema.encoder, ema.decoder.pos = copy.deepcopy(average.encoder), copy.deepcopy(average.pos)
         self.ema, self.ema_gc = ema, copy.deepcopy(average.gc)
