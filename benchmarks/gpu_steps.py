@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from timm.models.vision_transformer import Block
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,6 +26,7 @@ from sa3d.data import transforms
 from sa3d.engine import graphed
 from sa3d.engine.loop import Trainer
 from sa3d.layers.patches import PatchEmbed
+from sa3d.layers.transformer import Block
 from sa3d.methods.build import build_method
 from sa3d.metrics import names as keys
 from sa3d.tracking.journal import NullTracker
@@ -238,7 +238,7 @@ def environment(name: str, value: str) -> Iterator[None]:
 
 
 def _attend(block: Block, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return block.attn(block.norm1(x), attn_mask=mask)
+    return block.attn(block.norm1(x), mask)
 
 
 def _widen(block: Block, x: torch.Tensor) -> torch.Tensor:
@@ -256,10 +256,9 @@ def compiled(method: torch.nn.Module, backend: str) -> Iterator[None]:
     attend = torch.compile(_attend, dynamic=False, backend=backend)
     widen = torch.compile(_widen, dynamic=False, backend=backend)
 
-    def forward(block: Block, x: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        assert not is_causal
-        x = x + block.drop_path1(attend(block, x, attn_mask))
-        return x + block.drop_path2(widen(block, x))
+    def forward(block: Block, x: Any, mask: Any = None) -> Any:
+        x = x + block.drop_path(attend(block, x, mask))
+        return x + block.drop_path(widen(block, x))
 
     embed = torch.compile(PatchEmbed.forward, dynamic=False, backend=backend)
     changed = []

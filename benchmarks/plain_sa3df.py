@@ -14,24 +14,36 @@ import copy
 from typing import Any
 
 import torch
-from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.plain_m2ae import PlainM2AE, batch_norm, embed
 from sa3d.layers.patches import group_points
-from sa3d.layers.transformer import DeviceAttention
+from sa3d.layers.transformer import Attention
 from sa3d.losses import feature_distance, patch_chamfer, ranking_loss
 from sa3d.methods.base import Method
 
 
 def plainly(module: nn.Module) -> nn.Module:
-    """With timm's own attention, in the explicit form that research code has."""
+    """With the attention of research code."""
     for layer in module.modules():
-        if isinstance(layer, DeviceAttention):
-            layer.__class__ = Attention
-            layer.fused_attn = False
+        if isinstance(layer, Attention):
+            layer.__class__ = PlainAttention
     return module
+
+
+class PlainAttention(Attention):
+    """Attention in products of torch, each of which sorts what it needs by heads."""
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
+        """(B, n, C) -> (B, n, C)."""
+        assert attend is None
+        batch, length, dim = x.shape
+        parts = self.qkv(x).reshape(batch, length, 3, self.heads, dim // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        weights = ((q @ k.transpose(-2, -1)) * (dim // self.heads) ** -0.5).softmax(dim=-1)
+        joined: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(batch, length, dim))
+        return joined
 
 
 class PlainMAE(nn.Module):
@@ -124,7 +136,7 @@ class PlainSA3DF(PlainMAE):
         self.hard = hard
         self.gc: Any = plainly(copy.deepcopy(method.gc))
         self.feature_norm = copy.deepcopy(method.feature_norm)
-        average = method.teacher.average.module
+        average = method.teacher.average
         ema: Any = copy.deepcopy(method.backbone)
         ema.encoder, ema.decoder.pos = copy.deepcopy(average.encoder), copy.deepcopy(average.pos)
         self.ema: Any = plainly(ema)

@@ -49,7 +49,7 @@ def test_losses_are_those_of_weights_converted_at_every_call(term: str) -> None:
     plain.load_state_dict(converted.state_dict())
     assert isinstance(converted, SA3DF)
     assert converted.knowledge_teacher.encoder.pos[0].weight.dtype == torch.bfloat16
-    plain.teacher._scorer = lambda: plain.teacher.average.module  # type: ignore[method-assign,assignment]
+    plain.teacher._scorer = lambda: plain.teacher.average  # type: ignore[method-assign,assignment]
     assert losses(converted) == losses(plain)
 
 
@@ -78,7 +78,7 @@ def test_the_ema_teacher_scores_with_the_weights_after_the_last_update() -> None
     method.after_step(progress(9))
     with bf16(), torch.no_grad():
         after = method.score(groups)
-        assert torch.equal(after, method.teacher.average.module(groups))
+        assert torch.equal(after, method.teacher.average(groups))
     assert not torch.equal(after, before)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Self
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from sa3d.layers.converted import Converted
@@ -42,9 +42,10 @@ class EmaTeacher(nn.Module):
     def __init__(self, student: Scorer, config: EmaConfig) -> None:
         super().__init__()
         self.config = config
-        self.average = ModelEmaV3(student, decay=config.start)
+        self.average = copy.deepcopy(student)
+        self.eval()
         self.requires_grad_(False)
-        self._scorer: Converted[Scorer] = Converted(self.average.module)
+        self._scorer: Converted[Scorer] = Converted(self.average)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in ``eval()``: scores must not depend on the batch."""
@@ -55,10 +56,19 @@ class EmaTeacher(nn.Module):
         start, end, ramp = self.config.start, self.config.end, self.config.ramp_epochs
         return start + (end - start) * epoch / ramp if epoch < ramp else end
 
+    @torch.no_grad()
     def update(self, student: Scorer, epoch: int) -> None:
         """Move towards the student; call after every optimiser step."""
-        self.average.decay = self.decay(epoch)
-        self.average.update(student)
+        averages, values = [], []
+        for average, value in zip(
+            self.average.state_dict().values(), student.state_dict().values(), strict=True
+        ):
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        torch._foreach_lerp_(averages, values, 1.0 - self.decay(epoch))
         self._scorer.refresh()
 
     @torch.no_grad()
