@@ -1,6 +1,7 @@
-"""Batches a second of the loader, against a plain gather from one (S, N, 3) memory map.
+"""Batches a second of the loader, against a plain gather and against a pipeline of research code.
 
     python benchmarks/loader.py --clouds 512 --epochs 10
+    python benchmarks/loader.py --clouds 2048 --epochs 3 --peer
 
 Clouds of 8192 random points, 1024 taken of each, batches of 32. The plain form does by hand what
 the loader does for clouds of one size, without offsets, checks or part labels: it indexes the
@@ -8,6 +9,11 @@ mapped (S, N, 3) array, draws the same points and scales to the unit sphere. The
 turns batch by batch, in changing order, after an epoch to warm up. Printed are the lower quartiles
 over all batches (on a busy machine many batches are interrupted, whichever form makes them), and
 the loader's rate over the plain form's.
+
+`--peer` compares with `plain_loader.py` instead, without and with two worker processes: batches
+come as fast as they are taken, scaled and shifted, by the loader alone and by its thread as in
+training. The forms take turns epoch by epoch; the rate is that of the median epoch, from its first
+batch to its last, so that starting workers is not counted.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 # This folder holds a file that shares its name with the package point_ops.
@@ -29,11 +36,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from point_ops import farthest_point_sample  # noqa: E402
 
+from benchmarks.plain_loader import CloudFiles, plain_batches  # noqa: E402
+from sa3d.data import transforms  # noqa: E402
+from sa3d.data.ahead import Ahead  # noqa: E402
 from sa3d.data.cloud_table import Cloud, CloudTable  # noqa: E402
 from sa3d.data.loader import Batches, Sampling  # noqa: E402
 from sa3d.data.preprocessing import unit_sphere  # noqa: E402
 from sa3d.data.store import CloudSet, open_clouds  # noqa: E402
 from sa3d.data.writing import write_clouds  # noqa: E402
+from sa3d.engine import tune  # noqa: E402
 
 STORED, ASKED, POOL, BATCH, SEED = 8192, 1024, 1200, 32, 0
 
@@ -97,11 +108,11 @@ def plain(
         yield clouds, torch.from_numpy(labels[rows]), torch.from_numpy(rows.copy())
 
 
-def loader(clouds: CloudSet, sampling: Sampling, parts: bool) -> Batches:
+def loader(clouds: CloudSet, sampling: Sampling, parts: bool, batch: int = BATCH) -> Batches:
     return Batches(
         clouds,
         np.arange(len(clouds)),
-        batch_size=BATCH,
+        batch_size=batch,
         points=ASKED,
         seed=SEED,
         shuffle=True,
@@ -111,17 +122,60 @@ def loader(clouds: CloudSet, sampling: Sampling, parts: bool) -> Batches:
     )
 
 
+def peer(clouds: CloudSet, folder: Path, epochs: int, batch: int) -> None:
+    """Print rates beside those of the plain pipeline."""
+    tune.configure_cpu()  # as a training process
+    files = [folder / f"{row}.npy" for row in range(len(clouds))]
+    for row, file in enumerate(files):
+        np.save(file, clouds.cloud(row))
+    ours = loader(clouds, "random", False, batch)
+    number = len(ours)
+    plain = CloudFiles(files, clouds.labels.tolist(), STORED, ASKED)
+    endless = {
+        "plain, 0 workers": plain_batches(plain, batch, 0),
+        "plain, 2 workers": plain_batches(plain, batch, 2),
+        "loader": augmented(ours),
+        "loader, its thread": augmented(Ahead(ours, one_core=True)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in endless}
+    for epoch in range(epochs + 1):
+        for name, batches in endless.items():
+            next(batches)
+            began = time.perf_counter()
+            for _ in range(number - 1):
+                next(batches)
+            if epoch:  # the first warms up
+                rates[name].append(batch * (number - 1) / (time.perf_counter() - began))
+    usual = {name: statistics.median(found) for name, found in rates.items()}
+    for name, rate in usual.items():
+        shares = [rate / usual[f"plain, {workers} workers"] for workers in (0, 2)]
+        print(f"{name:19} {rate:8.0f} clouds/s, {shares[0]:5.2f} and {shares[1]:5.2f} of plain")
+
+
+def augmented(source: Batches | Ahead) -> Iterator[torch.Tensor]:
+    generator = torch.Generator().manual_seed(SEED)
+    for epoch in count():
+        for batch in source.epoch(epoch):
+            yield transforms.scale_translate(batch.points, generator)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clouds", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=128, help="with --peer")
+    parser.add_argument("--peer", action="store_true", help="against a plain pipeline")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         clouds = made(Path(folder) / "benchmark.h5", args.clouds)
         points = clouds.flat_points.reshape(-1, STORED, 3)
-        print(f"{args.clouds} clouds, {STORED} -> {ASKED}, batch {BATCH}, {args.threads} threads")
+        batch = args.batch if args.peer else BATCH
+        print(f"{args.clouds} clouds, {STORED} -> {ASKED}, batch {batch}, {args.threads} threads")
+        if args.peer:
+            peer(clouds, Path(folder), args.epochs, batch)
+            return
         for sampling, gather in (("random", plain_random), ("fps_subset", plain_fps_subset)):
             forms: dict[str, Callable[[int], Iterator[object]]] = {
                 "plain": lambda e, gather=gather: plain(points, clouds.labels, gather, e),

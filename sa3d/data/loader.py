@@ -1,12 +1,12 @@
-"""Batches straight from the memory map, in the main process.
+"""Batches of a processed file, made in the process that wants them.
 
-No worker processes: gathering 1024 of 8192 mapped points costs less than sending them through
-a pipe (measured 14 000 clouds/s in the main process, the training step is far below that).
+No worker processes: taking 1024 of 8192 points costs less than sending them through a pipe. For
+training a thread makes them (:mod:`sa3d.data.ahead`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -136,12 +136,11 @@ class Batches:
 
     def _batch(self, rows: Ints, e: int) -> Batch:
         names = rows.tolist()
-        whole = [self.preprocessing.before(self.clouds.cloud(row)) for row in names]
         points, parts = [], []
-        for row, cloud, index in zip(names, whole, self._chosen(names, whole, e), strict=True):
+        for row, (cloud, index) in zip(names, self._chosen(names, e), strict=True):
             points.append(cloud.take(index, axis=0))
             if self.parts:
-                parts.append(self.clouds.parts(row).take(index))
+                parts.append(self.clouds.read_parts(row).take(index))
         return Batch(
             self.preprocessing.after(torch.from_numpy(np.stack(points))),
             torch.from_numpy(self.clouds.labels[rows]),
@@ -149,20 +148,31 @@ class Batches:
             torch.from_numpy(np.stack(parts).astype(np.int64)) if self.parts else None,
         )
 
-    def _chosen(self, rows: list[int], whole: list[Points], e: int) -> Iterable[Ints]:
-        """The (N,) points of each cloud that its batch shows."""
+    def _chosen(self, rows: list[int], e: int) -> Iterator[tuple[Points, Ints]]:
+        """Each cloud, and the (N,) points of it that its batch shows."""
         points = self.preprocessing.points
-        if self.sampling == "fps":
-            return [np.resize(index, points) for index in farthest(whole, points)]
         if self.sampling == "random":
-            # one after the other: indices still in the cache when they are used
-            return (self._draw(len(cloud), row, e) for row, cloud in zip(rows, whole, strict=True))
-        starts = [
-            int(self._stream(_START, row, e).integers(len(cloud)))
-            for row, cloud in zip(rows, whole, strict=True)
-        ]
-        pools = farthest(whole, pool_size(points), starts)
-        return [pool[self._draw(len(pool), row, e)] for row, pool in zip(rows, pools, strict=True)]
+            # one after the other: a cloud is still in the cache when its points are taken
+            for row in rows:
+                cloud = self._whole(row)
+                yield cloud, self._draw(len(cloud), row, e)
+            return
+        whole = [self._whole(row) for row in rows]
+        if self.sampling == "fps":
+            chosen = [np.resize(index, points) for index in farthest(whole, points)]
+        else:
+            starts = [
+                int(self._stream(_START, row, e).integers(len(cloud)))
+                for row, cloud in zip(rows, whole, strict=True)
+            ]
+            pools = farthest(whole, pool_size(points), starts)
+            chosen = [
+                pool[self._draw(len(pool), row, e)] for row, pool in zip(rows, pools, strict=True)
+            ]
+        yield from zip(whole, chosen, strict=True)
+
+    def _whole(self, row: int) -> Points:
+        return self.preprocessing.before(self.clouds.read(row))
 
     def _draw(self, count: int, row: int, e: int) -> Ints:
         """N of ``count`` indices, none twice; of fewer than N all, and some again."""

@@ -15,9 +15,10 @@ from sa3d.config.base import Frozen
 from sa3d.config.endless import EndlessSource, digest_of
 from sa3d.config.obtain import absence, how_to_make, how_to_replace
 from sa3d.data.cloud_table import SPLITS
+from sa3d.data.digest import content_digest
 from sa3d.data.endless import class_names_of
 from sa3d.data.prepare import stale, summary_of
-from sa3d.data.store import TRAIN, CloudSet, content_digest, open_clouds
+from sa3d.data.store import TRAIN, CloudSet, open_clouds
 from sa3d.errors import DataError, UnreadDataError
 from sa3d.utils.files import unread
 from sa3d.utils.progress import ProgressBar
@@ -139,7 +140,8 @@ def _facts(clouds: CloudSet) -> dict[str, Any]:
 def _out_of_range(clouds: CloudSet) -> list[str]:
     """Values that mean nothing; of labels :func:`~sa3d.data.store.open_clouds` sees to it."""
     found = []
-    strange = [clouds.ids[row] for row in np.flatnonzero(~np.isin(clouds.split, _NUMBERS))]
+    rows = np.flatnonzero(~np.isin(clouds.split, _NUMBERS))
+    strange = [clouds.ids[row] for row in rows.tolist()]
     if strange:
         found.append(f"{_number(strange, 'cloud')} in no known split: {examples(strange)}")
     twice = sorted({name for name in clouds.class_names if clouds.class_names.count(name) > 1})

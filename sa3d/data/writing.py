@@ -27,16 +27,12 @@ from sa3d.data.cloud_table import (
     checked_arrays,
     part_type,
 )
-from sa3d.data.store import (
-    BLOCK_BYTES,
-    ContentDigest,
-    Ints,
-)
+from sa3d.data.digest import BLOCK_BYTES, ContentDigest
+from sa3d.data.flat import FLAT
+from sa3d.data.store import Ints
 from sa3d.errors import DataError
 from sa3d.utils.files import check_space, replacing, write_whole
 from sa3d.utils.layout import FORMAT, VERSION
-
-FLAT = ("points", "normals", "part_labels")
 
 
 def write_clouds(

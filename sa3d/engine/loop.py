@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from sa3d.tracking.journal import Tracker
 from sa3d.utils.progress import ProgressBar
 
 LOG_STEPS = 20  # optimiser steps between two readings of the device; also at ends of epochs
+_WAIT_SHOWN = 0.05  # share of time spent in waiting for batches that the progress bar mentions
 _AGREE_STEPS = 10  # with several processes, steps between two votes on stopping and saving
 
 
@@ -148,7 +149,7 @@ class Trainer:
         self.method.train()
         self._buffer.resume_clock()
         batches = self.source.epoch(epoch, start=self._position.batch)
-        while group := list(islice(batches, self.settings.accumulate)):
+        while group := self._next(batches):
             self._step(epoch, group)
             bar.update(note=self._note(epoch))
             at = self._position
@@ -172,6 +173,13 @@ class Trainer:
             self._save(began)
         if stop:
             raise Stopped(signals.signum or 15)
+
+    def _next(self, batches: Iterator[Any]) -> list[Any]:
+        """The batches of the next optimiser step; none at the end of an epoch."""
+        began = time.perf_counter()
+        group = list(islice(batches, self.settings.accumulate))
+        self._buffer.waited(time.perf_counter() - began)
+        return group
 
     def _step(self, epoch: int, group: list[Any]) -> None:
         """One optimiser step over the batches of ``group``."""
@@ -289,6 +297,8 @@ class Trainer:
         if self._means:
             note += f", loss {self._means[keys.LOSS]:.4g}"
             note += f", {self._means[keys.SAMPLES_PER_SECOND]:.0f} samples/s"
+            if (waited := self._means[keys.DATA_WAIT]) >= _WAIT_SHOWN:
+                note += f", {waited:.0%} of the time waiting for data"
         return note
 
     # --- saving --------------------------------------------------------------------------

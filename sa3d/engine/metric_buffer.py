@@ -25,14 +25,15 @@ class MetricBuffer:
     """Collects one dict of 0-dim tensors per step and reads them all at once.
 
     Reading a value makes the host wait for the device, so nothing is read before
-    :meth:`pop_means`. It also measures the time spent in training, for the samples per second.
+    :meth:`pop_means`. It also measures the time spent in training, for the samples per second, and
+    which share of it went by in waiting for batches.
     """
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._steps: list[dict[str, Tensor]] = []
         self._samples = 0
-        self._seconds = 0.0
+        self._seconds = self._waited = 0.0
         self._clock_started = time.perf_counter()
 
     def __len__(self) -> int:
@@ -43,6 +44,10 @@ class MetricBuffer:
         self._steps.append(values)
         self._samples += samples
 
+    def waited(self, seconds: float) -> None:
+        """So much of the time was spent in waiting for a batch."""
+        self._waited += seconds
+
     def pause_clock(self) -> None:
         """Stop measuring time: what follows is not training."""
         self._seconds += time.perf_counter() - self._clock_started
@@ -52,7 +57,8 @@ class MetricBuffer:
         self._clock_started = time.perf_counter()
 
     def pop_means(self) -> dict[str, float]:
-        """Mean of every scalar over the steps and processes, and samples/s; empties the buffer.
+        """Mean of every scalar over the steps and processes, samples/s and the share of time
+        spent in waiting (this process's own); empties the buffer.
 
         Raises:
             NonFiniteError: the earliest value that is not finite.
@@ -62,7 +68,11 @@ class MetricBuffer:
         flat = torch.stack([value.detach().float() for column in columns for value in column])
         values = self._processes.mean(flat).tolist()
         self.pause_clock()
-        rates = {keys.SAMPLES_PER_SECOND: self._samples / max(self._seconds, 1e-9)}
+        seconds = max(self._seconds, 1e-9)
+        rates = {
+            keys.SAMPLES_PER_SECOND: self._samples / seconds,
+            keys.DATA_WAIT: self._waited / seconds,
+        }
         found: dict[str, float] = {}
         bad: list[NonFiniteError] = []
         for name, column in zip(names, columns, strict=True):
@@ -74,7 +84,7 @@ class MetricBuffer:
                 if not math.isfinite(value)
             ]
             found[name] = sum(history) / len(history)
-        self._steps, self._samples, self._seconds = [], 0, 0.0
+        self._steps, self._samples, self._seconds, self._waited = [], 0, 0.0, 0.0
         self.resume_clock()
         if bad:
             # of one step, the loss names the cause better than the gradient norm after it

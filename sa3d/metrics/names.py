@@ -16,6 +16,7 @@ LOSS: Final = "train/loss"
 LR: Final = "train/lr"
 GRAD_NORM: Final = "train/grad_norm"
 SAMPLES_PER_SECOND: Final = "train/samples_per_second"
+DATA_WAIT: Final = "train/data_wait"  # share of the training time spent waiting for batches
 NONFINITE: Final = "train/nonfinite"
 FEATURE: Final = "train/feature_loss"  # before weighting
 POINT: Final = "train/point_loss"  # before weighting

@@ -11,6 +11,7 @@ from torch import nn
 
 from sa3d.config.optim import OptimConfig
 from sa3d.data import transforms
+from sa3d.data.ahead import Ahead
 from sa3d.data.loader import Batch, Batches, Sampling
 from sa3d.data.store import CloudSet
 from sa3d.engine.checkpoint import Checkpoint
@@ -62,7 +63,8 @@ def trainer_of(
         rank=context.processes.rank,
         world=context.processes.world,
     )
-    return trainer_on(method, config, settings, context, batches, **more)
+    ahead = Ahead(batches, one_core=context.device.type == "cpu")
+    return trainer_on(method, config, settings, context, ahead, **more)
 
 
 def trainer_on(

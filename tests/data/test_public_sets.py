@@ -14,6 +14,7 @@ import pytest
 
 from sa3d.config.loading import load_source, source_names
 from sa3d.data.descriptors import floor_accuracy
+from sa3d.data.digest import content_digest
 from sa3d.data.prepare import prepare
 from sa3d.data.sources.modelnet40.settings import ModelNet40Source
 from sa3d.data.sources.modelnet40_hdf5.settings import ModelNet40Hdf5Source
@@ -21,7 +22,7 @@ from sa3d.data.sources.modelnet_fewshot.settings import ModelNetFewshotSource
 from sa3d.data.sources.scanobjectnn.settings import ScanObjectNNSource
 from sa3d.data.sources.shapenet55.settings import ShapeNet55Source
 from sa3d.data.sources.shapenetpart.settings import ShapeNetPartSource
-from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, content_digest, open_clouds
+from sa3d.data.store import TEST, TRAIN, VALIDATION, CloudSet, open_clouds
 from sa3d.registry import SOURCES, load_at
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sa3d.config.loading import source_names
 from sa3d.data import store
 from sa3d.data.cloud_table import Cloud, CloudTable
+from sa3d.data.digest import content_digest
 from sa3d.data.store import (
     NORMALISATIONS,
     TEST,
@@ -24,7 +25,6 @@ from sa3d.data.store import (
     VALIDATION,
     CloudSet,
     Episode,
-    content_digest,
     open_clouds,
 )
 from sa3d.data.writing import write_clouds

@@ -424,8 +424,36 @@ def test_the_progress_bar_counts_the_steps_of_all_epochs(
     assert lines[0].startswith("toy  1/18  ")
     assert lines[0].endswith(", epoch 1/3")
     assert re.fullmatch(
-        r"toy  18/18  [\d.]+ steps/s, 00:00 left, epoch 3/3, loss [\d.]+, \d+ samples/s", lines[-1]
+        r"toy  18/18  [\d.]+ steps/s, 00:00 left, epoch 3/3, loss [\d.]+, \d+ samples/s"
+        r"(, \d+% of the time waiting for data)?",
+        lines[-1],
     )
+
+
+class Ready(ToySource):
+    """Its batches are there before they are asked for."""
+
+    def epoch(self, e: int, start: int = 0) -> Any:
+        return iter(list(super().epoch(e, start)))
+
+
+def test_waiting_for_batches_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 1e-6)
+    changes: dict[str, Any] = {"settings": {"accumulate": 2, "epochs": 2}, "label": "toy"}
+    trainer(tmp_path / "slow", source=ToySource(sleep=0.2), **changes).fit()
+    assert re.search(r", (5|6|7|8|9)\d% of the time waiting for data", capsys.readouterr().err)
+    monkeypatch.setattr("sa3d.engine.loop._WAIT_SHOWN", 2.0)
+    trainer(tmp_path / "quick", source=Ready(), **changes).fit()
+    assert "waiting" not in capsys.readouterr().err
+    shares = {
+        name: [share for _, share in read_journal(tmp_path / name)["train/data_wait"]]
+        for name in ("slow", "quick")
+    }
+    assert len(shares["slow"]) == len(shares["quick"]) == 2
+    assert all(0.5 < share <= 1.0 for share in shares["slow"])
+    assert all(0.0 <= share < 0.5 for share in shares["quick"])
 
 
 def test_devices() -> None:

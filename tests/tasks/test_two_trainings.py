@@ -42,8 +42,9 @@ def in_mlflow(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def curves(of: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    """Without the speed, which differs between runs."""
-    return {key: points for key, points in of.items() if "samples_per_second" not in key}
+    """Without the speed and the waiting, which differ between runs."""
+    timed = ("train/samples_per_second", "train/data_wait")
+    return {key: points for key, points in of.items() if not key.endswith(timed)}
 
 
 @pytest.mark.slow
