@@ -143,7 +143,7 @@ class Runner:
             command=command(located, self._settings),
             folder=located.folder,
             fingerprint=located.fingerprint,
-            priority=self._plan.nodes.index(node),
+            priority=self._plan.places[node.name],
             whole=node.kind == "pretrain",
             env=self._env,
             hours=self._hours,

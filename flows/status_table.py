@@ -74,12 +74,12 @@ class StatusTable:
         self._console = Console(file=sys.stderr, highlight=False)
         self._live: Live | None = None
         self._next_plain = 0.0
+        self._ended = 0
 
     @property
     def fraction(self) -> float:
         """Share of nodes that have ended, in any way."""
-        ended = [status for status in self.statuses.values() if status.state in ENDED]
-        return len(ended) / len(self.statuses)
+        return self._ended / len(self.statuses)
 
     def change(self, name: str, state: State, *, where: str = "", error: str = "") -> None:
         """Move a node on, and say so where there is something to say."""
@@ -88,6 +88,7 @@ class StatusTable:
             status.started = time.monotonic()
         elif status.state == "running":
             status.seconds = time.monotonic() - status.started
+        self._ended += (state in ENDED) - (status.state in ENDED)
         status.state, status.where, status.error = state, where or status.where, error
         if state == "queued" and not where:
             return
