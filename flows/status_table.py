@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from flows.scheduler import ENDED, State
 from sa3d.utils.paths import shown
 
 _PLAIN_SECONDS = 30.0
+MOST_ROWS = 24  # of the live table, which is drawn anew twice a second and has to fit a terminal
+_FIRST: tuple[State, ...] = ("running", "failed", "stopped", "queued", "waiting")
 _STYLE = {"running": "cyan", "finished": "green", "reused": "green", "failed": "red"}
 
 
@@ -125,7 +128,13 @@ class StatusTable:
         for column in ("node", "state", "time"):
             table.add_column(column, no_wrap=True)
         table.add_column("", overflow="ellipsis", no_wrap=True)
-        for status in self.statuses.values():
+        drawn = self._drawn()
+        if len(drawn) < len(self.statuses):
+            counts = Counter(status.state for status in self.statuses.values())
+            counted = ", ".join(f"{count} {state}" for state, count in counts.items())
+            table.caption = f"{len(drawn)} of {len(self.statuses)} nodes; {counted}"
+            table.caption_justify = "left"
+        for status in drawn:
             note = status.error or (status.where if status.state == "queued" else "")
             if status.state == "running":
                 note = (last_line(status.log) if status.log else "") or status.where
@@ -133,6 +142,16 @@ class StatusTable:
             spent = f"{status.elapsed:.0f} s" if status.elapsed else ""
             table.add_row(status.node.name, f"[{style}]{status.state}[/]", spent, _escaped(note))
         return table
+
+    def _drawn(self) -> list[NodeStatus]:
+        """The nodes that have a row, in the plan's order; of many those where something happens."""
+        every = list(self.statuses.values())
+        if len(every) <= MOST_ROWS:
+            return every
+        rank = {state: place for place, state in enumerate(_FIRST)}
+        by_interest = sorted(every, key=lambda status: rank.get(status.state, len(rank)))
+        chosen = {status.node.name for status in by_interest[:MOST_ROWS]}
+        return [status for status in every if status.node.name in chosen]
 
 
 def _plain(status: NodeStatus) -> str:
