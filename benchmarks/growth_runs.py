@@ -9,7 +9,6 @@ evaluations are then copied under the names and fingerprints that the program as
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -18,9 +17,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 # This folder holds a file that shares its name with the package point_ops.
 HERE = Path(__file__).resolve().parent
@@ -48,13 +47,19 @@ experiments:
 VARIANTS: Final = 2
 
 
+class Cost(NamedTuple):
+    """Of one part."""
+
+    seconds: float
+    opened: int
+
+
 @dataclass
 class Counter:
     """Files that this process opens, by the event that Python itself raises for each."""
 
     opened: int = 0
     on: bool = False
-    paths: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sys.addaudithook(self._heard)
@@ -123,33 +128,29 @@ def fill(config: Any) -> None:
             (located.folder / name).write_text(json.dumps(tree, indent=2))
 
 
-def parts(counter: Counter, config: Any, out: Path) -> dict[str, dict[str, float]]:
-    """Seconds and opened files of each part, in the order of a flow."""
+def measured(counter: Counter, make: Callable[[], Any]) -> tuple[Any, Cost]:
+    """What ``make`` returns, and what it cost."""
+    with counter.counting():
+        began = time.perf_counter()
+        made = make()
+        spent = time.perf_counter() - began
+    return made, Cost(spent, counter.opened)
+
+
+def flow(counter: Counter, config: Any, out: Path) -> dict[str, Cost]:
+    """The parts of a flow that finds every run finished, without Prefect, in their order."""
     from flows.executors.base import Job
     from flows.executors.local import LocalExecutor
     from flows.outcome import write_results
     from flows.plan import plan
     from flows.resources import Resources
-    from flows.runner import Runner
     from flows.scheduler import Scheduler
     from flows.settings import command, settle
     from flows.status_table import StatusTable
-    from sa3d.report import write_report
     from sa3d.runs.fingerprint import finished, locate
 
-    costs: dict[str, dict[str, float]] = {}
-
-    def measured(name: str, make: Callable[[], Any]) -> Any:
-        gc.collect()
-        with counter.counting():
-            began = time.perf_counter()
-            made = make()
-            spent = time.perf_counter() - began
-        costs[name] = {"seconds": spent, "opened": counter.opened}
-        return made
-
-    steps = measured("plan", lambda: plan(config, register=False))
-    settings = measured("check data", lambda: settle(config))
+    steps, planned = measured(counter, lambda: plan(config, register=False))
+    settings, checked = measured(counter, lambda: settle(config))
     table = StatusTable(steps.nodes, NAME, quiet=True)
 
     def schedule() -> None:
@@ -162,7 +163,7 @@ def parts(counter: Counter, config: Any, out: Path) -> dict[str, dict[str, float
                 located = locate(node.run, start=start)
                 status.fingerprint, status.run_dir = located.fingerprint, located.folder
                 words = command(located, settings)
-                place = steps.nodes.index(node)
+                place = steps.places[name]
                 executor.submit(
                     Job(name, words, located.folder, located.fingerprint, priority=place)
                 )
@@ -175,11 +176,15 @@ def parts(counter: Counter, config: Any, out: Path) -> dict[str, dict[str, float
                 table.change(event.name, "reused")
         executor.close()
 
-    measured("find finished runs", schedule)
+    _, found = measured(counter, schedule)
     statuses = list(table.statuses.values())
-    results = measured("results.json", lambda: write_results(out, NAME, settings, statuses, {}))
-    measured("report", lambda: write_report(results, out))
-    return costs
+    _, written = measured(counter, lambda: write_results(out, NAME, settings, statuses, {}))
+    return {
+        "plan": planned,
+        "check data": checked,
+        "find finished runs": found,
+        "results.json": written,
+    }
 
 
 def main() -> None:
@@ -191,10 +196,14 @@ def main() -> None:
     write_settings(folder, evaluations)
     os.chdir(folder)
     from sa3d.config.loading import load_experiment
+    from sa3d.report import write_report
 
     config = load_experiment(NAME)
     fill(config)
-    print(json.dumps(parts(counter, config, folder / "reports" / f"growth-{evaluations}")))
+    out = folder / "reports" / f"growth-{evaluations}"
+    costs = flow(counter, config, out)
+    _, costs["report"] = measured(counter, lambda: write_report(out / "results.json", out))
+    print(json.dumps({name: cost._asdict() for name, cost in costs.items()}))
 
 
 if __name__ == "__main__":
