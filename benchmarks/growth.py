@@ -34,7 +34,7 @@ sys.path.append(str(HERE.parent))
 from benchmarks import growth_paper, growth_runs  # noqa: E402
 
 COUNTS = (10, 30, 100, 300, 1000)  # evaluations that are done already
-SHARES = {"shapenet55": (0.01, 0.03, 0.1, 0.3), "modelnet40": (0.02, 0.06, 0.2, 0.6)}
+SHARES = {"shapenet55": (0.01, 0.03, 0.1, 0.3), "modelnet40": (0.02, 0.06, 0.2)}
 OPENED = (1000, 10_000, 100_000)  # clouds of a file that is opened
 SHUFFLED = (52_470, 800_000, 10_000_000)
 
@@ -213,7 +213,9 @@ def main() -> None:
             part.add_argument("--flow", action="store_true", help="the whole command too")
             part.add_argument("--folder", type=Path, help="keep the project there")
         if name == "paper":
-            part.add_argument("--price", type=float, default=growth_paper.PRICE, help="of a GPU hour")
+            part.add_argument(
+                "--price", type=float, default=growth_paper.PRICE, help="of a GPU hour"
+            )
     given = parser.parse_args()
     given.make(given)
 

@@ -97,6 +97,7 @@ def side_by_side(method: str, precision: str, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         for way in WAYS:
             times[way].append(_once(way, method, precision))
+            print(f"  {way}: {times[way][-1]:.4f} s", flush=True)
     return {way: statistics.median(found) for way, found in times.items()}
 
 

@@ -73,7 +73,10 @@ def all_failed(steps: Plan) -> None:
 def test_the_scheduler_works_as_much_for_a_run_of_many_as_for_one_of_few(
     course: Callable[[Plan], None],
 ) -> None:
-    few, many = (plan(load_experiment("demo", overrides=[f"seeds={seeds}"])) for seeds in ([0], list(range(10))))
+    few, many = (
+        plan(load_experiment("demo", overrides=[f"seeds={seeds}"]))
+        for seeds in ([0], list(range(10)))
+    )
     assert scheduling.__file__ is not None
     for_few, for_many = (
         lines_of(lambda steps=steps: course(steps), scheduling.__file__)  # type: ignore[misc]
@@ -82,7 +85,6 @@ def test_the_scheduler_works_as_much_for_a_run_of_many_as_for_one_of_few(
     grown = len(many.nodes) / len(few.nodes)
     assert grown > 7
     assert for_many / for_few < 1.2 * grown
-
 
 
 @pytest.fixture
