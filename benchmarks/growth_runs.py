@@ -3,8 +3,9 @@
     python benchmarks/growth_runs.py FOLDER 100
 
 prints, as JSON, seconds and opened files of every part that a flow goes through when 100
-evaluations are there already. The first call in a folder makes one small experiment by the real commands; its
-evaluations are then copied under the names and fingerprints that the program asks for.
+evaluations are there already. The first call in a folder makes one small experiment by the real
+commands; its evaluations are then copied under the names and fingerprints that the program asks
+for.
 """
 
 from __future__ import annotations
