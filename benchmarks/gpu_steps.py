@@ -24,6 +24,7 @@ from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.data import transforms
 from sa3d.engine import graphed
+from sa3d.engine.distributed import ALONE, Processes
 from sa3d.engine.loop import Trainer
 from sa3d.layers.patches import PatchEmbed
 from sa3d.layers.transformer import Block
@@ -121,7 +122,12 @@ class Case:
             self.method = self._build()
 
     def fit(
-        self, batch: int, precision: str, steps: Steps, recorder: graphed.Recorder | None
+        self,
+        batch: int,
+        precision: str,
+        steps: Steps,
+        recorder: graphed.Recorder | None,
+        processes: Processes = ALONE,
     ) -> float:
         """Train ``steps``; the mean loss of the last ones."""
         self.choose(precision)
@@ -148,6 +154,7 @@ class Case:
             tracker=NullTracker(),
             checkpoint=None,
             recorder=recorder,
+            processes=processes,
         ).fit()
         return float(fitted.metrics[keys.LOSS])
 

@@ -155,7 +155,7 @@ class Runner:
             command=command(located, self._settings),
             folder=located.folder,
             fingerprint=located.fingerprint,
-            priority=self._plan.nodes.index(node),
+            priority=self._plan.places[node.name],
             whole=node.kind == "pretrain",
             env=env,
             hours=self._hours,
