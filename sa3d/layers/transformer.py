@@ -41,7 +41,8 @@ class Attention(nn.Module):
         size = x.shape[-1] // self.heads
         # (3, B, heads, n, C / heads)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, size)).permute(2, 0, 3, 1, 4)
-        mixed = (explicit if x.device.type == "cpu" else fused)(q, k, v, attend)
+        form = explicit if x.device.type == "cpu" else fused
+        mixed = form(q, k, v, attend)
         joined: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return joined
 
@@ -56,7 +57,8 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
 
 def fused(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None) -> Tensor:
     """Attention as one kernel of torch."""
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+    mixed: Tensor = functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+    return mixed
 
 
 class DropPath(nn.Module):
