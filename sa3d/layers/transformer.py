@@ -60,7 +60,8 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
 
 def fused(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None) -> Tensor:
     """Attention as one kernel of torch."""
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+    mixed: Tensor = functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+    return mixed
 
 
 class DropPath(nn.Module):

@@ -61,7 +61,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("signum", "code"),
     [
         (signal.SIGKILL, -9),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
         (signal.SIGINT, 130),
     ],
 )
