@@ -134,8 +134,7 @@ def together(count: int, threads: int, wait: str, args: argparse.Namespace) -> f
     command = [sys.executable, __file__, "--threads", str(threads), "--seconds", str(args.seconds)]
     pipe, env = subprocess.PIPE, environment(wait)
     children = [
-        subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True)
-        for _ in range(count)
+        subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) for _ in range(count)
     ]
     for child in children:
         assert child.stdout is not None

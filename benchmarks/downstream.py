@@ -85,9 +85,7 @@ def step_of(task: str) -> tuple[Step, int]:
         method = Classification(network, settings.label_smoothing, classes)
     method.train()
     trained = list(method.parameters())
-    groups = optim.parameter_groups(
-        method, settings.weight_decay, exempt=method.no_weight_decay()
-    )
+    groups = optim.parameter_groups(method, settings.weight_decay, exempt=method.no_weight_decay())
     optimiser = optim.adamw(groups, settings)
     optim.set_learning_rate(optimiser, 1e-6)
     augment = transforms.get(settings.augment)

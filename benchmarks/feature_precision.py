@@ -43,7 +43,13 @@ def extracted(path: Path, most: int, points: int) -> tuple[dict[str, NDArray[np.
     clouds = open_clouds(path)
     rows = np.linspace(0, len(clouds.labels) - 1, min(most, len(clouds.labels))).astype(np.int64)
     batches = Batches(
-        clouds, rows, batch_size=64, points=points, seed=0, shuffle=False, drop_last=False,
+        clouds,
+        rows,
+        batch_size=64,
+        points=points,
+        seed=0,
+        shuffle=False,
+        drop_last=False,
         sampling="fps",
     )
     seconds = dict.fromkeys(("fp32", "bf16"), 0.0)
@@ -98,8 +104,10 @@ def main() -> None:
             )
         close = np.linalg.norm(features["bf16"] - features["fp32"], axis=1)
         close /= np.linalg.norm(features["fp32"], axis=1)
-        print(f"\n{path.stem}: features differ by {close.mean():.2%} in the mean, largest "
-              f"{close.max():.2%}; seconds {seconds}\n")
+        print(
+            f"\n{path.stem}: features differ by {close.mean():.2%} in the mean, largest "
+            f"{close.max():.2%}; seconds {seconds}\n"
+        )
 
 
 if __name__ == "__main__":
