@@ -3,13 +3,13 @@
     python benchmarks/busy.py                    # both tables
     python benchmarks/busy.py --waits default 10000 passive
 
-**Operators**: alone; beside a process that spins on every core; beside one that multiplies matrices with
-as many threads as there are cores. Means over some seconds, as a median hides what waits.
+**Operators**: alone; beside a process that spins on every core; beside one that multiplies
+matrices with as many threads as there are cores. Means, as a median hides what waits.
 
-**Trainings**: the pre-training step of the experiment ``demo`` by one, two and four processes at once,
-each with one thread or as many as there are cores, and by one beside spinning processes. Steps a second of
-all of them together. ``--waits`` says how OpenMP's threads wait for work: GOMP_SPINCOUNT, or
-``default`` or ``passive``.
+**Trainings**: the pre-training step of the experiment ``demo`` by one, two and four processes at
+once, each with one thread or as many as there are cores, and by one beside spinning processes.
+Steps a second of all of them together. ``--waits`` says how OpenMP's threads wait for work:
+GOMP_SPINCOUNT, or ``default`` or ``passive``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     python benchmarks/downstream.py --profile --tasks segment  # where the time goes
 
 Classification of ScanObjectNN (2048 points, 128 patches), part segmentation of ShapeNetPart (2048
-points), few-shot learning on ModelNet40 (1024 points, 64 patches) and frozen features for the SVM (1024
-points). Model, batch and optimiser are those of ``params.yaml``; clouds, labels and weights are random.
+points), few-shot learning on ModelNet40 (1024 points, 64 patches) and frozen features for the SVM
+(1024 points). Model, batch and optimiser are those of ``params.yaml``; clouds, labels and weights
+are random.
 Precisions alternate, medians are printed. *Peak* is the share of the fastest matrix product in that
 precision, from FLOPs that torch counts.
 """

@@ -2,10 +2,10 @@
 
     python benchmarks/feature_precision.py data/processed/shapes.h5 data/processed/kicad.h5
 
-The encoder that comes with the package reads every cloud in fp32 and in bf16. For several seeds, folds that keep
-a family of shapes together are drawn; an SVM with each C is trained and tested on them with features of both
-precisions. Printed are mean accuracies over all seeds and folds, the mean difference, and its standard error
-over the seeds.
+The encoder that comes with the package reads every cloud in fp32 and in bf16. For several seeds,
+folds that keep a family of shapes together are drawn; an SVM with each C is trained and tested on
+them with features of both precisions. Printed are mean accuracies over all seeds and folds, the
+mean difference, and its standard error over the seeds.
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ class PartHead(nn.Module):
         weight_whole, weight_local = weights if self.whole_first else weights[::-1]
         # what is the same at all points of a cloud is multiplied once, as in PatchEmbed
         once = functional.linear(whole, weight_whole, self.first.bias)
-        x, shared = functional.linear(local, weight_local), once
+        x = functional.linear(local, weight_local)
+        shared: Tensor | None = once
         for layer in self.rest:
             if isinstance(layer, RowNorm):  # with the ReLU that follows it
                 x = layer.rectified(x, shared)
