@@ -65,9 +65,7 @@ def test_svm_loads_scikit_learn_and_no_timm() -> None:
         (["svm"], {"matplotlib", "sklearn", "scipy", "pandas"}),
     ],
 )
-def test_a_job_of_a_flow_loads_what_it_needs(
-    tiny: Path, words: list[str], loads: set[str]
-) -> None:
+def test_a_job_of_a_flow_loads_what_it_needs(tiny: Path, words: list[str], loads: set[str]) -> None:
     given = ["-e", "tiny", "--variant", "scratch", "--device", "cpu", "--threads", "1", "-q"]
     *_, loaded = said(RUNS, *words, *given, env={LEFT_TO_FLOW: "1"})
     assert set(loaded.split()) <= loads
