@@ -116,6 +116,7 @@ def measure(
 ) -> None:
     """Fill ``row``."""
     card, graph = case.card, "graph" in row.way
+    case.choose(row.precision)
     if graph and not case.method.capturable:
         raise RuntimeError("this backbone's steps cannot be recorded")
     if graph and not card.gpu and make is None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from timm.models.vision_transformer import Block
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,8 +24,10 @@ from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.data import transforms
 from sa3d.engine import graphed
+from sa3d.engine.distributed import ALONE, Processes
 from sa3d.engine.loop import Trainer
 from sa3d.layers.patches import PatchEmbed
+from sa3d.layers.transformer import Block
 from sa3d.methods.build import build_method
 from sa3d.metrics import names as keys
 from sa3d.tracking.journal import NullTracker
@@ -105,14 +106,31 @@ class Case:
         self.settings = next(s for s in config.methods.values() if s.method == method)
         self.experiment, self.method_name = experiment, method
         torch.manual_seed(0)
-        teacher = models.build_backbone(config.model) if self.settings.has_teacher else None
-        self.method = build_method(self.settings, config.model, teacher).to(card.device)
+        self.model, self.precision = config.model, "fp32"
+        self.method = self._build()
         self.start = {name: value.clone() for name, value in self.method.state_dict().items()}
 
+    def _build(self) -> Any:
+        teacher = models.build_backbone(self.model) if self.settings.has_teacher else None
+        settings = self.settings.model_copy(update={"precision": self.precision})
+        return build_method(settings, self.model, teacher).to(self.card.device)
+
+    def choose(self, precision: str) -> None:
+        """Train in ``precision`` from now on: a teacher's weights are kept in it."""
+        if self.precision != precision:
+            self.precision = precision
+            self.method = self._build()
+
     def fit(
-        self, batch: int, precision: str, steps: Steps, recorder: graphed.Recorder | None
+        self,
+        batch: int,
+        precision: str,
+        steps: Steps,
+        recorder: graphed.Recorder | None,
+        processes: Processes = ALONE,
     ) -> float:
         """Train ``steps``; the mean loss of the last ones."""
+        self.choose(precision)
         self.method.load_state_dict(self.start)
         self.method.zero_grad(set_to_none=True)  # a row that failed may have left gradients
         augment = transforms.get(self.settings.augment)
@@ -136,6 +154,7 @@ class Case:
             tracker=NullTracker(),
             checkpoint=None,
             recorder=recorder,
+            processes=processes,
         ).fit()
         return float(fitted.metrics[keys.LOSS])
 
@@ -226,7 +245,7 @@ def environment(name: str, value: str) -> Iterator[None]:
 
 
 def _attend(block: Block, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return block.attn(block.norm1(x), attn_mask=mask)
+    return block.attn(block.norm1(x), mask)
 
 
 def _widen(block: Block, x: torch.Tensor) -> torch.Tensor:
@@ -244,10 +263,9 @@ def compiled(method: torch.nn.Module, backend: str) -> Iterator[None]:
     attend = torch.compile(_attend, dynamic=False, backend=backend)
     widen = torch.compile(_widen, dynamic=False, backend=backend)
 
-    def forward(block: Block, x: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        assert not is_causal
-        x = x + block.drop_path1(attend(block, x, attn_mask))
-        return x + block.drop_path2(widen(block, x))
+    def forward(block: Block, x: Any, mask: Any = None) -> Any:
+        x = x + block.drop_path(attend(block, x, mask))
+        return x + block.drop_path(widen(block, x))
 
     embed = torch.compile(PatchEmbed.forward, dynamic=False, backend=backend)
     changed = []

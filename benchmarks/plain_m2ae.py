@@ -1,6 +1,6 @@
 """Point-M2AE written down plainly: convolutions on (B, C, n), and a loop over the clouds wherever
 they differ in the number of visible patches. It shares the weights of a :class:`PointM2AE`: the
-oracle of its tests, and the peer that ``benchmarks/point_m2ae.py`` times it against.
+oracle of its tests, and the peer that ``benchmarks/training.py`` times it against.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def embed(layers: Any, patches: Tensor) -> Tensor:
 def attend(block: Any, x: Tensor, allowed: Tensor) -> Tensor:
     """A pre-norm block; ``allowed`` (B, n, n) bool."""
     batch, length, dim = x.shape
-    heads = block.attn.num_heads
+    heads = block.attn.heads
     y = block.norm1(x)
     q, k, v = block.attn.qkv(y).view(batch, length, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
     weight = (q @ k.transpose(2, 3)) * (dim // heads) ** -0.5
     weight = weight.masked_fill(~allowed[:, None], float("-inf")).softmax(3)
     y = (weight @ v).transpose(1, 2).reshape(batch, length, dim)
-    x = x + block.drop_path1(block.attn.proj(y))
-    return x + block.drop_path2(block.mlp(block.norm2(x)))
+    x = x + block.drop_path(block.attn.proj(y))
+    return x + block.drop_path(block.mlp(block.norm2(x)))
 
 
 class PlainM2AE:
@@ -170,7 +170,8 @@ class PlainM2AE:
         for cloud, row in enumerate(seen[1]):
             hidden = torch.ones(len(finer[cloud]), dtype=torch.bool)
             hidden[row] = False
-            predicted = decoder.head(y[cloud, hidden]).view(int(hidden.sum()), -1, 3)
+            predicted = decoder.head(y[cloud, hidden]).to(points.dtype)
+            predicted = predicted.view(int(hidden.sum()), -1, 3)
             gap = torch.cdist(
                 predicted, scales[1][2][cloud, hidden], compute_mode="donot_use_mm_for_euclid_dist"
             ).square()

@@ -17,10 +17,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.plain_m2ae import batch_norm, embed
+from benchmarks.plain_m2ae import PlainM2AE, batch_norm, embed
 from sa3d.layers.patches import group_points
+from sa3d.layers.transformer import Attention
 from sa3d.losses import feature_distance, patch_chamfer, ranking_loss
 from sa3d.methods.base import Method
+
+
+def plainly(module: nn.Module) -> nn.Module:
+    """With the attention of research code."""
+    for layer in module.modules():
+        if isinstance(layer, Attention):
+            layer.__class__ = PlainAttention
+    return module
+
+
+class PlainAttention(Attention):
+    """Attention in products of torch, each of which sorts what it needs by heads."""
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
+        """(B, n, C) -> (B, n, C)."""
+        assert attend is None
+        batch, length, dim = x.shape
+        parts = self.qkv(x).reshape(batch, length, 3, self.heads, dim // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        weights = ((q @ k.transpose(-2, -1)) * (dim // self.heads) ** -0.5).softmax(dim=-1)
+        joined: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(batch, length, dim))
+        return joined
 
 
 class PlainMAE(nn.Module):
@@ -33,7 +56,7 @@ class PlainMAE(nn.Module):
 
     def __init__(self, method: Method, masked: int) -> None:
         super().__init__()
-        self.student: Any = copy.deepcopy(method.backbone)
+        self.student: Any = plainly(copy.deepcopy(method.backbone))
         self.masked = masked
         self.settings: Any = getattr(method, "config", None)
 
@@ -91,19 +114,34 @@ class PlainMAE(nn.Module):
         """Nothing to average."""
 
 
+class PlainScales(PlainMAE):
+    """Point-M2AE with random masks, on our patches, as the others have our point operators."""
+
+    def loss(self, points: Tensor, flags: Tensor | None = None) -> Tensor:
+        """See the base class."""
+        drawn = self.draw(len(points), self.student.num_tokens, None, 0)
+        return _OnOurPatches(self.student).loss(points, drawn if flags is None else flags)
+
+
+class _OnOurPatches(PlainM2AE):
+    def groups(self, points: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        return [(s.centers, s.index, s.patches) for s in self.model.group(points).scales]
+
+
 class PlainSA3DF(PlainMAE):
     """SA3DF at the end of its curriculum."""
 
     def __init__(self, method: Any, masked: int, hard: int) -> None:
         super().__init__(method, masked)
         self.hard = hard
-        self.gc = copy.deepcopy(method.gc)
+        self.gc: Any = plainly(copy.deepcopy(method.gc))
         self.feature_norm = copy.deepcopy(method.feature_norm)
-        average = method.teacher.average.module
+        average = method.teacher.average
         ema: Any = copy.deepcopy(method.backbone)
         ema.encoder, ema.decoder.pos = copy.deepcopy(average.encoder), copy.deepcopy(average.pos)
-        self.ema, self.ema_gc = ema, copy.deepcopy(average.gc)
-        self.known: Any = copy.deepcopy(method.knowledge_teacher)
+        self.ema: Any = plainly(ema)
+        self.ema_gc: Any = plainly(copy.deepcopy(average.gc))
+        self.known: Any = plainly(copy.deepcopy(method.knowledge_teacher))
         self.student.decoder.head.requires_grad_(False)  # no loss reaches it here
         for teacher in (self.ema, self.ema_gc, self.known):
             teacher.requires_grad_(False)

@@ -61,8 +61,9 @@ class ProgressArtifact:
 
 def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:
     """The results as a table, the report as Markdown, and a link to each MLflow run."""
+    entries = [node_entry(status) for status in statuses]
     create_table_artifact(
-        [_row(status) for status in statuses],
+        [_row(status, entry) for status, entry in zip(statuses, entries, strict=True)],
         key="results",
         description="every node of the experiment",
     )
@@ -72,8 +73,8 @@ def publish(statuses: Sequence[NodeStatus], report: Path | None) -> None:
             key="report",
             description=f"from {paths.shown(report)}",
         )
-    for status in statuses:
-        url = node_entry(status)["mlflow_url"]
+    for status, entry in zip(statuses, entries, strict=True):
+        url = entry["mlflow_url"]
         if url:
             name = status.node.name
             create_link_artifact(url, link_text=name, key=f"mlflow-{_key(name)}")
@@ -84,8 +85,8 @@ def publish_comparison(rows: Sequence[dict[str, Any]]) -> None:
     create_table_artifact(list(rows), key="comparison", description="every combination")
 
 
-def _row(status: NodeStatus) -> dict[str, Any]:
-    entry, value = node_entry(status), primary_metric(status)
+def _row(status: NodeStatus, entry: dict[str, Any]) -> dict[str, Any]:
+    value = primary_metric(status)
     return {
         "node": status.node.name,
         "status": entry["status"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,14 +32,18 @@ def write_comparison(
         facts: further entries: times, command and the flow run.
     """
     request, settings = planned.request, planned.settings
+    own: dict[str, list[NodeStatus]] = defaultdict(list)
+    for status in statuses:
+        for name in status.node.experiments:
+            own[name].append(status)
     for name in settings.configs:
-        write_results(request.out / "cells" / name, name, settings, statuses, facts)
+        write_results(request.out / "cells" / name, name, settings, own[name], facts)
     tree = {
         "format": FORMAT,
         "name": request.name,
         "axes": list(dict.fromkeys(key for cell in request.cells for key in cell.values)),
         "evaluations": _evaluations(statuses),
-        "cells": [_cell(cell, statuses) for cell in request.cells],
+        "cells": [_cell(cell, own[cell.config.name]) for cell in request.cells],
         **facts,
     }
     return write_whole(request.out / FILE, (json.dumps(tree, indent=2) + "\n").encode())
@@ -72,8 +77,7 @@ def _shown(values: Sequence[float]) -> float | str:
     return round(statistics.fmean(values), 4) if values else ""
 
 
-def _cell(cell: Cell, statuses: Sequence[NodeStatus]) -> dict[str, Any]:
-    own = [status for status in statuses if cell.config.name in status.node.experiments]
+def _cell(cell: Cell, own: Sequence[NodeStatus]) -> dict[str, Any]:
     values_of: dict[str, list[float]] = {}
     for status in own:
         value = primary_metric(status)

@@ -32,6 +32,7 @@ from flows.marks import mark
 from flows.outcome import failures, write_results
 from flows.planning import REFUSED, Planned
 from flows.runner import Runner
+from flows.sending import Sender
 from flows.settings import Settings
 from flows.status_table import NodeStatus, StatusTable
 from flows.summary import handed, record
@@ -68,7 +69,9 @@ def carry_out(form: RunningForm) -> Ended:
     # a worker has no terminal, and its output may end before the flow does
     silent = form.quiet or runtime.deployment.id is not None
     table = StatusTable(steps.nodes, planned.request.name, silent, get_run_logger().info)
-    runner = Runner(steps, settings, made_by, table, future, handed(settings), form.hours)
+    # a worker's process would have to load MLflow as well
+    sender = Sender() if form.where == "here" and not mlflow_store.offline() else None
+    runner = Runner(steps, settings, made_by, table, future, handed(settings), form.hours, sender)
     runner.run()
     statuses = list(table.statuses.values())
     facts = {

@@ -6,6 +6,7 @@ Nothing is read or written here.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +64,11 @@ class Plan:
     def by_name(self) -> Mapping[str, Node]:
         """Every node, in the same order."""
         return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The place of every node in the order of priority."""
+        return {node.name: place for place, node in enumerate(self.nodes)}
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -125,10 +131,10 @@ def _local(kind: Kind, run: RunConfig) -> str:
 
 def _names(shared: Mapping[str, list[RunConfig]]) -> dict[str, str]:
     """A name for every run: its own, if no other has it."""
-    own = [runs[0].spec.name for runs in shared.values()]
+    own = Counter(runs[0].spec.name for runs in shared.values())
     return {
         identity: runs[0].spec.name
-        if own.count(runs[0].spec.name) == 1
+        if own[runs[0].spec.name] == 1
         else f"{runs[0].experiment}/{runs[0].spec.name}"
         for identity, runs in shared.items()
     }

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from prefect.futures import PrefectFuture
@@ -19,6 +19,7 @@ from flows.executors.base import Event, Executor, Job
 from flows.outcome import primary_metric
 from flows.plan import Node, Plan
 from flows.scheduler import Scheduler, State
+from flows.sending import Sender
 from flows.settings import Settings, command
 from flows.signals import StopRequests
 from flows.status_table import StatusTable
@@ -27,8 +28,10 @@ from sa3d.errors import UserError
 from sa3d.runs.fingerprint import LENGTH, finished, locate
 from sa3d.runs.spec import RunSpec
 from sa3d.tracking import mlflow_store
+from sa3d.tracking.tracker import LEFT_TO_FLOW
 from sa3d.utils.paths import shown
 
+_ENDED: Final = ("finished", "failed", "stopped")  # a child was there, and is over
 _TICK = 0.5  # seconds between looks at registrations and signals, and the age of what is shown
 
 
@@ -43,6 +46,7 @@ class Runner:
         planned: the task that made the settings; what needs no node comes after it.
         env: variables for every child.
         hours: the longest that a run may take; None: no limit.
+        sender: sends to MLflow what short evaluations leave; None: every run sends for itself.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Runner:
         planned: PrefectFuture[Any],
         env: Mapping[str, str],
         hours: float | None = None,
+        sender: Sender | None = None,
     ) -> None:
         self.requests = StopRequests()
         self._futures: dict[str, PrefectFuture[Any]] = {}
@@ -64,6 +69,7 @@ class Runner:
         self._planned = planned
         self._env = env
         self._hours = hours
+        self._sender = sender
         self._boxes: dict[str, UUID] = {}
         self._scheduler = Scheduler(plan)
         self._endings: dict[str, tasks.Ending] = {}
@@ -92,6 +98,8 @@ class Runner:
                     progress.update(self._table.fraction)
         finally:
             self._executor.close()
+            if self._sender is not None:
+                self._sender.close()
             for name, ending in self._endings.items():  # a task must not wait for ever
                 ending.tell(Event(name, "stopped", "the flow ended in an error"))
 
@@ -138,14 +146,18 @@ class Runner:
         start, teacher = (self._model(node, each) for each in (spec.start, spec.teacher))
         located = locate(node.run, start=start, teacher=teacher)
         status.fingerprint, status.run_dir = located.fingerprint, located.folder
+        env = dict(self._env)
+        # what a pre-training sends is looked up by those that start from it, at their start
+        if self._sender is not None and node.kind == "evaluate":
+            env[LEFT_TO_FLOW] = "1"
         job = Job(
             name=node.name,
             command=command(located, self._settings),
             folder=located.folder,
             fingerprint=located.fingerprint,
-            priority=self._plan.nodes.index(node),
+            priority=self._plan.places[node.name],
             whole=node.kind == "pretrain",
-            env=self._env,
+            env=env,
             hours=self._hours,
             after=self._before(node.name),
         )
@@ -189,6 +201,10 @@ class Runner:
         shown = self._executor.shown(name)
         if shown is not None:
             self._boxes[name] = shown
+        status = self._table.statuses[name]
+        if self._sender is not None and event.kind in _ENDED and status.node.kind == "evaluate":
+            assert status.run_dir is not None, "it has a folder since it was submitted"
+            self._sender.send(status.run_dir)
         if event.kind == "waiting":
             self._table.change(name, "queued", where=event.text)
         elif event.kind == "started":

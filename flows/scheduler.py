@@ -1,11 +1,13 @@
 """Which node of a plan may start now, and what the end of one means for the others.
 
 A state machine without processes, clocks or Prefect: it is told what happened, and asked what
-follows.
+follows. It notes what changes with every step and never looks through the whole plan, so that
+bringing a plan to its end costs in proportion to its nodes and edges.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
@@ -44,8 +46,14 @@ class Scheduler:
 
     def __init__(self, plan: Plan) -> None:
         self._needs = {node.name: node.needs for node in plan.nodes}
+        self._places = plan.places
+        self._dependents: dict[str, list[str]] = {name: [] for name in self._needs}
+        for needed, name in plan.edges:
+            self._dependents[needed].append(name)
         self._states: dict[str, State] = dict.fromkeys(self._needs, "waiting")
-        self._stopping = False
+        self._undone = {name: len(needs) for name, needs in self._needs.items()}
+        self._ready = {name for name, count in self._undone.items() if count == 0}
+        self._left = len(self._states)  # nodes that have not ended
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -55,23 +63,17 @@ class Scheduler:
     @property
     def ended(self) -> bool:
         """Whether nothing will happen any more."""
-        return all(state in ENDED for state in self._states.values())
+        return self._left == 0
 
     def ready(self) -> list[str]:
         """The nodes that may be queued now, by priority: all that they need is done."""
-        return [
-            name
-            for name, state in self._states.items()
-            if state == "waiting"
-            and not self._stopping
-            and all(self._states[needed] in DONE for needed in self._needs[name])
-        ]
+        return sorted(self._ready, key=self._places.__getitem__)
 
     def queued(self, name: str) -> None:
         """A node of :meth:`ready` was handed over to be run."""
-        if name not in self.ready():
+        if name not in self._ready:
             raise ValueError(f"{name} ({self._states[name]}) is not ready")
-        self._states[name] = "queued"
+        self._move(name, "queued")
 
     def started(self, name: str) -> None:
         """A queued node began to run."""
@@ -119,23 +121,40 @@ class Scheduler:
         Returns:
             The nodes that will not be started. Queued and running ones are still to be ended.
         """
-        self._stopping = True
         waiting = [name for name, state in self._states.items() if state == "waiting"]
-        self._states |= dict.fromkeys(waiting, "stopped")
+        for name in waiting:
+            self._enter(name, "stopped")
         return waiting
 
     def _skip_what_needs(self, name: str) -> dict[str, str]:
         skipped: dict[str, str] = {}
         lost = {name}
-        for other, needs in self._needs.items():  # every node comes after those that it needs
-            missing = [needed for needed in needs if needed in lost]
-            if missing and self._states[other] == "waiting":
+        later = [self._placed(each) for each in self._dependents[name]]
+        heapq.heapify(later)
+        while later:  # in the plan's order: every node comes after those that it needs
+            _, other = heapq.heappop(later)
+            if self._states[other] == "waiting":
                 lost.add(other)
-                self._states[other] = "skipped"
-                skipped[other] = missing[0]
+                self._enter(other, "skipped")
+                skipped[other] = next(needed for needed in self._needs[other] if needed in lost)
+                for each in self._dependents[other]:
+                    heapq.heappush(later, self._placed(each))
         return skipped
+
+    def _placed(self, name: str) -> tuple[int, str]:
+        return self._places[name], name
 
     def _move(self, name: str, state: State) -> None:
         if self._states[name] not in _BEFORE[state]:
             raise ValueError(f"{name} cannot be {state}: it is {self._states[name]}")
+        self._enter(name, state)
+
+    def _enter(self, name: str, state: State) -> None:
         self._states[name] = state
+        self._ready.discard(name)
+        self._left -= state in ENDED
+        if state in DONE:
+            for other in self._dependents[name]:
+                self._undone[other] -= 1
+                if self._undone[other] == 0 and self._states[other] == "waiting":
+                    self._ready.add(other)

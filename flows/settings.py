@@ -1,10 +1,11 @@
-"""What the children of a flow share: checked data, and a file of settings that they read."""
+"""What the children of a flow share: checked data, and files of settings that they read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,10 @@ class Settings:
         configs: the experiments by name, with overrides applied.
         digests: of the content of every data set that is there, by name.
         absent: of every other why it is not, by name.
-        params: a file that says exactly ``configs``, for children to read: the flow may have
-            been started with values that stand in no ``params.yaml``.
+        params: by name of an experiment, a file that says exactly this one of ``configs``, for
+            its children to read: the flow may have been started with values that stand in no
+            ``params.yaml``. One file each, because a child reads the whole file that it is given:
+            in an ablation of 100 cells it would read 99 that do not concern it.
         folder: the flow's own work folder.
         pipeline_id: the same for every attempt at the same experiments on the same data.
     """
@@ -39,7 +42,7 @@ class Settings:
     configs: dict[str, ExperimentConfig]
     digests: dict[str, str]
     absent: dict[str, str]
-    params: Path
+    params: Mapping[str, Path]
     folder: Path
     pipeline_id: str
 
@@ -74,15 +77,18 @@ def settle(*configs: ExperimentConfig, name: str | None = None) -> Settings:
     )
     pipeline_id = f"{name or configs[0].name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     folder = paths.work() / f"experiment-{pipeline_id}"
-    params = write_whole(folder / "params.yaml", params_text(*configs).encode())
+    params = {
+        each.name: write_whole(folder / "params" / f"{each.name}.yaml", params_text(each).encode())
+        for each in configs
+    }
     return Settings(
         {each.name: each for each in configs}, digests, absent, params, folder, pipeline_id
     )
 
 
-def params_text(*configs: ExperimentConfig) -> str:
-    """A ``params.yaml`` with these experiments alone, complete and without recipes."""
-    values = {each.name: each.model_dump(mode="json", exclude={"name"}) for each in configs}
+def params_text(config: ExperimentConfig) -> str:
+    """A ``params.yaml`` with this experiment alone, complete and without recipes."""
+    values = {config.name: config.model_dump(mode="json", exclude={"name"})}
     return yaml.safe_dump({"experiments": values}, sort_keys=False)
 
 
@@ -93,8 +99,8 @@ def command(located: Located, settings: Settings) -> list[str]:
         located: the run, its folder, and the models that it starts from.
         settings: of the flow.
     """
-    spec = located.run.spec
-    words = [*CHILD, spec.task, "-e", located.run.experiment, "--params", str(settings.params)]
+    spec, experiment = located.run.spec, located.run.experiment
+    words = [*CHILD, spec.task, "-e", experiment, "--params", str(settings.params[experiment])]
     words += ["--variant", spec.variant]
     if spec.task != registry.PRETRAIN:
         # an empty label too: it tells this evaluation from one that has a label

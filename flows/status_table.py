@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from flows.scheduler import ENDED, State
 from sa3d.utils.paths import shown
 
 _PLAIN_SECONDS = 30.0
+MOST_ROWS = 24  # of the live table, which is drawn anew twice a second and has to fit a terminal
+_FIRST: tuple[State, ...] = ("running", "failed", "stopped", "queued", "waiting")
 _STYLE = {"running": "cyan", "finished": "green", "reused": "green", "failed": "red"}
 
 
@@ -74,12 +77,12 @@ class StatusTable:
         self._console = Console(file=sys.stderr, highlight=False)
         self._live: Live | None = None
         self._next_plain = 0.0
+        self._ended = 0
 
     @property
     def fraction(self) -> float:
         """Share of nodes that have ended, in any way."""
-        ended = [status for status in self.statuses.values() if status.state in ENDED]
-        return len(ended) / len(self.statuses)
+        return self._ended / len(self.statuses)
 
     def change(self, name: str, state: State, *, where: str = "", error: str = "") -> None:
         """Move a node on, and say so where there is something to say."""
@@ -88,6 +91,7 @@ class StatusTable:
             status.started = time.monotonic()
         elif status.state == "running":
             status.seconds = time.monotonic() - status.started
+        self._ended += (state in ENDED) - (status.state in ENDED)
         status.state, status.where, status.error = state, where or status.where, error
         if state == "queued" and not where:
             return
@@ -124,7 +128,13 @@ class StatusTable:
         for column in ("node", "state", "time"):
             table.add_column(column, no_wrap=True)
         table.add_column("", overflow="ellipsis", no_wrap=True)
-        for status in self.statuses.values():
+        drawn = self._drawn()
+        if len(drawn) < len(self.statuses):
+            counts = Counter(status.state for status in self.statuses.values())
+            counted = ", ".join(f"{count} {state}" for state, count in counts.items())
+            table.caption = f"{len(drawn)} of {len(self.statuses)} nodes; {counted}"
+            table.caption_justify = "left"
+        for status in drawn:
             note = status.error or (status.where if status.state == "queued" else "")
             if status.state == "running":
                 note = (last_line(status.log) if status.log else "") or status.where
@@ -132,6 +142,16 @@ class StatusTable:
             spent = f"{status.elapsed:.0f} s" if status.elapsed else ""
             table.add_row(status.node.name, f"[{style}]{status.state}[/]", spent, _escaped(note))
         return table
+
+    def _drawn(self) -> list[NodeStatus]:
+        """The nodes that have a row, in the plan's order; of many those where something happens."""
+        every = list(self.statuses.values())
+        if len(every) <= MOST_ROWS:
+            return every
+        rank = {state: place for place, state in enumerate(_FIRST)}
+        by_interest = sorted(every, key=lambda status: rank.get(status.state, len(rank)))
+        chosen = {status.node.name for status in by_interest[:MOST_ROWS]}
+        return [status for status in every if status.node.name in chosen]
 
 
 def _plain(status: NodeStatus) -> str:

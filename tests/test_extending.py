@@ -151,6 +151,7 @@ SMALL_BAG = ["model.groups=8", "model.group_size=8", "model.dim=16", "model.head
 
 
 @pytest.mark.usefixtures("one_thread", "backbone")
+@pytest.mark.slow
 def test_files_and_a_line_make_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The method, its teacher, every task and the pictures, by the command line."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -243,6 +244,7 @@ def with_task(task: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_one_file_and_one_line_make_a_task_of_everything(
     task: str, many_tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-// The CPU kernels as torch operators: checks, scratch memory, and threads over torch's own pool.
+// The CPU kernels as torch operators: checks, scratch memory, and threads, as many as torch uses.
 // The schemas are declared in Python (point_ops/*.py). One translation unit, because torch's
 // headers take most of the time of the build.
 #include <ATen/Parallel.h>
@@ -10,18 +10,28 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <exception>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
 #include "kernels.h"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 namespace {
+#include "share.h"
 #include "bindings_common.h"
 #include "bindings_points.h"
 #include "bindings_rows.h"

@@ -22,7 +22,7 @@ Tensor fps(const Tensor& points_, const Tensor& start_, const std::optional<Tens
     const int64_t* first = start.const_data_ptr<int64_t>();
     const int64_t* length = lengths_ ? lengths.const_data_ptr<int64_t>() : nullptr;
     int64_t* picked = out.mutable_data_ptr<int64_t>();
-    at::parallel_for(0, batch, 1, [&](int64_t from, int64_t to) {
+    share(batch, 1, [&](int64_t from, int64_t to) {
       for (int64_t b = from; b < to; ++b) {
         const int64_t valid = length ? length[b] : n;
         const int64_t at = std::min(std::max<int64_t>(first[b], 0), valid - 1);
@@ -42,7 +42,7 @@ Tensor plane_tensor(const Tensor& points, int64_t& stride) {
   const T* from = points.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
   const int64_t step = stride;
-  at::parallel_for(0, batch, 1, [&](int64_t b0, int64_t b1) {
+  share(batch, std::max<int64_t>(1, 16384 / (d * n + 1)), [&](int64_t b0, int64_t b1) {
     for (int64_t b = b0; b < b1; ++b)
       table<T>().planes(from + b * n * d, n, d, step, to + b * d * step);
   });
@@ -53,7 +53,7 @@ Tensor plane_tensor(const Tensor& points, int64_t& stride) {
 template <class F>
 void over_rows(int64_t batch, int64_t rows, int64_t block, F&& f) {
   const int64_t blocks = (rows + block - 1) / block;
-  at::parallel_for(0, batch * blocks, 1, [&](int64_t from, int64_t to) {
+  share(batch * blocks, 1, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       const int64_t first = task % blocks * block;
       f(task / blocks, first, std::min(rows, first + block));
@@ -77,7 +77,7 @@ std::tuple<Tensor, Tensor> knn(const Tensor& queries_, const Tensor& points_, in
     const T *q = queries.const_data_ptr<T>(), *p = planes.const_data_ptr<T>();
     T* dist = sqdist.mutable_data_ptr<T>();
     int64_t* at = idx.mutable_data_ptr<int64_t>();
-    over_rows(batch, m, 64, [&](int64_t b, int64_t from, int64_t to) {
+    over_rows(batch, m, 32, [&](int64_t b, int64_t from, int64_t to) {
       const int64_t row = b * m + from;
       table<T>().knn(q + row * d, to - from, p + b * d * stride, n, d, stride, k, dist + row * k,
                      at + row * k);
@@ -102,7 +102,7 @@ Tensor ball_query(const Tensor& queries_, const Tensor& points_, double radius, 
     const T *q = queries.const_data_ptr<T>(), *p = planes.const_data_ptr<T>();
     const T limit = T(radius) * T(radius);
     int64_t* at = idx.mutable_data_ptr<int64_t>();
-    over_rows(batch, m, 64, [&](int64_t b, int64_t from, int64_t to) {
+    over_rows(batch, m, 32, [&](int64_t b, int64_t from, int64_t to) {
       const int64_t row = b * m + from;
       table<T>().ball(q + row * 3, to - from, p + b * 3 * stride, n, stride, limit, k,
                       at + row * k);
@@ -140,8 +140,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(const Tensor& a_, const Tenso
       const T *p = a.const_data_ptr<T>(), *q = b.const_data_ptr<T>();
       T *d = dist_ab.mutable_data_ptr<T>(), *e = dist_ba.mutable_data_ptr<T>();
       int64_t *i = idx_ab.mutable_data_ptr<int64_t>(), *j = idx_ba.mutable_data_ptr<int64_t>();
-      at::parallel_for(0, batch, std::max<int64_t>(1, 65536 / (n * m)),
-                       [&](int64_t from, int64_t to) {
+      share(batch, std::max<int64_t>(1, 32768 / (n * m)), [&](int64_t from, int64_t to) {
         for (int64_t c = from; c < to; ++c)
           table<T>().nearest_both(p + c * n * 3, n, q + c * m * 3, m, d + c * n, i + c * n,
                                   e + c * m, j + c * m);
@@ -188,8 +187,7 @@ std::tuple<Tensor, Tensor> chamfer_backward(const Tensor& grad_ab_, const Tensor
     const T *ga = grad_ab.const_data_ptr<T>(), *gb = grad_ba.const_data_ptr<T>();
     const int64_t *ia = idx_ab.const_data_ptr<int64_t>(), *ib = idx_ba.const_data_ptr<int64_t>();
     T *ta = to_a.mutable_data_ptr<T>(), *tb = to_b.mutable_data_ptr<T>();
-    at::parallel_for(0, batch, std::max<int64_t>(1, 1024 / (n + m + 1)),
-                     [&](int64_t from, int64_t to) {
+    share(batch, std::max<int64_t>(1, 1024 / (n + m + 1)), [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
         const int64_t ra = i * n, rb = i * m;
         if (!table<T>().nearest_backward(ga + ra * step_ab, gb + rb * step_ba, step_ab, step_ba,
@@ -218,7 +216,7 @@ Tensor auction(const Tensor& a_, const Tensor& b_, double eps) {
             "a, b: expected finite coordinates");
   Tensor out = at::empty({batch, n}, a.options().dtype(at::kLong));
   int64_t* matched = out.mutable_data_ptr<int64_t>();
-  at::parallel_for(0, batch, 1, [&](int64_t from, int64_t to) {
+  share(batch, 1, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i)
       kernels().auction(pa + i * n * 3, pb + i * n * 3, n, float(eps), matched + i * n);
   });

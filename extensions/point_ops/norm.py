@@ -18,6 +18,11 @@ from ._registry import autograd, register
 _DTYPES = (torch.bfloat16, torch.float32, torch.float64)
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which rows of ``dtype`` are normalised; that of their weight and bias."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 class BatchNorm(NamedTuple):
     """Result of :func:`batch_norm`."""
 
@@ -196,7 +201,7 @@ def checked(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     for name, value in (("weight", weight), ("bias", bias)):
         _checks.tensor(name, value, "C", last=rows.shape[1])
         _checks.same_device("rows", rows, name, value)
-        wanted = torch.promote_types(rows.dtype, torch.float32)
+        wanted = wide(rows.dtype)
         if value.dtype != wanted:
             raise ValueError(f"{name}: expected {wanted} for {rows.dtype} rows, got {value.dtype}")
     return rows

@@ -23,8 +23,8 @@ def _whole(rows: Tensor, shared: Tensor | None, group: int) -> Tensor:
     """Rows with what their groups share; in float32 where they are narrower."""
     if shared is None:
         return rows
-    wide = torch.promote_types(rows.dtype, torch.float32)
-    return rows.to(wide) + shared.to(wide).repeat_interleave(group, 0)
+    dtype = plain.wide(rows.dtype)
+    return rows.to(dtype) + shared.to(dtype).repeat_interleave(group, 0)
 
 
 def _some(rows: Tensor, kept: Tensor | None, group: int) -> Tensor:

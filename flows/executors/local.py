@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,8 +56,8 @@ class LocalExecutor(Executor):
 
     def submit(self, job: Job) -> None:
         """See :class:`Executor`."""
-        self._waiting.append(_Waiting(job, Claim(job.folder)))
-        self._waiting.sort(key=lambda waiting: waiting.job.priority)
+        waiting = _Waiting(job, Claim(job.folder))
+        bisect.insort(self._waiting, waiting, key=lambda each: each.job.priority)
 
     def poll(self, seconds: float) -> list[Event]:
         """See :class:`Executor`."""

@@ -12,7 +12,7 @@ from sa3d import __version__
 from sa3d.errors import UserError
 from sa3d.tracking.lineage import kernels
 
-PACKAGES = ("torch", "timm", "numpy", "scikit-learn", "h5py", "mlflow", "prefect", "dvc")
+PACKAGES = ("torch", "numpy", "scikit-learn", "h5py", "mlflow", "prefect", "dvc")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from sa3d.cli.extras import missing
 from sa3d.cli.options import Device, Quiet, Threads
 from sa3d.errors import UserError
 from sa3d.utils.places import refusal
+from sa3d.utils.waiting import wait_briefly
 
 
 class _Commands(TyperGroup):
@@ -143,6 +144,7 @@ def main() -> None:
     """Entry point of ``sa3d`` and ``python -m sa3d``."""
     # outside of training, which has a handler of its own that saves first
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    wait_briefly()
     app(prog_name="sa3d")
 
 

@@ -85,8 +85,7 @@ class FeaturePropagation(nn.Module):
         lifted = functional.linear(tokens, weight_token)
         carried = point_ops.interpolate(points, centers, lifted, k=min(3, centers.shape[1]))
         x = functional.linear(points, weight_point, self.lift.bias) + carried
-        x = functional.relu(self.lift_norm(x))
-        return functional.relu(self.out_norm(self.out(x)))
+        return self.out_norm.rectified(self.out(self.lift_norm.rectified(x)))
 
 
 class PartHead(nn.Module):
@@ -127,6 +126,12 @@ class PartHead(nn.Module):
         weight_whole, weight_local = weights if self.whole_first else weights[::-1]
         # what is the same at all points of a cloud is multiplied once, as in PatchEmbed
         once = functional.linear(whole, weight_whole, self.first.bias)
-        mixed = functional.linear(local, weight_local) + once.unsqueeze(1)
-        logits: Tensor = self.rest(mixed)
-        return logits.float()
+        x = functional.linear(local, weight_local)
+        shared: Tensor | None = once
+        for layer in self.rest:
+            if isinstance(layer, RowNorm):  # with the ReLU that follows it
+                x = layer.rectified(x, shared)
+                shared = None
+            elif not isinstance(layer, nn.ReLU):
+                x = layer(x)
+        return x.float()

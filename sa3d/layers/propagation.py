@@ -17,6 +17,11 @@ class RowNorm(BatchNorm):
         """Normalise every channel over B n rows."""
         return super().forward(x.flatten(0, 1)).view_as(x)
 
+    def rectified(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
+        """ReLU of the normalised rows of ``x``, to which ``shared`` (B, C) is added before: in one
+        pass over them where :meth:`BatchNorm.relu` has one."""
+        return self.relu(x.flatten(0, 1), group=x.shape[1], shared=shared).view_as(x)
+
 
 class Propagation(nn.Module):
     """Point-M2AE's token propagation: coarse tokens, interpolated from the three nearest with

@@ -6,26 +6,124 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from timm.layers.attention import Attention
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional
 
 Init = Literal["trunc_normal", "xavier"]
 
 
-class DeviceAttention(Attention):
-    """timm's attention, with the faster of its two forms for the device of the input.
+class Attention(nn.Module):
+    """Self-attention with the faster of its two forms for the device of the input.
 
     On the CPU the fused form is a loss at these sizes (64 tokens, heads of 64: explicit
     matrix products take a fifth of its time); on a GPU it wins.
+
+    Args:
+        dim: C.
+        heads: attention heads; they divide C.
     """
 
-    def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim={dim} is no multiple of heads={heads}")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
+        """(B, n, C) -> (B, n, C).
+
+        Args:
+            attend: broadcast to (B, heads, n, n). On the CPU it is added to the scores of
+                attention, elsewhere a bool will do as well: True where a token sees another.
+        """
+        size = x.shape[-1] // self.heads
+        heads = self.qkv(x).unflatten(-1, (3, self.heads, size))
+        parts = heads.permute(2, 0, 3, 1, 4)  # (3, B, heads, n, C / heads)
+        on_cpu = x.device.type == "cpu"
+        if on_cpu:
+            parts = parts.contiguous()  # in one copy, where the products would make three
+        q, k, v = parts.unbind(0)
+        mixed = (explicit if on_cpu else fused)(q, k, v, attend)
+        joined: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+
+def explicit(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention in two matrix products; ``bias`` is added to the scores."""
+    scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)
+    if bias is not None:
+        scores = scores + bias
+    return scores.softmax(dim=-1) @ v
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None) -> Tensor:
+    """Attention as one kernel of torch."""
+    mixed: Tensor = functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+    return mixed
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training a branch is left out of some clouds of a batch, and counts
+    accordingly more in the others.
+
+    Args:
+        rate: share of the clouds that it is left out of.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
-        self.fused_attn = x.device.type != "cpu"  # type: ignore[misc]  # Final for TorchScript only
-        return super().forward(x, attn_mask, is_causal)
+        if not self.training or self.rate == 0.0:
+            return x
+        kept = x.new_empty(x.shape[0], 1, 1).bernoulli_(1.0 - self.rate)
+        return x * kept.div_(1.0 - self.rate)
+
+
+class MLP(nn.Module):
+    """Two layers with GELU between them; the hidden one is four times as wide."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n, C) -> (B, n, C)."""
+        widened: Tensor = self.fc2(self.act(self.fc1(x)))
+        return widened
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each on normalised tokens and added to what came in.
+
+    The names and the order of its parts are those of timm's block, so that published weights
+    fit; timm itself is not used because importing it takes seconds.
+
+    Args:
+        dim: C.
+        heads: attention heads.
+        rate: of stochastic depth, for both branches.
+    """
+
+    def __init__(self, dim: int, heads: int, rate: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim)
+        self.drop_path = DropPath(rate)
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
+        """(B, n, C) -> (B, n, C); see :class:`Attention`."""
+        x = x + self.drop_path(self.attn(self.norm1(x), attend))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x
 
 
 def init_weights(module: nn.Module, how: Init) -> None:
@@ -64,16 +162,7 @@ class Stack(nn.Module):
 
     def __init__(self, dim: int, rates: Sequence[float], heads: int, init: Init) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(
-                dim,
-                heads,
-                drop_path=rate,
-                norm_layer=nn.LayerNorm,  # timm's own default has eps 1e-6
-                attn_layer=DeviceAttention,
-            )
-            for rate in rates
-        )
+        self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
         init_weights(self, init)
 
     def forward(self, x: Tensor, pos: Tensor, attend: Tensor | None = None) -> Tensor:
@@ -93,7 +182,7 @@ class Stack(nn.Module):
                 bias = torch.zeros(attend.shape, device=attend.device)
                 attend = bias.masked_fill_(~attend, float("-inf"))
         for block in self.blocks:
-            x = block(x + pos, attn_mask=attend)
+            x = block(x + pos, attend)
         return x
 
 

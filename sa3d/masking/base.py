@@ -46,7 +46,7 @@ def take(values: Tensor, index: Tensor) -> Tensor:
 
 def flat_index(index: Tensor, groups: int) -> Tensor:
     """(B, n) numbers of patches of each cloud as (B n) numbers among the B G patches of all."""
-    offset = torch.arange(index.shape[0], device=index.device).unsqueeze(1) * groups
+    offset = torch.arange(0, len(index) * groups, groups, device=index.device).unsqueeze(1)
     return (index + offset).flatten()
 
 

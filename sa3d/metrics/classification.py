@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 from sa3d.metrics import names
 
@@ -24,7 +23,9 @@ def classification(
         Metrics by name; ``matrix`` (rows: true class), ``class_names`` and
         ``per_class_accuracy`` of the classes that occur.
     """
-    matrix = confusion_matrix(labels, predicted, labels=np.arange(len(class_names)))
+    count = len(class_names)
+    pairs = np.bincount(labels * count + predicted, minlength=count * count)
+    matrix = pairs.reshape(count, count)
     present = matrix.sum(axis=1) > 0
     recall = matrix.diagonal()[present] / matrix.sum(axis=1)[present]
     known = [name for name, there in zip(class_names, present, strict=True) if there]

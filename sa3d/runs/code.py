@@ -92,6 +92,7 @@ def code_of(modules: Iterable[str]) -> dict[str, Path]:
     return found
 
 
+@cache
 def _meaning(path: Path) -> bytes:
     """A source file without what does not change what it does."""
     source = path.read_bytes()

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,9 +85,15 @@ def dvc_lock(folder: Path | None = None) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        return dict(_parsed(path.read_text(encoding="utf-8")) or {})
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> Any:
+    """A flow asks for every data set of each of its experiments, and parsing is slow."""
+    return yaml.safe_load(text)
 
 
 def data_md5(name: str, folder: Path | None = None) -> str | None:

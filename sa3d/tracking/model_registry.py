@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-_IMPORTED = ("torch", "timm", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
+_IMPORTED = ("torch", "numpy", "pydantic", "pyyaml", "safetensors", "h5py", "mlflow")
 
 
 def register(

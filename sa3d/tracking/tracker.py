@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from sa3d.errors import UserError
 from sa3d.tracking import lineage
@@ -27,7 +27,10 @@ from sa3d.utils.paths import shown
 from sa3d.utils.processes import identity
 from sa3d.utils.telemetry import disable_telemetry
 
+LEFT_TO_FLOW: Final = "SA3D_LEFT_TO_FLOW"
+"""Set by a flow that sends what short runs leave: loading MLflow would take them seconds."""
 _PERIOD = 10.0  # seconds between batches; a batch costs the server about as much as one point
+_SHORT = 20.0  # seconds after which a run under a flow sends for itself, so that it can be followed
 _LONGEST = 120.0  # most seconds between attempts while the server does not answer
 
 
@@ -40,14 +43,23 @@ class MlflowTracker:
         journal: where everything is recorded.
         sync: what sends it; None: nothing is sent.
         system: record how busy the machine is, too.
+        left: a run that is over within seconds is sent by somebody else.
     """
 
-    def __init__(self, journal: Journal, sync: MlflowSync | None, *, system: bool = False) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        sync: MlflowSync | None,
+        *,
+        system: bool = False,
+        left: bool = False,
+    ) -> None:
         self._journal = journal
         self._sync = sync
         self._run_dir = journal.path.parent
         self._changed = threading.Event()
         self._ending = threading.Event()
+        self._left = left
         self._in_vain: str | None = None  # why an attempt failed that ended after close() began
         self._system = SystemMetrics(journal.system, self._run_dir) if system else None
         self._thread = threading.Thread(target=self._work, name="mlflow-sync", daemon=True)
@@ -109,6 +121,8 @@ class MlflowTracker:
         self._ending.set()
         self._changed.set()
         self._thread.join()
+        if self._left:
+            return
         # a server that hangs takes its time to fail: once is enough
         failed = self._in_vain or self._attempt(self._sync)
         if failed is not None:
@@ -131,6 +145,9 @@ class MlflowTracker:
     def _work(self) -> None:
         assert self._sync is not None
         pause, told = _PERIOD, ""
+        if self._left and self._ending.wait(_SHORT):
+            return
+        self._left = False
         while not self._ending.is_set():
             self._changed.wait(pause)
             self._changed.clear()
@@ -192,7 +209,7 @@ def open_tracker(
     for use in data:
         journal.entry("input", **use.as_entry())
     sync = None if offline() else MlflowSync(run_dir, tracking_uri())
-    return MlflowTracker(journal, sync, system=system)
+    return MlflowTracker(journal, sync, system=system, left=LEFT_TO_FLOW in os.environ)
 
 
 def _status_of(error: BaseException | None) -> Status:

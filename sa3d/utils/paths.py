@@ -64,4 +64,5 @@ def work() -> Path:
 
 def shown(path: Path) -> str:
     """A path for messages and reports: from the project's root where it lies below it."""
-    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+    base = root()
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

@@ -10,6 +10,8 @@ from torch.autograd import DeviceType
 
 from benchmarks import gpu
 
+pytestmark = pytest.mark.slow
+
 
 def options(**values: str) -> list[str]:
     return [part for name, value in values.items() for part in (f"--{name}", *value.split())]

@@ -61,10 +61,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("signum", "code"),
     [
         (signal.SIGKILL, -9),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
     ],
 )
+@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch_then_resumed_gives_the_same_weights(
     tmp_path: Path, uninterrupted: str, signum: signal.Signals, code: int
 ) -> None:

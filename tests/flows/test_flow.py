@@ -176,6 +176,7 @@ def test_a_failed_child_fails_the_flow_and_only_it_runs_again(served: Project) -
     assert served.started() == ["classify-shapes-random-masks-s3"]
 
 
+@pytest.mark.slow
 def test_what_needs_a_failed_node_is_skipped_and_the_rest_runs(served: Project) -> None:
     served.tell("fail", STUDENT)
     code, said = served.run()

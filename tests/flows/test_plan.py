@@ -50,7 +50,7 @@ def test_the_pipeline_is_known_by_settings_and_data(
         "shapes": "digest of shapes",
         "shapes-noisy": "digest of shapes-noisy",
     }
-    assert load_experiment("demo", settings.params) == config
+    assert load_experiment("demo", settings.params["demo"]) == config
     assert settle(config).pipeline_id == settings.pipeline_id
     other = load_experiment("demo", PARAMS, overrides=["seeds=[8]"])
     assert settle(other).pipeline_id != settings.pipeline_id
@@ -143,13 +143,16 @@ def test_children_of_several_experiments_read_each_its_own(
     settings = settle(*configs, name="both")
     assert settings.folder.name.startswith("experiment-both-")
     for config in configs:
-        assert load_experiment(config.name, settings.params) == config
+        assert load_experiment(config.name, settings.params[config.name]) == config
+        assert experiment_names(settings.params[config.name]) == [config.name]  # and reads no other
     steps = plan(*configs, register=False)
     model = exported(tmp_path / "model")
     for node in steps.nodes:
         if node.kind == "evaluate":
             words = command(locate(node.run, start=model), settings)
             assert words[words.index("-e") + 1] == node.run.experiment
+            own = str(settings.params[node.run.experiment])
+            assert words[words.index("--params") + 1] == own
 
 
 CLASH = """
@@ -192,7 +195,7 @@ def test_commands_are_those_of_the_command_line(
             "-e",
             "demo",
             "--params",
-            str(settings.params),
+            str(settings.params["demo"]),
         ]
         assert words[: len(begin)] == begin
         assert words[-2:] == ["--out", str(tmp_path / "work" / f"{name}-{located.fingerprint}")]

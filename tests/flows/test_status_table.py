@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.plan import Node
-from flows.status_table import StatusTable
+from flows.status_table import MOST_ROWS, StatusTable
 from sa3d.config.loading import load_experiment
 from sa3d.runs.config import runs_of
 
@@ -47,6 +47,24 @@ def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         table.change("svm", "running")
         table.tick()
     assert capfd.readouterr() == ("", "")
+
+
+def test_of_many_nodes_those_where_something_happens_are_drawn_and_the_others_counted() -> None:
+    nodes = [Node(f"run{number}", "evaluate", RUN) for number in range(500)]
+    table = StatusTable(nodes, "demo", quiet=True)
+    for number in range(400):
+        table.change(f"run{number}", "reused")
+    table.change("run401", "queued")
+    table.change("run402", "running", where="2 threads")
+    table.change("run499", "failed", error="out of memory")
+    drawn = table._table()
+    names = list(drawn.columns[0].cells)
+    assert len(names) == MOST_ROWS
+    assert names[:3] == ["run400", "run401", "run402"]  # in the plan's order
+    assert names[-1] == "run499"
+    assert "400 reused" in drawn.caption
+    assert "97 waiting" in drawn.caption
+    assert table.fraction == 401 / 500
 
 
 ON_A_TERMINAL = """

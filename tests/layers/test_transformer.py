@@ -1,11 +1,12 @@
 """Stacks against a transcription of the block's formula, and the two forms of attention."""
 
 import pytest
+import timm.models.vision_transformer
 import torch
-from timm.layers.attention import Attention
 from torch.nn import functional as F
 
-from sa3d.layers.transformer import DeviceAttention, Stack, drop_rates, init_weights
+from sa3d.layers import transformer
+from sa3d.layers.transformer import Attention, Block, Stack, drop_rates, init_weights
 
 
 def layer_norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
@@ -45,42 +46,81 @@ def test_stack_is_pre_norm_blocks_with_positions_added_to_each():
     torch.testing.assert_close(stack(x, pos), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_both_forms_of_attention_agree_with_gradients(monkeypatch):
-    torch.manual_seed(0)
-    layer = DeviceAttention(24, num_heads=3, qkv_bias=False)
-    x = torch.randn(2, 5, 24, requires_grad=True)
-    explicit = layer(x)
-    assert layer.fused_attn is False  # this is the CPU
-    (ours,) = torch.autograd.grad(explicit.square().sum(), x)
+def timms(dim, heads, rate):
+    """timm's own block, as the models here are built of."""
+    return timm.models.vision_transformer.Block(
+        dim, heads, drop_path=rate, norm_layer=torch.nn.LayerNorm
+    )
 
-    calls = []
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_block_is_that_of_timm(training):
+    theirs = timms(24, 3, 0.4).train(training).double()
+    ours = Block(24, 3, 0.4).train(training).double()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, 0.1, 0.3)
+    ours.load_state_dict(theirs.state_dict())  # the same names and shapes
+    theirs.attn.fused_attn = False
+    x = torch.randn(6, 5, 24, dtype=torch.float64)
+    attend = torch.rand(6, 1, 5, 5) < 0.6
+    attend |= torch.eye(5, dtype=torch.bool)
+    bias = torch.zeros(attend.shape, dtype=torch.float64).masked_fill_(~attend, float("-inf"))
+    for mask in (None, bias):
+        found = []
+        for block in (theirs, ours):
+            torch.manual_seed(1)
+            out = block(x, mask)
+            grads = torch.autograd.grad(out.square().sum(), list(block.parameters()))
+            found.append([out, *grads])
+        # dropped branches included; scores are scaled after the product, not before it
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_new_weights_are_drawn_as_timm_draws_them():
+    torch.manual_seed(0)
+    theirs = timms(24, 3, 0.1).state_dict()
+    torch.manual_seed(0)
+    ours = Block(24, 3, 0.1).state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_heads_divide_the_width():
+    with pytest.raises(ValueError, match="dim=10 is no multiple of heads=3"):
+        Attention(10, 3)
+
+
+def test_both_forms_of_attention_agree_with_gradients():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, 5, 8).requires_grad_().unbind()
+    explicit, fused = (form(q, k, v, None) for form in (transformer.explicit, transformer.fused))
+    torch.testing.assert_close(fused, explicit, rtol=1e-5, atol=1e-6)
+    ours = torch.autograd.grad(explicit.square().sum(), (q, k, v), retain_graph=True)
+    theirs = torch.autograd.grad(fused.square().sum(), (q, k, v))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cpu", 0), ("meta", 1)])
+def test_only_other_devices_take_the_fused_form(device, calls, monkeypatch):
+    taken = []
     fused = F.scaled_dot_product_attention
     monkeypatch.setattr(
         F,
         "scaled_dot_product_attention",
-        lambda *a, **k: (calls.append(1), fused(*a, **k))[1],
+        lambda *a, **k: (taken.append(1), fused(*a, **k))[1],
     )
-    layer.fused_attn = True
-    sdpa = Attention.forward(layer, x)
-    assert calls, "the fused form was not taken"
-    (theirs,) = torch.autograd.grad(sdpa.square().sum(), x)
-    torch.testing.assert_close(sdpa, explicit, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
-
-
-def test_other_devices_take_the_fused_form():
-    with torch.device("meta"):
-        layer = DeviceAttention(24, num_heads=3, qkv_bias=False)
-        assert layer(torch.empty(2, 5, 24)).shape == (2, 5, 24)
-    assert layer.fused_attn is True
+    with torch.device(device):
+        assert Attention(24, 3)(torch.empty(2, 5, 24)).shape == (2, 5, 24)
+    assert len(taken) == calls
 
 
 @pytest.mark.parametrize("depth", [4, 12])
 def test_stochastic_depth_rises_linearly_from_zero_in_each_stack(depth):
     stack = Stack(24, drop_rates(0.1, depth), 3, init="xavier")
-    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in stack.blocks]
+    rates = [block.drop_path.rate for block in stack.blocks]
     assert rates == pytest.approx([0.1 * i / (depth - 1) for i in range(depth)])
-    assert rates == [getattr(block.drop_path2, "drop_prob", 0.0) for block in stack.blocks]
 
 
 def test_initialisation():

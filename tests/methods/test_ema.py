@@ -36,7 +36,7 @@ def test_update_averages_parameters_and_statistics_and_copies_counters():
             parameter.add_(1.0)
     method.after_step(progress(epoch=1))
     decay = 0.8
-    averaged = method.teacher.average.module.state_dict()
+    averaged = method.teacher.average.state_dict()
     now = method._scorer().state_dict()
     assert set(averaged) == set(now)
     counters = [name for name in now if name.endswith("num_batches_tracked")]
@@ -54,7 +54,7 @@ def test_update_averages_parameters_and_statistics_and_copies_counters():
 
 @BOTH
 def test_teacher_has_no_decoder_but_its_positions(model):
-    names = {n.split(".")[2] for n, _ in build(experiment(model)).teacher.named_parameters()}
+    names = {n.split(".")[1] for n, _ in build(experiment(model)).teacher.named_parameters()}
     assert names == {"encoder", "pos", "gc"}
 
 

@@ -234,7 +234,7 @@ def test_a_step_is_determined_by_weights_batch_and_progress():
 def test_bf16_autocast_keeps_losses_and_scores_float32():
     method = build(experiment())
     scores = []
-    for gc in (method.gc, method.teacher.average.module.gc):
+    for gc in (method.gc, method.teacher.average.gc):
         gc.register_forward_hook(lambda _, __, output: scores.append(output))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = step(method)

@@ -402,7 +402,5 @@ def test_layers_rise_from_the_finest_embedding_to_the_head():
 
 def test_stochastic_depth_rises_through_all_scales():
     trunk = PointM2AETrunk(load_experiment("point-m2ae").model)
-    rates = [
-        getattr(block.drop_path1, "drop_prob", 0.0) for s in trunk.stacks for block in s.blocks
-    ]
+    rates = [block.drop_path.rate for s in trunk.stacks for block in s.blocks]
     assert rates == pytest.approx(torch.linspace(0, 0.1, 15).tolist())

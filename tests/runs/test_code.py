@@ -85,6 +85,7 @@ def counted_files(task: str) -> set[Path]:
 
 
 def digest(*places: str) -> str:
+    code._meaning.cache_clear()
     return str(code.code_digest.__wrapped__(*places))
 
 
@@ -96,7 +97,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(code, "_PACKAGE", folder)
     monkeypatch.setattr(code, "_kernels", dict)
     yield folder
-    for cached in (code._imports, code._says_neutral):
+    for cached in (code._imports, code._meaning, code._says_neutral):
         cached.cache_clear()
 
 
@@ -113,12 +114,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             path = folder / f"{name}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        for cached in (code._imports, code._says_neutral):
+        for cached in (code._imports, code._meaning, code._says_neutral):
             cached.cache_clear()
         return digest("sa3d.one")
 
     yield write
-    for cached in (code._imports, code._says_neutral):
+    for cached in (code._imports, code._meaning, code._says_neutral):
         cached.cache_clear()
 
 

@@ -35,6 +35,7 @@ def test_kernels_count_and_are_the_same_in_a_checkout_and_in_a_wheel(
     def from_(folder: Path) -> str:
         spec = SimpleNamespace(submodule_search_locations=[str(folder / "point_ops")])
         monkeypatch.setattr(code.importlib.util, "find_spec", lambda name: spec)
+        code._meaning.cache_clear()
         return str(code.code_digest.__wrapped__())
 
     before = from_(checkout)

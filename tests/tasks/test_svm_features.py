@@ -105,6 +105,9 @@ def test_what_features_depend_on_asks_for_new_ones(
     assert asked(with_model(run, groups=16), trained["sa3df"]) == 6, "other patches"
     fewer = replace(run, data=run.data.model_copy(update={"points": 32}))
     assert asked(fewer, trained["sa3df"]) == 6
+    kinds = [run_of(tiny_config, "svm", precision=each) for each in ("fp32", "bf16", "auto")]
+    # `auto` is one of the two, and is there already
+    assert sum(asked(kind, trained["sa3df"]) for kind in kinds) == 6
     monkeypatch.setattr(module, "code_digest", lambda *places: "changed")
     assert asked(run, trained["sa3df"]) == 6
     monkeypatch.undo()

@@ -210,6 +210,7 @@ def test_a_server_that_is_away_is_said_and_nothing_is_lost(
     assert run_in_store(run_dir).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_holds_nothing_up(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

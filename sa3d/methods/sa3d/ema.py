@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Self
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from sa3d.layers.converted import Converted
 from sa3d.layers.patches import Groups
 from sa3d.methods.sa3d.gc_predictor import GCPredictor
 from sa3d.methods.sa3d.settings import EmaConfig
@@ -41,8 +42,10 @@ class EmaTeacher(nn.Module):
     def __init__(self, student: Scorer, config: EmaConfig) -> None:
         super().__init__()
         self.config = config
-        self.average = ModelEmaV3(student, decay=config.start)
+        self.average = copy.deepcopy(student)
+        self.eval()
         self.requires_grad_(False)
+        self._scorer: Converted[Scorer] = Converted(self.average)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in ``eval()``: scores must not depend on the batch."""
@@ -53,13 +56,23 @@ class EmaTeacher(nn.Module):
         start, end, ramp = self.config.start, self.config.end, self.config.ramp_epochs
         return start + (end - start) * epoch / ramp if epoch < ramp else end
 
+    @torch.no_grad()
     def update(self, student: Scorer, epoch: int) -> None:
         """Move towards the student; call after every optimiser step."""
-        self.average.decay = self.decay(epoch)
-        self.average.update(student)
+        averages, values = [], []
+        for average, value in zip(
+            self.average.state_dict().values(), student.state_dict().values(), strict=True
+        ):
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        torch._foreach_lerp_(averages, values, 1.0 - self.decay(epoch))
+        self._scorer.refresh()
 
     @torch.no_grad()
     def forward(self, groups: Groups) -> Tensor:
         """(B, G) float32 complexity of every patch."""
-        scores: Tensor = self.average.module(groups)
+        scores: Tensor = self._scorer()(groups)
         return scores

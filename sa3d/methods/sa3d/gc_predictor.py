@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sa3d.layers.batch_norm import BatchNorm
+from sa3d.layers.converted import Float32Linear
 from sa3d.layers.transformer import Stack, drop_rates, token
 
 
@@ -32,9 +33,9 @@ class GCPredictor(nn.Module):
         self.mask_token = token(dim) if own_token else None
         self.stack = Stack(dim, drop_rates(drop_path, depth), heads, init="xavier")
         self.norm = nn.LayerNorm(dim)
-        self.hidden = nn.Linear(dim, 1024)
+        self.hidden = Float32Linear(dim, 1024)
         self.hidden_norm = BatchNorm(1024)
-        self.out = nn.Linear(1024, dim)
+        self.out = Float32Linear(1024, dim)
 
     def forward(
         self, visible: Tensor, positions: Tensor, shared_token: Tensor | None = None

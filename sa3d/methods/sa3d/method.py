@@ -22,6 +22,13 @@ from sa3d.metrics import names as keys
 from sa3d.models.backbone import Backbone, Decoded, Encoded, PointLoss
 
 
+class Targets(NamedTuple):
+    """What a frozen knowledge teacher gives of a batch; no gradient."""
+
+    features: Tensor  # (B, M, C) of the masked patches
+    points: Tensor | None  # (B, M, P, 3) of the masked patches, where the teacher decodes
+
+
 class Reconstruction(NamedTuple):
     """How well the masked patches were rebuilt."""
 
@@ -74,11 +81,13 @@ class SA3D(Method):
         groups = self.backbone.group(batch.points)
         needed = self.strategy.needs_scores(progress.epoch, progress.epochs)
         mask = self.draw_mask(groups, self.score(groups) if needed else None, progress)
+        # before the student: what teachers need in between is free again for what it has to keep
+        targets = self.targets(groups, mask)
 
         encoded = self.backbone.encode(groups, mask)
         decoded = self.backbone.decode(encoded, groups, mask)
         scores = self._masked_scores(encoded, groups, mask)
-        found = self.reconstruction(decoded, groups, mask)
+        found = self.reconstruction(decoded, groups, mask, targets)
         rank = ranking_loss if self.config.gc_loss == "relative" else absolute_loss
         gc_loss = rank(scores, found.hardness, found.valid)
 
@@ -91,7 +100,13 @@ class SA3D(Method):
             logged[keys.FEATURE] = found.feature_loss.detach()
         return {"loss": loss, **logged, **self._curriculum(progress, loss.device)}
 
-    def reconstruction(self, decoded: Decoded, groups: Groups, mask: Mask) -> Reconstruction:
+    def targets(self, groups: Groups, mask: Mask) -> Targets | None:
+        """What a knowledge teacher says; None: the method has none."""
+        return None
+
+    def reconstruction(
+        self, decoded: Decoded, groups: Groups, mask: Mask, targets: Targets | None
+    ) -> Reconstruction:
         """How well masked patches were rebuilt, and how hard each of them was."""
         point = self.backbone.point_loss(decoded, groups, mask)
         return Reconstruction(point, point.per_patch, point.valid)

@@ -6,15 +6,17 @@ backbone of the same shape.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from sa3d.layers.converted import convert
 from sa3d.layers.patches import Groups
 from sa3d.losses import feature_distance, patch_chamfer
 from sa3d.masking.base import Mask, MaskStrategy, take
-from sa3d.methods.sa3d.method import SA3D, Reconstruction
+from sa3d.methods.sa3d.method import SA3D, Reconstruction, Targets
 from sa3d.methods.sa3df.settings import SA3DFConfig
 from sa3d.methods.settings import MethodConfig
 from sa3d.models.backbone import Backbone, Decoded, PointLoss
@@ -45,6 +47,8 @@ class SA3DF(SA3D):
         super().__init__(backbone, strategy, config)
         self.knowledge_teacher = knowledge_teacher
         knowledge_teacher.requires_grad_(False)
+        if config.precision == "bf16":
+            convert(knowledge_teacher, torch.bfloat16)
         self.feature_norm: nn.Module = backbone.feature_norm()
         if self.teacher_decodes:
             backbone.decoder.head.requires_grad_(False)
@@ -73,13 +77,23 @@ class SA3DF(SA3D):
         self.knowledge_teacher.eval()
         return self
 
-    def reconstruction(self, decoded: Decoded, groups: Groups, mask: Mask) -> Reconstruction:
+    @torch.no_grad()
+    def targets(self, groups: Groups, mask: Mask) -> Targets:
+        """See the base class."""
+        with self._as_taught(groups):
+            known, points = self.knowledge_teacher.encode(groups, None).tokens, None
+            if self.teacher_decodes:
+                points = self.knowledge_teacher.decode_features(known, groups.centers)
+                points = take(points, mask.masked)
+        return Targets(take(known, mask.masked), points)
+
+    def reconstruction(
+        self, decoded: Decoded, groups: Groups, mask: Mask, targets: Targets | None
+    ) -> Reconstruction:
         """See the base class; the hardness is the sum of feature error and point error."""
-        with torch.no_grad():
-            known = self.knowledge_teacher.encode(groups, None).tokens
-        features = self._masked_features(decoded, mask)
-        feature = feature_distance(features, take(known, mask.masked))
-        point = self._point_term(decoded, known, groups, mask)
+        assert targets is not None
+        feature = feature_distance(self._masked_features(decoded, mask), targets.features)
+        point = self._point_term(decoded, targets.points, groups, mask)
         # the sum is unscaled, as published: the feature term leads the ranking
         hardness = feature + (
             point.per_patch
@@ -93,7 +107,9 @@ class SA3DF(SA3D):
         """See the base class."""
         return self.config.feature_weight if full else 1.0
 
-    def _point_term(self, decoded: Decoded, known: Tensor, groups: Groups, mask: Mask) -> PointLoss:
+    def _point_term(
+        self, decoded: Decoded, target: Tensor | None, groups: Groups, mask: Mask
+    ) -> PointLoss:
         """SA3DF's point term, in one of three modes.
 
         ``teacher_decoded_nograd`` is what the published code computes: it enters the logged
@@ -101,11 +117,8 @@ class SA3DF(SA3D):
         reach the student; ``ground_truth_grad`` rebuilds the true points with the student's
         own head, as the method's figure draws it.
         """
-        if not self.teacher_decodes:
+        if target is None:
             return self.backbone.point_loss(decoded, groups, mask)
-        with torch.no_grad():
-            everywhere = self.knowledge_teacher.decode_features(known, groups.centers)
-            target = take(everywhere, mask.masked)
         features = self._masked_features(decoded, mask)
         if self.config.point_term == "teacher_decoded_nograd":
             features = features.detach()
@@ -119,7 +132,15 @@ class SA3DF(SA3D):
 
     def _teacher_decoded(self, features: Tensor, groups: Groups, mask: Mask) -> Tensor:
         """(B, M, P, 3) relative points that the knowledge teacher reads in student features."""
-        return self.knowledge_teacher.decode_features(features, take(groups.centers, mask.masked))
+        with self._as_taught(groups):
+            centers = take(groups.centers, mask.masked)
+            return self.knowledge_teacher.decode_features(features, centers)
+
+    def _as_taught(self, groups: Groups) -> AbstractContextManager[object]:
+        """The precision of the knowledge teacher's weights; pictures are made in fp32 otherwise."""
+        if self.config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(groups.centers.device.type, torch.bfloat16)
 
     def rebuild(self, groups: Groups, mask: Mask) -> Tensor:
         """By the student's head, or by the knowledge teacher's decoder where that trains it."""

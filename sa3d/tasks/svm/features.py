@@ -3,9 +3,9 @@
 Another seed, another grid of C or another experiment needs no new ones. A file
 ``work/features/<key>.npz`` holds those of one model and some clouds; its name is a hash of all that
 they depend on: the encoder's weights (also random ones), the backbone's settings, the data, the
-rows, the points a cloud, the batch size and device (which decide rounding) and the code. The folder
-may be deleted at any time. Once it holds more than 1 GiB, the files that were unused for the
-longest time go: 12 000 clouds with 384 features take 18 MiB.
+rows, the points a cloud, the batch size, device and precision (which decide rounding) and the code.
+The folder may be deleted at any time. Once it holds more than 1 GiB, the files that were unused for
+the longest time go: 12 000 clouds with 384 features take 18 MiB.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import nn
 
 from sa3d import registry
 from sa3d.data.store import CloudSet
+from sa3d.engine.precision import autocast, quickest
 from sa3d.errors import TrainingError
 from sa3d.models.backbone import Backbone
 from sa3d.runs.code import code_digest
@@ -100,10 +101,11 @@ def _computed(
     assert isinstance(config.settings, SvmConfig)
     batches = fixed_batches(clouds, rows, config, config.settings.batch_size)
     label = f"{config.spec.name}: {what}"
-    parts = [
-        backbone.features(points).cpu().numpy()
-        for points, _ in shown(batches, context.device, label, context.quiet)
-    ]
+    with autocast(context.device, quickest(context.device, config.settings.precision)):
+        parts = [
+            backbone.features(points).cpu().numpy()
+            for points, _ in shown(batches, context.device, label, context.quiet)
+        ]
     found = np.concatenate(parts)
     if not np.isfinite(found).all():
         raise TrainingError(
@@ -126,6 +128,7 @@ def _key(
         "points": config.data.points,
         "batch_size": config.settings.batch_size,
         "device": context.device.type,
+        "precision": quickest(context.device, config.settings.precision),
         "code": code_digest(*places),
     }
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:32]

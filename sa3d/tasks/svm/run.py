@@ -15,6 +15,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sa3d.data.store import TEST, TRAIN, open_clouds
+from sa3d.engine.precision import quickest
 from sa3d.engine.random_state import seed_all
 from sa3d.metrics import names as keys
 from sa3d.metrics.classification import classification
@@ -110,6 +111,7 @@ def _protocol(
     return {
         "features": "mean + maximum over patch tokens of the frozen encoder, all patches visible",
         "feature_width": inputs.shape[1],
+        "precision": quickest(context.device, settings.precision),
         "encoder": "pre-trained" if context.start else f"random weights, seed {config.spec.seed}",
         "points": config.data.points,
         "sampling": SAMPLING,

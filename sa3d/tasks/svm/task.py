@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from sa3d.config.base import Positive
+from sa3d.config.base import Positive, Precision
 from sa3d.metrics import names
 from sa3d.tasks.base import Metric, Task, TaskConfig
 
@@ -25,6 +25,10 @@ class SvmConfig(TaskConfig):
     )
     folds: int = Field(3, ge=2, description="folds of that cross-validation")
     batch_size: Positive = Field(64, description="clouds a forward pass")
+    precision: Literal["auto"] | Precision = Field(
+        "auto",
+        description="of the encoder; auto: bf16 where the device computes in it, else fp32",
+    )
 
 
 def _choice(protocol: dict[str, Any]) -> str:

@@ -1,0 +1,156 @@
+"""A training step of a narrow model in many shapes, and in two processes: for
+``benchmarks/growth.py``.
+
+The model is Point-MAE with half the published width and half its depth, so that a step takes
+fractions of a second on two cores; everything else is as published unless a row changes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+# This folder holds a file that shares its name with the package point_ops.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
+sys.path.append(str(HERE.parent))
+
+import torch  # noqa: E402
+
+from benchmarks.gpu_steps import Card, Case, Steps  # noqa: E402
+from sa3d.engine import tune  # noqa: E402
+from sa3d.engine.distributed import processes  # noqa: E402
+
+EXPERIMENT: Final = "point-mae-sa3df"
+BASE: Final = {"batch": 16, "points": 1024, "patches": 64, "width": 192}
+NARROW: Final = ["model.depth=6", "model.decoder_depth=2"]
+TAKES: Final = {  # what is varied, one at a time
+    "batch": (4, 8, 16, 32, 64),
+    "points": (1024, 2048, 4096, 8192),
+    "patches": (16, 32, 64, 128, 256),
+    "width": (96, 192, 384, 768),
+}
+METHODS: Final = ("mae", "sa3df")
+
+
+def case(method: str, shape: Mapping[str, int]) -> Case:
+    """The method on a narrow model, on the CPU."""
+    values = {
+        "pretrain.data.points": shape["points"],
+        "model.groups": shape["patches"],
+        "model.dim": shape["width"],
+    }
+    overrides = [*NARROW, *(f"{key}={value}" for key, value in values.items())]
+    if method == "sa3df":
+        overrides.append("variants.sa3df.gc_depth=6")  # of the blocks that there are
+    return Case(Card(torch.device("cpu")), EXPERIMENT, method, overrides)
+
+
+def times_of(made: Case, batch: int, precision: str, steps: int) -> list[float]:
+    """Seconds of the steps after the first."""
+    done = Steps(made.card, steps + 1)
+    with processes(made.card.device) as group:
+        made.fit(batch, precision, done, None, group)
+    return [each / 1e3 for each in made.card.milliseconds(done.marks)[1:]]
+
+
+def shapes(
+    method: str, varied: str, precision: str, rounds: int, steps: int = 2
+) -> list[tuple[int, float]]:
+    """Seconds of a step against one of the sizes, which take turns.
+
+    The shortest of all: other processes only ever add, and on a busy machine a median says how much
+    they did.
+    """
+    values = TAKES[varied]
+    cases = {value: case(method, BASE | {varied: value}) for value in values}
+    times: dict[int, list[float]] = {value: [] for value in values}
+    for _ in range(rounds):
+        for value, made in cases.items():
+            batch = value if varied == "batch" else BASE["batch"]
+            times[value] += times_of(made, batch, precision, steps)
+    return [(value, min(times[value])) for value in values]
+
+
+# --- two processes -----------------------------------------------------------------------
+
+WAYS: Final = {  # processes, threads of each, whether they exchange gradients
+    "1 process": (1, 1, False),
+    "2 processes, each for itself": (2, 1, False),
+    "2 processes, one model (gloo)": (2, 1, True),
+    "1 process, 2 threads, twice the batch": (1, 2, False),
+}
+
+
+def side_by_side(method: str, precision: str, rounds: int) -> dict[str, float]:
+    """Seconds of a step for each of :data:`WAYS`, in processes of their own that take turns."""
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way in WAYS:
+            times[way].append(_once(way, method, precision))
+            print(f"  {way}: {times[way][-1]:.4f} s", flush=True)
+    return {way: statistics.median(found) for way, found in times.items()}
+
+
+def _once(way: str, method: str, precision: str) -> float:
+    count, threads, exchange = WAYS[way]
+    batch = BASE["batch"] * (2 if threads == 2 else 1)
+    words = [sys.executable, __file__, "--method", method, "--precision", precision]
+    words += ["--batch", str(batch), "--threads", str(threads)]
+    with tempfile.TemporaryDirectory() as meeting:
+        children = []
+        for rank in range(count):
+            env = dict(os.environ)
+            if exchange:
+                env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+                env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _PORT}
+            # torchrun would do the same for those that exchange; the others have no rank
+            together = [*words, "--together", f"{meeting}/{rank}", "--count", str(count)]
+            children.append(subprocess.Popen(together, env=env, stdout=subprocess.PIPE, text=True))
+        said = [child.communicate(timeout=170)[0] for child in children]
+    if any(child.returncode for child in children):
+        raise SystemExit(f"{way}: a process failed")
+    return statistics.mean(json.loads(text.splitlines()[-1]) for text in said)
+
+
+_PORT: Final = "29517"
+
+
+def _wait_for_others(own: Path, count: int) -> None:
+    """Say that this process is ready, and return once all are."""
+    own.touch()
+    end = time.monotonic() + 120
+    while sum(1 for _ in own.parent.iterdir()) < count:
+        if time.monotonic() > end:
+            raise SystemExit("the other process did not come")
+        time.sleep(0.005)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="one of several processes that train")
+    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--together", type=Path, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--steps", type=int, default=8)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    tune.configure_cpu()
+    made = case(given.method, BASE)
+    _wait_for_others(given.together, given.count)
+    print(json.dumps(statistics.median(times_of(made, given.batch, given.precision, given.steps))))
+
+
+if __name__ == "__main__":
+    main()
