@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from typing import Final
 
-RESULT_NEUTRAL: Final = True
 TRIES: Final = "10000"
 _DECIDED = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
