@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,7 +175,7 @@ class Steps:
     def __len__(self) -> int:
         return self.steps + self.profiled
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Clouds]:
+    def epoch(self, e: int, start: int = 0) -> Generator[Clouds, None, None]:
         for _ in range(self.steps):
             self._mark()
             yield self.batch

@@ -98,10 +98,19 @@ class Runner:
                     progress.update(self._table.fraction)
         finally:
             self._executor.close()
-            if self._sender is not None:
-                self._sender.close()
             for name, ending in self._endings.items():  # a task must not wait for ever
                 ending.tell(Event(name, "stopped", "the flow ended in an error"))
+            self._send_the_rest()
+
+    def _send_the_rest(self) -> None:
+        """Send also what was ended because the flow ended in an error."""
+        if self._sender is None:
+            return
+        for name, status in self._table.statuses.items():
+            begun = self._scheduler.states[name] in ("queued", "running")
+            if begun and status.node.kind == "evaluate" and status.run_dir is not None:
+                self._sender.send(status.run_dir)
+        self._sender.close()
 
     def _skip_absent(self) -> None:
         """Skip what reads a data set that is absent, with what needs it."""

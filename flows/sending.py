@@ -16,6 +16,8 @@ from sa3d.tracking.journal import FILE
 from sa3d.tracking.mlflow_sync import MlflowSync, say
 from sa3d.utils import paths
 
+_ENOUGH = 2  # failures in a row after which MLflow is taken to be away
+
 
 class Sender:
     """Sends the journals of runs to MLflow, in a thread of its own, in the order they are given.
@@ -26,8 +28,9 @@ class Sender:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mlflow-sender")
         self._sending: list[Future[None]] = []
-        self._gone: str | None = None  # why MLflow does not answer
-        self._unsent = 0
+        self._failed: list[Path] = []
+        self._why = ""  # the last of them failed
+        self._in_a_row = 0
 
     def send(self, folder: Path) -> None:
         """Send what MLflow lacks of the run in ``folder``; returns at once."""
@@ -38,22 +41,28 @@ class Sender:
         self._pool.shutdown()
         for each in self._sending:
             each.result()
-        if self._gone is not None:
+        again, self._failed = self._failed, []
+        for folder in again:  # MLflow may have been busy
+            self._send(folder)
+        if self._failed:
             say(
-                f"MLflow lacks {self._unsent} runs of this flow ({self._gone}); all of them are in "
-                f"{paths.shown(paths.work())}. Send them later: sa3d sync"
+                f"MLflow lacks {len(self._failed)} runs of this flow ({self._why}); all of them "
+                f"are in {paths.shown(paths.work())}. Send them later: sa3d sync"
             )
 
     def _send(self, folder: Path) -> None:
         if not (folder / FILE).is_file():
             return  # it failed before it recorded anything
-        if self._gone is not None:  # its time-outs are long: once is enough
-            self._unsent += 1
+        if self._in_a_row >= _ENOUGH:  # MLflow's time-outs are long
+            self._failed.append(folder)
             return
         try:
             MlflowSync(folder, mlflow_store.tracking_uri()).update()
         except UserError as error:
             say(f"MLflow lacks part of {paths.shown(folder)}: {error}")
         except Exception as error:  # MLflow's client may fail in any way; the flow must not
-            self._unsent += 1
-            self._gone = mlflow_store.short(error)
+            self._failed.append(folder)
+            self._why = mlflow_store.short(error)
+            self._in_a_row += 1
+            return
+        self._in_a_row = 0

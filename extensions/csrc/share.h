@@ -93,7 +93,11 @@ class Helpers {
   bool post(Job& job, int64_t helpers) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (job_ != nullptr) return false;
-    for (; threads_ < helpers; ++threads_) std::thread([this] { serve(); }).detach();
+    try {
+      for (; threads_ < helpers; ++threads_) std::thread([this] { serve(); }).detach();
+    } catch (const std::system_error&) {
+      if (threads_ == 0) return false;  // this process may have no more threads: fewer help
+    }
     job.seats = helpers;
     job_ = &job;
     posted_.fetch_add(1, std::memory_order_relaxed);
@@ -112,7 +116,8 @@ class Helpers {
       job.work();
       lock.lock();
       job.seats = 0;  // no piece is left
-      if (job.helping.fetch_sub(1, std::memory_order_relaxed) == 1) done_.notify_one();
+      // all that wait: two callers may, each for its own job
+      if (job.helping.fetch_sub(1, std::memory_order_relaxed) == 1) done_.notify_all();
       const uint64_t before = posted_.load(std::memory_order_relaxed);
       lock.unlock();
       spun([&] { return posted_.load(std::memory_order_relaxed) != before; });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -28,16 +28,20 @@ class Ahead:
     def __init__(self, source: Batches, *, one_core: bool) -> None:
         self.source = source
         self.batch_size = source.batch_size
-        self._begin = _take_one_core if one_core else None
+        self._one_core = one_core
 
     def __len__(self) -> int:
         """Batches an epoch; the same on every rank."""
         return len(self.source)
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, e: int, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of 0-based epoch ``e`` from number ``start`` on."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=self._begin)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         try:
+            if self._one_core:
+                pool.submit(torch.set_num_threads, 1).result()
+                # torch takes the last number that was set for threads that come later as well
+                torch.set_num_threads(torch.get_num_threads())
             batches = self.source.epoch(e, start)
             waiting = deque(pool.submit(next, batches, None) for _ in range(_AHEAD))
             while (batch := waiting.popleft().result()) is not None:
@@ -45,7 +49,3 @@ class Ahead:
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _take_one_core() -> None:
-    torch.set_num_threads(1)  # of this thread; the others keep theirs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -111,7 +111,7 @@ class EndlessBatches:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, e: int, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of 0-based epoch ``e`` from number ``start`` on."""
         for number in range(start, self._length):
             yield self._batch(e, number)

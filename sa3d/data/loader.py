@@ -6,7 +6,7 @@ training a thread makes them (:mod:`sa3d.data.ahead`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -116,7 +116,7 @@ class Batches:
         """Batches an epoch; the same on every rank."""
         return len(self._bounds) - 1
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, e: int, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of 0-based epoch ``e`` from number ``start`` on."""
         order = self.indices
         if self.shuffle:

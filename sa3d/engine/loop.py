@@ -149,19 +149,20 @@ class Trainer:
         self.method.train()
         self._buffer.resume_clock()
         batches = self.source.epoch(epoch, start=self._position.batch)
-        while group := self._next(batches):
-            self._step(epoch, group)
-            bar.update(note=self._note(epoch))
-            at = self._position
-            ended = at.batch >= len(self.source)
-            if not ended:
-                stop, due = self._votes(signals)
-                if stop or due or len(self._buffer) >= LOG_STEPS:
-                    self._log()
-                if stop or due:
-                    self._save(began)
-                if stop:
-                    raise Stopped(signals.signum or 15)
+        with contextlib.closing(batches):  # a thread may make them
+            while group := self._next(batches):
+                self._step(epoch, group)
+                bar.update(note=self._note(epoch))
+                at = self._position
+                ended = at.batch >= len(self.source)
+                if not ended:
+                    stop, due = self._votes(signals)
+                    if stop or due or len(self._buffer) >= LOG_STEPS:
+                        self._log()
+                    if stop or due:
+                        self._save(began)
+                    if stop:
+                        raise Stopped(signals.signum or 15)
         self._log()
         self._buffer.pause_clock()
         if self.epoch_end is not None and self.processes.main:

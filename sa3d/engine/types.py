@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -72,7 +72,7 @@ class Source(Protocol):
         """Batches an epoch, the same in every process."""
         ...
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Any]:
+    def epoch(self, e: int, start: int = 0) -> Generator[Any, None, None]:
         """The batches of 0-based epoch ``e`` from number ``start`` on, the same each time."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,11 @@ def test_other_threads_keep_their_cores(source: Batches) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        list(Ahead(source, one_core=True).epoch(0))
+        batches = Ahead(source, one_core=True).epoch(0)
+        next(batches)
         assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+        assert len(list(batches)) == 6
     finally:
         torch.set_num_threads(before)

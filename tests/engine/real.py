@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ class Clouds:
     def __len__(self) -> int:
         return STEPS
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[tiny.Clouds]:
+    def epoch(self, e: int, start: int = 0) -> Generator[tiny.Clouds, None, None]:
         for number in range(start, STEPS):
             yield tiny.clouds(BATCH, seed=1 + number + STEPS * self.rank)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Source:
     def __len__(self) -> int:
         return self.steps
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[Clouds]:
+    def epoch(self, e: int, start: int = 0) -> Generator[Clouds, None, None]:
         for number in range(start, self.steps):
             points = tiny.clouds(self.batch_size, seed=1 + number + self.steps * e).points
             yield Clouds(points.to(self.device))
@@ -171,7 +171,9 @@ def test_a_smaller_batch_runs_eagerly_and_the_next_are_recorded_anew(tmp_path: P
         def __len__(self) -> int:
             return 6
 
-        def epoch(self, e: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        def epoch(
+            self, e: int, start: int = 0
+        ) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
             random = torch.Generator().manual_seed(e)
             for number in range(start, 6):
                 rows = 3 if number == 2 else 4

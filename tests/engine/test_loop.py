@@ -434,7 +434,30 @@ class Ready(ToySource):
     """Its batches are there before they are asked for."""
 
     def epoch(self, e: int, start: int = 0) -> Any:
-        return iter(list(super().epoch(e, start)))
+        ready = list(super().epoch(e, start))
+        return (batch for batch in ready)
+
+
+def test_a_training_that_fails_leaves_no_source_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    class Watched(ToySource):
+        def epoch(self, e: int, start: int = 0) -> Any:
+            try:
+                yield from super().epoch(e, start)
+            finally:
+                closed.append(e)
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Trainer, "_step", fails)
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        trainer(tmp_path / "run", source=Watched()).fit()
+    assert closed == [0]  # although the traceback holds its frame
+    assert caught.tb is not None
 
 
 def test_waiting_for_batches_is_told(

@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class ToySource:
     def __len__(self) -> int:
         return SAMPLES // (self.batch_size * self.processes.world)
 
-    def epoch(self, e: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, e: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         order = torch.from_numpy(np.random.default_rng((1, e)).permutation(SAMPLES))
         whole = self.batch_size * self.processes.world
         for at in range(start, len(self)):

@@ -1,9 +1,11 @@
 """Work is handed out in small pieces to whichever thread is free: results must not show it."""
 
 import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import point_ops
 import pytest
@@ -96,3 +98,13 @@ def test_a_forked_process_gets_threads_of_its_own():
         [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_two_callers_that_wait_at_once_both_return(tmp_path):
+    here = Path(__file__).resolve().parent
+    program, kernels = tmp_path / "callers", here.parents[1] / "extensions" / "csrc"
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    source = [str(here / "share_callers.cpp"), "-o", str(program)]
+    flags = ["-std=c++17", "-O1", "-pthread", f"-I{kernels}"]
+    subprocess.run([*compiler, *flags, *source], check=True)
+    assert subprocess.run([program], timeout=60, check=False).returncode == 0

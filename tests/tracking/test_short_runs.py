@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,9 @@ def test_one_that_takes_longer_sends_for_itself(
     monkeypatch.setenv(LEFT_TO_FLOW, "1")
     monkeypatch.setattr(tracker_module, "_SHORT", 0.0)
     tracker = open_tracker(root / "run", experiment="sa3d/svm", run_name="a", tags={})
-    tracker._thread.join(0.3)  # past its first look
+    deadline = time.monotonic() + 60
+    while tracker._left and time.monotonic() < deadline:
+        time.sleep(0.01)  # until it is past its first look
     tracker.close("FINISHED")
     found = mlflow_sync.run_of(root / "run")
     assert found is not None
@@ -76,3 +79,28 @@ def test_a_store_that_is_away_is_said_once_and_keeps_nothing_up(
     assert said.count("MLflow lacks 3 runs of this flow") == 1
     assert "Send them later: sa3d sync" in said
     assert [len(read_journal(root / name)["train/loss"]) for name in "abc"] == [1, 1, 1]
+
+
+def test_one_run_that_fails_keeps_no_other_back_and_is_tried_once_more(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(LEFT_TO_FLOW, "1")
+    for name in "abc":
+        open_tracker(root / name, experiment="sa3d/svm", run_name=name, tags={}).close("FINISHED")
+    tried = []
+    update = mlflow_sync.MlflowSync.update
+
+    def updated(self: mlflow_sync.MlflowSync) -> None:
+        tried.append(self._run_dir.name)
+        if tried == ["a", "b"]:
+            raise RuntimeError("database is locked")
+        update(self)
+
+    monkeypatch.setattr(mlflow_sync.MlflowSync, "update", updated)
+    sender = Sender()
+    for name in "abc":
+        sender.send(root / name)
+    sender.close()
+    assert tried == ["a", "b", "c", "b"]
+    assert all(mlflow_sync.run_of(root / name) is not None for name in "abc")
+    assert "MLflow lacks" not in capfd.readouterr().err
