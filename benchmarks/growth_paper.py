@@ -16,7 +16,7 @@ SPOOL: Final = 3  # `prepare` takes so many times the data set's size on the dis
 RATES: Final = {"recorded": (3370.2, 8780.5), "compiled and recorded": (4324.2, 10_983.0)}
 EPOCHS: Final = (400, 301)
 PREPARED: Final = {"binary files (.npy)": 755.0, "text files": 141.0}  # clouds/s, docs/growth.md
-INDEX_BYTES: Final = 75.0  # of memory for each cloud of an opened file, docs/growth.md
+INDEX_BYTES: Final = 25.0  # of memory for each cloud of an opened file, docs/data_loading.md
 
 
 def hours(clouds: int, epochs: tuple[float, float], rates: tuple[float, float]) -> float:
