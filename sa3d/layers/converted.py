@@ -42,8 +42,8 @@ class Converted(Generic[M]):
     """A second form of ``module`` for autocast, whose linear layers hold converted weights.
 
     For weights that change. Everything else (norms, their statistics, tokens) is shared with
-    ``module``. Not a module itself: it has no place in a state, and follows what ``module`` is
-    told.
+    ``module``, which has to stay in ``eval()`` or in ``train()``: the form keeps its mode. Not a
+    module itself: it has no place in a state.
     """
 
     def __init__(self, module: M) -> None:
