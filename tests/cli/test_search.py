@@ -100,6 +100,7 @@ def test_duplicates_in_words(call: Call) -> None:
     assert call("search", "parts", "--duplicates", "-q")[1] == "no near-duplicates among 6 shapes\n"
 
 
+@pytest.mark.slow
 def test_sheets(call: Call) -> None:
     code, said, _ = call("search", "parts", "query.ply", "--sheet", "a.png", "--top", "3")
     assert code == 0

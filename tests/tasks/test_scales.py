@@ -48,6 +48,7 @@ def result_of(pattern: str) -> tuple[Path, dict]:
     return folder, json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_method_tasks_pictures_and_server():
     invoke("pretrain")  # its knowledge teacher first
     result_of("pretrain-tiny-random-masks-s1-*")
