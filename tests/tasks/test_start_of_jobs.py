@@ -25,7 +25,11 @@ print(len(sys.modules))
 RUNS = f"""
 import runpy, sys
 sys.argv[0] = "sa3d"
-runpy.run_module("sa3d", run_name="__main__", alter_sys=True)
+try:
+    runpy.run_module("sa3d", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    if end.code:
+        raise
 print(*[name for name in {SLOW} if name in sys.modules])
 """
 
