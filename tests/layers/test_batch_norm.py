@@ -12,6 +12,7 @@ from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.engine.types import Progress
 from sa3d.layers.batch_norm import BatchNorm
+from sa3d.layers.transformer import DropPath
 from sa3d.masking.base import Mask
 from sa3d.masking.random import RandomMask
 from sa3d.models.point_m2ae.backbone import PointM2AE
@@ -121,8 +122,8 @@ def test_gradients_of_point_m2ae_at_initialisation_are_those_of_float64():
     torch.manual_seed(0)
     backbone = models.build_backbone(config.model).train()
     for layer in backbone.modules():
-        if hasattr(layer, "drop_prob"):
-            layer.drop_prob = 0.0
+        if isinstance(layer, DropPath):
+            layer.rate = 0.0
     wide = copy.deepcopy(backbone).double()
     masked = config.methods["sa3df"].masked_of(64)
     gaps = [relative_gap(backbone, wide, seed, masked) for seed in range(5)]
