@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
-
 import pytest
 import torch
+from casts import Casts, bf16
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3d.layers.converted import Converted, Float32Linear
-
-
-class Casts(TorchDispatchMode):
-    """Sizes of what is converted, by shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shapes: Counter[tuple[int, ...]] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._to_copy.default:
-            self.shapes[tuple(args[0].shape)] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def bf16() -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16)
 
 
 class Exact(nn.Module):

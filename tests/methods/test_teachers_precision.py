@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
 import torch
+from casts import Casts, bf16
 from tiny import build, clouds, experiment, progress
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3d.layers.converted import weights_of
 from sa3d.methods.sa3d.method import SA3D
 from sa3d.methods.sa3df.method import SA3DF
-
-
-class Casts(TorchDispatchMode):
-    """How often each tensor is converted, by the address of its first number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[int] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._to_copy.default:
-            self.count[args[0].data_ptr()] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def bf16() -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16)
 
 
 def method_in(precision: str, **changes: Any) -> SA3D:
@@ -63,8 +45,8 @@ def test_no_weight_is_converted_more_than_once_a_step_and_no_teachers_at_all() -
     assert isinstance(method, SA3DF)
     frozen = [*weights_of(method.teacher), *weights_of(method.knowledge_teacher)]
     trained = [p for p in method.parameters() if p.requires_grad]
-    assert {casts.count[weight.data_ptr()] for weight in frozen} == {0}
-    assert {casts.count[weight.data_ptr()] for weight in trained} == {0, 1}
+    assert {casts.addresses[weight.data_ptr()] for weight in frozen} == {0}
+    assert {casts.addresses[weight.data_ptr()] for weight in trained} == {0, 1}
 
 
 def test_the_ema_teacher_scores_with_the_weights_after_the_last_update() -> None:
