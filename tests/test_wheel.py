@@ -14,7 +14,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import (
     Distribution,
     PackageNotFoundError,
@@ -55,9 +56,13 @@ WITH_OTHERS = {"pydantic-core": "pydantic"}
 LOOKED_FOR = {"point-ops-compat", "nvidia-ml-py"}
 
 
-def third_party(folder: str) -> Iterator[tuple[str, str]]:
+owners = cache(packages_distributions)  # reads the list of files of all that is installed
+
+
+@cache
+def third_party(folder: str) -> list[tuple[str, str]]:
     """Every distribution that a package's source imports, and the file that does."""
-    known = packages_distributions()
+    known, imported = owners(), []
     for file in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = []
@@ -68,7 +73,9 @@ def third_party(folder: str) -> Iterator[tuple[str, str]]:
             for top in {name.partition(".")[0] for name in names}:
                 if top not in sys.stdlib_module_names and top not in ("sa3d", "flows"):
                     found = sorted({canonicalize_name(each) for each in known.get(top, [top])})
-                    yield (found[0] if len(found) == 1 else top), str(file.relative_to(ROOT))
+                    name = found[0] if len(found) == 1 else top
+                    imported.append((name, str(file.relative_to(ROOT))))
+    return imported
 
 
 def test_whatever_is_imported_is_asked_for() -> None:
@@ -85,7 +92,7 @@ def test_whatever_is_imported_is_asked_for() -> None:
 
 
 def test_a_command_that_lacks_a_package_names_the_extra_that_brings_it() -> None:
-    known = packages_distributions()
+    known = owners()
     core = {canonicalize_name(each.name) for each in CORE}
     imported = {module for module, _ in third_party("sa3d")} - core - LOOKED_FOR
     brought = set()

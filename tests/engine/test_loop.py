@@ -279,7 +279,7 @@ def test_waiting_for_batches_is_told(
 ) -> None:
     monkeypatch.setattr(progress, "_SILENT_SECONDS", 1e-6)
     changes: dict[str, Any] = {"settings": {"accumulate": 2, "epochs": 2}, "label": "toy"}
-    trainer(tmp_path / "slow", source=ToySource(sleep=0.2), **changes).fit()
+    trainer(tmp_path / "slow", source=ToySource(sleep=0.1), **changes).fit()
     assert re.search(r", ([5-9]\d|100)% of the time waiting for data", capsys.readouterr().err)
     monkeypatch.setattr("sa3d.engine.loop._WAIT_SHOWN", 2.0)
     trainer(tmp_path / "quick", source=Ready(), **changes).fit()

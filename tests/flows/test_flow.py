@@ -335,6 +335,7 @@ def test_a_dead_server_and_a_wrong_key_are_refused_in_a_line(project: Project) -
     assert "did you mean 'epochs'?" in said
 
 
+@pytest.mark.slow
 def test_missing_data_is_refused(served: Project) -> None:
     (served.root / "data" / "processed" / "shapes.h5").unlink()
     code, said = served.run()

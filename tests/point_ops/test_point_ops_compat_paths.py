@@ -51,6 +51,7 @@ def test_the_paths_of_the_field_hold_the_same_objects():
     assert sys.modules["extensions.emd.emd"].earth_mover_distance is emd.earth_mover_distance
 
 
+@pytest.mark.slow
 def test_a_plain_import_reaches_the_submodules(tmp_path):
     code = (
         "import pointnet2_ops; print(pointnet2_ops.pointnet2_utils.furthest_point_sample.__name__)"
@@ -73,6 +74,7 @@ def test_ours_stands_beside_a_repositorys_own_folder(tmp_path):
     assert found == [str(HERE / "extensions" / "chamfer_dist" / "__init__.py"), "7"]
 
 
+@pytest.mark.slow
 def test_a_repositorys_own_module_comes_first_and_is_served_by_ours(tmp_path):
     """Point-MAE's case: its wrapper stays, the compiled module below it is the drop-in."""
     own = tmp_path / "extensions" / "chamfer_dist" / "__init__.py"
@@ -92,6 +94,7 @@ def test_a_folder_that_is_a_package_hides_ours_in_words_of_python(tmp_path):
     assert "No module named 'extensions.chamfer_dist'" in done.stderr
 
 
+@pytest.mark.slow
 def test_from_this_projects_root_both_are_there():
     """Its folder `extensions/` is no package, so it neither hides the drop-ins nor is hidden."""
     assert not (ROOT / "extensions" / "__init__.py").exists()

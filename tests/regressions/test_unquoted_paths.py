@@ -37,6 +37,7 @@ TAKEN = [
     "<|>",
     "long" * 50,
 ]
+QUICK = ("plain", " leading and trailing ", "it's", "50% off", "x;y", "--help")
 REFUSED = {
     "a:b": ":",
     'say "x"': '"',
@@ -122,7 +123,9 @@ def world_in(folder: Path, name: str) -> World:
     return World(around, checkout, tools / "python 3")
 
 
-@pytest.fixture(params=TAKEN)
+@pytest.fixture(
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TAKEN]
+)
 def taken(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     world = world_in(tmp_path, request.param)
     before = world.files(inside=False)

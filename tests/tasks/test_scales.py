@@ -74,6 +74,7 @@ def test_method_tasks_pictures_and_server():
     np.testing.assert_allclose(server.predict(clouds[1])[0], features[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_follows_pre_training_may_cut_clouds_otherwise():
     """As published for ScanObjectNN: pre-trained on small patches, fine-tuned on larger ones.
     Frozen features may as well: only the encoder is loaded."""

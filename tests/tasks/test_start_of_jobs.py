@@ -55,6 +55,7 @@ def test_what_a_training_computes_with_loads_torch_and_little_else() -> None:
     assert int(count) < 1700  # 1449 with torch's own 1207; timm alone brought 900 more
 
 
+@pytest.mark.slow
 def test_svm_loads_scikit_learn_and_no_timm() -> None:
     loaded, _ = said(COMPUTES, registry.task("svm").run)
     assert set(loaded.split()) <= {"sklearn", "scipy", "pandas"}

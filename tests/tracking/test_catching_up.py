@@ -209,6 +209,7 @@ def test_a_run_whose_process_was_killed_ends_with_its_sending(
     assert runs()["a"].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_two_that_send_the_same_run_send_it_once(root: Path) -> None:
     offline = {**os.environ, mlflow_store.OFFLINE: "1"}
     code = (
