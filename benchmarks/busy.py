@@ -25,10 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-# This folder holds a file that shares its name with the package point_ops.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
 import torch  # noqa: E402
 

@@ -11,14 +11,12 @@ mean difference, and its standard error over the seeds.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-# This folder holds a file that shares its name with the package point_ops.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

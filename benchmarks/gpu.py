@@ -34,22 +34,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 # A GPU that is profiled while it runs graphs must not unload its profiler in between.
 os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
 os.environ.setdefault("TEARDOWN_CUPTI", "0")
 
-# This folder holds a file that shares its name with the package point_ops.
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
-import torch  # noqa: E402
-from torch.autograd import DeviceType  # noqa: E402
+import torch
+from torch.autograd import DeviceType
 
-from benchmarks.gpu_steps import (  # noqa: E402
+from benchmarks.gpu_steps import (
     WARM_UP,
     Card,
     Case,
@@ -59,7 +56,7 @@ from benchmarks.gpu_steps import (  # noqa: E402
     count,
     environment,
 )
-from sa3d.engine.graphed import OPT_OUT, Recorder  # noqa: E402
+from sa3d.engine.graphed import OPT_OUT, Recorder
 
 CLOUDS = 52_470  # ShapeNet55, of which all are trained on
 HOST_CALLS = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpy", "cudaMemset")

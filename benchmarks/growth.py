@@ -26,10 +26,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# This folder holds a file that shares its name with the package point_ops.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
 from benchmarks import growth_paper, growth_runs  # noqa: E402
 

@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-# This folder holds a file that shares its name with the package point_ops.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
 NAME: Final = "growth"
 SETTINGS: Final = """

@@ -19,16 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-# This folder holds a file that shares its name with the package point_ops.
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.gpu_steps import Card, Case, Steps  # noqa: E402
-from sa3d.engine import tune  # noqa: E402
-from sa3d.engine.distributed import processes  # noqa: E402
+from benchmarks.gpu_steps import Card, Case, Steps
+from sa3d.engine import tune
+from sa3d.engine.distributed import processes
 
 EXPERIMENT: Final = "point-mae-sa3df"
 BASE: Final = {"batch": 16, "points": 1024, "patches": 64, "width": 192}

@@ -20,31 +20,28 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-# This folder holds a file that shares its name with the package point_ops.
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from point_ops import farthest_point_sample  # noqa: E402
+import numpy as np
+import torch
+from point_ops import farthest_point_sample
 
-from benchmarks.plain_loader import CloudFiles, plain_batches  # noqa: E402
-from sa3d.data import transforms  # noqa: E402
-from sa3d.data.ahead import Ahead  # noqa: E402
-from sa3d.data.cloud_table import Cloud, CloudTable  # noqa: E402
-from sa3d.data.loader import Batches, Sampling  # noqa: E402
-from sa3d.data.preprocessing import unit_sphere  # noqa: E402
-from sa3d.data.store import CloudSet, open_clouds  # noqa: E402
-from sa3d.data.writing import write_clouds  # noqa: E402
-from sa3d.engine import tune  # noqa: E402
+from benchmarks.plain_loader import CloudFiles, plain_batches
+from sa3d.data import transforms
+from sa3d.data.ahead import Ahead
+from sa3d.data.cloud_table import Cloud, CloudTable
+from sa3d.data.loader import Batches, Sampling
+from sa3d.data.preprocessing import unit_sphere
+from sa3d.data.store import CloudSet, open_clouds
+from sa3d.data.writing import write_clouds
+from sa3d.engine import tune
 
 STORED, ASKED, POOL, BATCH, SEED = 8192, 1024, 1200, 32, 0
 

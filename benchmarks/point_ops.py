@@ -25,12 +25,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# This file shares its name with the package it measures.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
-import numpy as np  # noqa: E402
-import point_ops as po  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import point_ops as po
+import torch
 
 PEERS = ["fpsample", "torch-quickfps", "torch-fps", "faiss-cpu"]
 Contender = Callable[[], Any]

@@ -21,27 +21,25 @@ another precision.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]
-sys.path.append(str(HERE.parent))
+if __package__ is None:  # run as a script
+    import from_root  # noqa: F401
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from sa3d.checkpoints.load import model_of  # noqa: E402
-from sa3d.data.descriptors import descriptors  # noqa: E402
-from sa3d.data.preprocessing import Preprocessing  # noqa: E402
-from sa3d.data.store import TEST, TRAIN, CloudSet, open_clouds  # noqa: E402
-from sa3d.inference.encoder import Encoder  # noqa: E402
-from sa3d.metrics.intervals import estimate  # noqa: E402
-from sa3d.metrics.retrieval import average_precision  # noqa: E402
-from sa3d.models import build_backbone  # noqa: E402
-from sa3d.utils.json_file import write_json  # noqa: E402
-from sa3d.utils.paths import processed  # noqa: E402
+from sa3d.checkpoints.load import model_of
+from sa3d.data.descriptors import descriptors
+from sa3d.data.preprocessing import Preprocessing
+from sa3d.data.store import TEST, TRAIN, CloudSet, open_clouds
+from sa3d.inference.encoder import Encoder
+from sa3d.metrics.intervals import estimate
+from sa3d.metrics.retrieval import average_precision
+from sa3d.models import build_backbone
+from sa3d.utils.json_file import write_json
+from sa3d.utils.paths import processed
 
 
 def questions(clouds: CloudSet, rows: np.ndarray) -> dict[str, tuple[Any, Any]]:
