@@ -267,19 +267,24 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
         open_clouds(path)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    place = tmp_path_factory.mktemp("whole") / "s.h5"
+    return set_of(place, (16,) * 6, episodes=(EPISODE,)).path.read_bytes()
+
+
 @settings(max_examples=60)
 @given(at=st.floats(0.0, 0.999), size=st.integers(1, 40))
 def test_overwritten_bytes_never_crash(
-    tmp_path_factory: pytest.TempPathFactory, at: float, size: int
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, at: float, size: int
 ) -> None:
     """Damage is told in words, or lies in the content, which the digest finds."""
-    read = set_of(tmp_path_factory.mktemp("s") / "s.h5", (16,) * 6, episodes=(EPISODE,))
-    data = bytearray(read.path.read_bytes())
+    data, path = bytearray(whole), tmp_path_factory.mktemp("s") / "s.h5"
     start = int(at * len(data))
     data[start : start + size] = bytes(b ^ 0x5A for b in data[start : start + size])
-    read.path.write_bytes(data)
+    path.write_bytes(data)
     try:
-        read = open_clouds(read.path)
+        read = open_clouds(path)
     except DataError:
         return
     assert all(read.cloud(row).shape[1] == 3 for row in range(len(read)))

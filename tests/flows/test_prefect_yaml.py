@@ -64,6 +64,7 @@ def test_no_place_of_this_machine_stands_in_it() -> None:
     assert not re.search(r"(?<![\w:}/])/(home|root|work|tmp|usr|opt)\b", TEXT)
 
 
+@pytest.mark.slow
 def test_another_setting_makes_the_check_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,9 +156,8 @@ def exported(run_dir: Path) -> None:
     export_model(run_dir / "model", state, card)
 
 
-@pytest.mark.parametrize(
-    "name", [WORST, *(pytest.param(name, marks=pytest.mark.slow) for name in FOLDERS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [WORST, *FOLDERS])
 def test_a_store_works_and_lies_inside_the_project(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_text_is_not_a_name() -> None:
     assert syntax.meaning(b"x = 1") != syntax.meaning(b"x = True")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not pythons(), reason="one version of Python here")
 def test_every_version_of_python_reads_the_same() -> None:
     said = {

@@ -17,14 +17,6 @@ from sa3d.tracking import keys, mlflow_store
 NAME = "sa3d-demo-sa3df"
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, made once: that takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow_store.client(mlflow_store.sqlite_uri(path))
-    return path
-
-
 @pytest.fixture
 def registry(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A project of its own with an empty store."""

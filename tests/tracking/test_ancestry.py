@@ -25,9 +25,6 @@ from sa3d.runs.launch import Options, launch, locate_from
 from sa3d.tracking import keys, lineage, mlflow_store, mlflow_sync, model_registry
 from sa3d.tracking.conclude import conclude
 from sa3d.tracking.journal import FILE, entries
-from tests.tracking.registry_store import empty_store
-
-__all__ = ["empty_store"]
 
 pytestmark = pytest.mark.slow
 NAME = "sa3d-tiny-sa3df"

@@ -15,9 +15,9 @@ from sa3d.errors import UserError
 from sa3d.tasks.fewshot.task import FewshotConfig
 from sa3d.tracking import gate, keys
 from sa3d.tracking.gate import promote, rollback
-from tests.tracking.registry_store import NAME, Store, empty_store, protocol, registry
+from tests.tracking.registry_store import NAME, Store, protocol, registry
 
-__all__ = ["empty_store", "registry"]
+__all__ = ["registry"]
 
 
 def rules(min_seeds: int = 1, **tasks: dict[str, float | None]) -> GateRules:

@@ -13,9 +13,9 @@ import pytest
 from sa3d.errors import UserError
 from sa3d.tracking import mlflow_store
 from sa3d.tracking.registry_lock import PREFIX, STALE, locked
-from tests.tracking.registry_store import NAME, Store, empty_store, registry
+from tests.tracking.registry_store import NAME, Store, registry
 
-__all__ = ["empty_store", "registry"]
+__all__ = ["registry"]
 
 pytestmark = pytest.mark.slow
 
