@@ -73,7 +73,7 @@ def step(given: argparse.Namespace) -> None:
     torch.set_num_threads(given.threads)
     print(f"{tune.configure_cpu().describe()}; {given.threads} threads, torch {torch.__version__}")
     for method in given.methods or growth_step.METHODS:
-        for varied in growth_step.TAKES:
+        for varied in given.varied or growth_step.TAKES:
             points = growth_step.shapes(method, varied, given.precision, given.rounds)
             show(f"{method}, {given.precision}: a step against {varied}", points, varied)
 
@@ -207,6 +207,7 @@ def main() -> None:
             part.add_argument("--rounds", type=int, default=3)
         if name == "step":
             part.add_argument("--threads", type=int, default=1)
+            part.add_argument("--varied", nargs="+", help="batch, points, patches, width; all else")
         if name == "prepare":
             part.add_argument("sets", nargs="*", choices=[[], *SHARES], default=[])
         if name == "runs":
