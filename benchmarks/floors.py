@@ -67,7 +67,7 @@ FLOORS: Final = {
         memory={"mae": 0.8, "sa3df": 0.87, "m2ae": 1.1},  # m2ae varies from 0.89 to 1.03
         # a quarter below the least of six runs, most on a busy machine
         loader={"loader, its thread": (2.2, 1.5)},
-        # half of what an idle machine gave: they take milliseconds, and others disturb them more
+        # at most half of docs/point_ops.md: they take milliseconds, and others disturb them more
         operators={
             "FPS 32 x 1024 -> 64": {"torch_quickfps": 5.0, "torch loop": 20.0},
             "FPS 32 x 2048 -> 512": {"torch_quickfps": 2.5, "torch loop": 20.0},
@@ -79,9 +79,9 @@ FLOORS: Final = {
                 "torch mask + sort": 100.0,
                 "scipy cKDTree": 50.0,
             },
-            "3-NN interpolation, fwd + bwd, 32 x 2048 from 512, C=384": {"torch cdist + topk": 5.0},
+            "3-NN interpolation, fwd + bwd, 32 x 2048 from 512, C=384": {"torch cdist + topk": 4.5},
             "3-NN interpolation, fwd + bwd, 32 x 512 from 256, C=192": {"torch cdist + topk": 6.0},
-            "Chamfer L2, fwd + bwd, 1216 x 32 x 32": {"torch baddbmm": 5.0},
+            "Chamfer L2, fwd + bwd, 1216 x 32 x 32": {"torch baddbmm": 4.0},
             "Chamfer L2, fwd + bwd, 16 x 2048 x 2048": {"torch argmin": 30.0},
             "EMD 4 x 1024": {"scipy linear_sum_assignment": 10.0},
         },
