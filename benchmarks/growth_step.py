@@ -40,7 +40,14 @@ TAKES: Final = {  # what is varied, one at a time
 METHODS: Final = ("mae", "sa3df")
 
 
-def case(method: str, shape: Mapping[str, int]) -> Case:
+class Processor(Card):
+    """The CPU by its own time: other processes do not count, and threads add up."""
+
+    def mark(self) -> float:
+        return time.process_time()
+
+
+def case(method: str, shape: Mapping[str, int], card: Card) -> Case:
     """The method on a model of that shape, on the CPU."""
     values = {
         "pretrain.data.points": shape["points"],
@@ -48,7 +55,7 @@ def case(method: str, shape: Mapping[str, int]) -> Case:
         "model.dim": shape["width"],
     }
     overrides = [f"{key}={value}" for key, value in values.items()]
-    return Case(Card(torch.device("cpu")), EXPERIMENT, method, overrides)
+    return Case(card, EXPERIMENT, method, overrides)
 
 
 def times_of(made: Case, batch: int, precision: str, steps: int) -> list[float]:
@@ -62,19 +69,16 @@ def times_of(made: Case, batch: int, precision: str, steps: int) -> list[float]:
 def shapes(
     method: str, varied: str, precision: str, rounds: int, steps: int = 3
 ) -> list[tuple[int, float]]:
-    """Seconds of a step against one of the sizes, which take turns.
-
-    The shortest of all: other processes only ever add, and on a busy machine a median says how much
-    they did.
-    """
+    """Median seconds of processor time of a step against one of the sizes, which take turns."""
     values = TAKES[varied]
-    cases = {value: case(method, BASE | {varied: value}) for value in values}
+    card = Processor(torch.device("cpu"))
+    cases = {value: case(method, BASE | {varied: value}, card) for value in values}
     times: dict[int, list[float]] = {value: [] for value in values}
     for _ in range(rounds):
         for value, made in cases.items():
             batch = value if varied == "batch" else BASE["batch"]
             times[value] += times_of(made, batch, precision, steps)
-    return [(value, min(times[value])) for value in values]
+    return [(value, statistics.median(times[value])) for value in values]
 
 
 # --- two processes -----------------------------------------------------------------------
@@ -143,7 +147,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     tune.configure_cpu()
-    made = case(given.method, BASE)
+    made = case(given.method, BASE, Card(torch.device("cpu")))
     _wait_for_others(given.together, given.count)
     print(json.dumps(statistics.median(times_of(made, given.batch, given.precision, given.steps))))
 
