@@ -68,7 +68,7 @@ struct AttentionInputs {
   // f(first item, last item) of the heads of all clouds, several at a time.
   template <class F>
   void each(F&& f) const {
-    share(batch * heads, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, n * (n + d))), f);
+    divide(batch * heads, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, n * (n + d))), f);
   }
 };
 
