@@ -93,8 +93,12 @@ test-faults: setup ## kills, outages, a full disk: all of tests/faults, under 20
 	mkdir -p .local
 	SA3D_FAULT_RECORD=.local/faults.jsonl OMP_NUM_THREADS=1 pytest tests/faults -n $(WORKERS) --dist loadfile
 
-bench: setup ## a training step beside one written plainly; fails where its lead is lost: some minutes, on an idle machine
-	python benchmarks/training.py --check
+bench: setup ## steps, batches and point operators beside others; fails where a lead is lost: some minutes, on an idle machine
+	@status=0; \
+	python benchmarks/training.py --check --rounds 3 || status=1; \
+	python benchmarks/loader.py --check --peer --clouds 1024 --epochs 7 || status=1; \
+	python benchmarks/point_ops.py --check --peers .local/peers || status=1; \
+	exit $$status
 
 demo: setup ## the whole experiment on generated objects, to reports/demo/report.html
 	dvc repro experiment@demo

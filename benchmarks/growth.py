@@ -1,6 +1,6 @@
 """How costs grow: with the size of a training step, of a data set, of an experiment.
 
-    python benchmarks/growth.py step --threads 2
+    python benchmarks/growth.py step
     python benchmarks/growth.py processes
     python benchmarks/growth.py prepare
     python benchmarks/growth.py open
@@ -69,10 +69,10 @@ def step(given: argparse.Namespace) -> None:
     from benchmarks import growth_step
     from sa3d.engine import tune
 
-    torch.set_num_threads(given.threads)
-    print(f"{tune.configure_cpu().describe()}; {given.threads} threads, torch {torch.__version__}")
+    torch.set_num_threads(1)
+    print(f"{tune.configure_cpu().describe()}; one thread, torch {torch.__version__}")
     for method in given.methods or growth_step.METHODS:
-        for varied in growth_step.TAKES:
+        for varied in given.varied or growth_step.TAKES:
             points = growth_step.shapes(method, varied, given.precision, given.rounds)
             show(f"{method}, {given.precision}: a step against {varied}", points, varied)
 
@@ -205,7 +205,7 @@ def main() -> None:
             part.add_argument("--precision", default="bf16", choices=("bf16", "fp32"))
             part.add_argument("--rounds", type=int, default=3)
         if name == "step":
-            part.add_argument("--threads", type=int, default=1)
+            part.add_argument("--varied", nargs="+", help="batch, points, patches, width; all else")
         if name == "prepare":
             part.add_argument("sets", nargs="*", choices=[[], *SHARES], default=[])
         if name == "runs":

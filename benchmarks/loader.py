@@ -13,7 +13,8 @@ the loader's rate over the plain form's.
 `--peer` compares with `plain_loader.py` instead, without and with two worker processes: batches
 come as fast as they are taken, scaled and shifted, by the loader alone and by its thread as in
 training. The forms take turns epoch by epoch; the rate is that of the median epoch, from its first
-batch to its last, so that starting workers is not counted.
+batch to its last, so that starting workers is not counted. `--check` fails where a rate is below
+its floor in ``benchmarks/floors.py``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 import torch
 from point_ops import farthest_point_sample
 
+from benchmarks import floors
 from benchmarks.plain_loader import CloudFiles, plain_batches
 from sa3d.data import transforms
 from sa3d.data.ahead import Ahead
@@ -119,7 +121,7 @@ def loader(clouds: CloudSet, sampling: Sampling, parts: bool, batch: int = BATCH
     )
 
 
-def peer(clouds: CloudSet, folder: Path, epochs: int, batch: int) -> None:
+def peer(clouds: CloudSet, folder: Path, epochs: int, batch: int) -> floors.Check:
     """Print rates beside those of the plain pipeline."""
     tune.configure_cpu()  # as a training process
     files = [folder / f"{row}.npy" for row in range(len(clouds))]
@@ -144,9 +146,14 @@ def peer(clouds: CloudSet, folder: Path, epochs: int, batch: int) -> None:
             if epoch:  # the first warms up
                 rates[name].append(batch * (number - 1) / (time.perf_counter() - began))
     usual = {name: statistics.median(found) for name, found in rates.items()}
+    held, check = floors.here(), floors.Check()
+    print(held.describe())
     for name, rate in usual.items():
         shares = [rate / usual[f"plain, {workers} workers"] for workers in (0, 2)]
         print(f"{name:19} {rate:8.0f} clouds/s, {shares[0]:5.2f} and {shares[1]:5.2f} of plain")
+        for workers, share, floor in zip((0, 2), shares, held.loader.get(name, ()), strict=False):
+            check.least(f"{name}, of the plain rate with {workers} workers", share, floor)
+    return check
 
 
 def augmented(source: Batches | Ahead) -> Iterator[torch.Tensor]:
@@ -162,6 +169,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128, help="with --peer")
     parser.add_argument("--peer", action="store_true", help="against a plain pipeline")
+    parser.add_argument("--check", action="store_true", help="with --peer: fail below a floor")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -171,7 +179,9 @@ def main() -> None:
         batch = args.batch if args.peer else BATCH
         print(f"{args.clouds} clouds, {STORED} -> {ASKED}, batch {batch}, {args.threads} threads")
         if args.peer:
-            peer(clouds, Path(folder), args.epochs, batch)
+            check = peer(clouds, Path(folder), args.epochs, batch)
+            if args.check:
+                check.end()
             return
         for sampling, gather in (("random", plain_random), ("fps_subset", plain_fps_subset)):
             forms: dict[str, Callable[[int], Iterator[object]]] = {

@@ -3,10 +3,12 @@
     python benchmarks/point_ops.py                  # CPU; peers are fetched into a scratch folder
     python benchmarks/point_ops.py --device cuda    # against plain torch on the GPU
     python benchmarks/point_ops.py --fallback       # the pure-torch half against its naive forms
+    python benchmarks/point_ops.py --check          # what has a floor alone; fails below one
 
 In every round each contender of a case runs once; the ratio is the median over the rounds of
 (contender / ours), so that a busy machine slows both. Peers that do not install are left out and
-named. Results are compared first: a peer that computes something else is marked.
+named. Results are compared first: a peer that computes something else is marked. Floors stand in
+``benchmarks/floors.py``.
 """
 
 # ruff: noqa: B023, E731 (the lambdas of a loop are called within its turn)
@@ -17,8 +19,6 @@ import argparse
 import importlib
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,33 +32,9 @@ import numpy as np
 import point_ops as po
 import torch
 
-PEERS = ["fpsample", "torch-quickfps", "torch-fps", "faiss-cpu"]
+from benchmarks import floors, peers
+
 Contender = Callable[[], Any]
-
-
-def install_peers(folder: Path) -> None:
-    """Fetch the peers that are not there, each on its own, and put them on the path."""
-    sys.path.append(str(folder))
-    for peer in PEERS:
-        name = "faiss" if peer == "faiss-cpu" else peer.replace("-", "_")
-        if importlib.util.find_spec(name):
-            continue
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--target", str(folder), peer], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            print(f"# {peer} does not install here, left out")
-    importlib.invalidate_caches()
-
-
-def load(name: str) -> Any | None:
-    """A peer, or None; a peer that breaks on import is named."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        print(f"# {name} is left out: {str(error)[:100]}")
-        return None
 
 
 def surface(batch: int, n: int, seed: int = 0) -> torch.Tensor:
@@ -69,10 +45,13 @@ def surface(batch: int, n: int, seed: int = 0) -> torch.Tensor:
 
 
 class Bench:
-    """Runs cases and prints rows of a markdown table."""
+    """Runs cases and prints rows of a markdown table; ``only`` what has a floor, if so asked."""
 
-    def __init__(self, device: str, rounds: int, clock: Callable[[], float]) -> None:
-        self.device, self.rounds, self.clock = device, rounds, clock
+    def __init__(
+        self, device: str, rounds: int, clock: Callable[[], float], *, only: bool = False
+    ) -> None:
+        self.device, self.rounds, self.clock, self.only = device, rounds, clock, only
+        self.held, self.check = floors.here().operators, floors.Check()
         print(
             "| case | ours, ms | contender | ms | ratio | same result |\n|---|---|---|---|---|---|"
         )
@@ -89,15 +68,21 @@ class Bench:
         self.sync()
         return (self.clock() - start) / times * 1e3
 
+    def load(self, name: str) -> Any | None:
+        """A package to compare with; None: not there, or not asked for."""
+        return None if self.only and name not in floors.PACKAGES else peers.load(name)
+
     def case(
         self,
         name: str,
         ours: Contender,
-        peers: dict[str, Contender | None],
+        others: dict[str, Contender | None],
         same: Callable[[Any, Any], str],
     ) -> None:
         """Interleave the contenders of one case and print a row for each."""
-        runs = {"ours": ours} | {peer: run for peer, run in peers.items() if run is not None}
+        if self.only:
+            others = {peer: others[peer] for peer in floors.OPERATORS.get(name, ())}
+        runs = {"ours": ours} | {peer: run for peer, run in others.items() if run is not None}
         results = {peer: run() for peer, run in runs.items()}
         spans = {peer: self.once(run, 1) for peer, run in runs.items()}
         times = {peer: max(1, min(20, int(10 / max(span, 1e-3)))) for peer, span in spans.items()}
@@ -116,6 +101,8 @@ class Bench:
             other = statistics.median(taken[peer])
             row = f"| {name} | {mine:.3g} | {peer} | {other:.3g} | {ratio:.1f}x | {verdict} |"
             print(row, flush=True)
+            what = f"{name}, times as fast as {peer}"
+            self.check.least(what, ratio, self.held.get(name, {}).get(peer))
 
 
 def same_sequence(ours: torch.Tensor, other: Any) -> str:
@@ -151,41 +138,42 @@ def fps_loop(points: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def bench_fps(bench: Bench, shapes: list[tuple[int, int, int]]) -> None:
-    quick, plain, sample = load("torch_quickfps"), load("torch_fps"), load("fpsample")
+    quick, plain, sample = map(bench.load, ("torch_quickfps", "torch_fps", "fpsample"))
     for batch, n, count in shapes:
         x = surface(batch, n)
         start, mask = torch.zeros(batch, dtype=torch.long), torch.ones(batch, n, dtype=torch.bool)
         clouds = [c.numpy() for c in x]
-        peers: dict[str, Contender | None] = {
+        others: dict[str, Contender | None] = {
             "torch_quickfps": quick and (lambda: quick.sample_idx(x, count, start_idx=0)),
             "torch_quickfps baseline": quick
             and (lambda: quick.sample_idx_baseline(x, count, start_idx=0)),
             "torch_fps": plain
             and (lambda: plain.farthest_point_sampling(x, mask, count, start_idx=start)),
+            "torch loop": lambda: fps_loop(x, count),
             "fpsample": sample
             and (lambda: np.stack([sample.fps_sampling(c, count, start_idx=0) for c in clouds])),
         }
         ours = lambda: po.farthest_point_sample(x, count)
-        bench.case(f"FPS {batch} x {n} -> {count}", ours, peers, same_sequence)
+        bench.case(f"FPS {batch} x {n} -> {count}", ours, others, same_sequence)
 
 
 def bench_knn(bench: Bench) -> None:
     from scipy.spatial import cKDTree
 
-    faiss = load("faiss")
+    faiss = bench.load("faiss")
     for m, n, k in ((64, 1024, 32), (512, 2048, 16)):
         x = surface(32, n)
         q = po.gather(x, po.farthest_point_sample(x, m))
         xs, qs = [c.numpy() for c in x], [c.numpy() for c in q]
         pairs = list(zip(qs, xs, strict=True))
-        peers: dict[str, Contender | None] = {
+        others: dict[str, Contender | None] = {
             "torch cdist + topk": lambda: torch.cdist(q, x).topk(k, largest=False).indices,
             "scipy cKDTree": lambda: np.stack(
                 [cKDTree(c).query(o, k, workers=torch.get_num_threads())[1] for o, c in pairs]
             ),
             "faiss": faiss and (lambda: np.stack([faiss.knn(o, c, k)[1] for o, c in pairs])),
         }
-        bench.case(f"kNN 32 x ({m} of {n}), k={k}", lambda: po.knn(q, x, k)[1], peers, same_sets)
+        bench.case(f"kNN 32 x ({m} of {n}), k={k}", lambda: po.knn(q, x, k)[1], others, same_sets)
 
 
 def bench_ball(bench: Bench) -> None:
@@ -212,9 +200,9 @@ def bench_ball(bench: Bench) -> None:
                 out[b, row, : len(first)] = first
         return out
 
-    peers: dict[str, Contender | None] = {"torch mask + sort": sorting, "scipy cKDTree": tree}
+    others: dict[str, Contender | None] = {"torch mask + sort": sorting, "scipy cKDTree": tree}
     ours = lambda: po.ball_query(q, x, 0.2, 32)
-    bench.case("ball query 32 x (512 of 2048), k=32, r=0.2", ours, peers, same_sets)
+    bench.case("ball query 32 x (512 of 2048), k=32, r=0.2", ours, others, same_sets)
 
 
 def bench_interpolate(bench: Bench) -> None:
@@ -233,10 +221,10 @@ def bench_interpolate(bench: Bench) -> None:
             rows = torch.arange(len(f))[:, None, None]
             return train((f[rows, idx] * weight[..., None]).sum(2))
 
-        peers: dict[str, Contender | None] = {"torch cdist + topk": by_topk}
+        others: dict[str, Contender | None] = {"torch cdist + topk": by_topk}
         ours = lambda: train(po.interpolate(q, x, f))
         name = f"3-NN interpolation, fwd + bwd, 32 x {m} from {n}, C={c}"
-        bench.case(name, ours, peers, close)
+        bench.case(name, ours, others, close)
 
 
 def chamfer_forms(a: torch.Tensor, b: torch.Tensor) -> dict[str, Contender]:
@@ -282,8 +270,8 @@ def bench_emd(bench: Bench) -> None:
     a, b = surface(4, 1024), surface(4, 1024, 1) * 0.8
     cost = lambda method: po.earth_movers_distance(a, b, method=method)
     worse = lambda ours, best: f"cost +{(ours / best - 1).max().item():.3%}"
-    peers: dict[str, Contender | None] = {"scipy linear_sum_assignment": lambda: cost("exact")}
-    bench.case("EMD 4 x 1024", lambda: cost("auction"), peers, worse)
+    others: dict[str, Contender | None] = {"scipy linear_sum_assignment": lambda: cost("exact")}
+    bench.case("EMD 4 x 1024", lambda: cost("auction"), others, worse)
 
 
 def bench_fallback(bench: Bench) -> None:
@@ -291,9 +279,9 @@ def bench_fallback(bench: Bench) -> None:
     fps = importlib.import_module("point_ops.fps").reference
     for batch, n, count in ((32, 1024, 64), (32, 2048, 512)):
         x, start = surface(batch, n), torch.zeros(batch, dtype=torch.long)
-        peers: dict[str, Contender | None] = {"torch loop": lambda: fps_loop(x, count)}
+        others: dict[str, Contender | None] = {"torch loop": lambda: fps_loop(x, count)}
         ours = lambda: fps(x, start, None, count)
-        bench.case(f"torch FPS {batch} x {n} -> {count}", ours, peers, same_sequence)
+        bench.case(f"torch FPS {batch} x {n} -> {count}", ours, others, same_sequence)
     interpolate = importlib.import_module("point_ops.interpolate").reference
     q, x = surface(32, 512, 1), surface(32, 256)
     f = torch.rand(32, 256, 192)
@@ -329,15 +317,26 @@ def bench_cuda(bench: Bench) -> None:
     """The Triton kernels against plain torch on the same GPU."""
     for batch, n, count in ((32, 1024, 64), (32, 2048, 512), (32, 8192, 1024)):
         x = surface(batch, n).cuda()
-        peers: dict[str, Contender | None] = {"torch loop": lambda: fps_loop(x, count).cpu()}
+        others: dict[str, Contender | None] = {"torch loop": lambda: fps_loop(x, count).cpu()}
         ours = lambda: po.farthest_point_sample(x, count).cpu()
-        bench.case(f"FPS {batch} x {n} -> {count}", ours, peers, same_sequence)
+        bench.case(f"FPS {batch} x {n} -> {count}", ours, others, same_sequence)
     for m, n, k in ((64, 1024, 32), (512, 2048, 16)):
         x, q = surface(32, n).cuda(), surface(32, m, 1).cuda()
         topk = lambda: torch.cdist(q, x).topk(k, largest=False).indices.cpu()
         ours = lambda: po.knn(q, x, k)[1].cpu()
         bench.case(f"kNN 32 x ({m} of {n}), k={k}", ours, {"torch cdist + topk": topk}, same_sets)
     bench_chamfer(bench, "cuda")
+
+
+SHAPES = [(32, 1024, 64), (32, 2048, 512), (32, 8192, 1024), (1, 10000, 8192)]
+CASES: dict[str, Callable[[Bench], None]] = {
+    "fps": lambda bench: bench_fps(bench, SHAPES),
+    "knn": bench_knn,
+    "ball": bench_ball,
+    "interpolate": bench_interpolate,
+    "chamfer": bench_chamfer,
+    "emd": bench_emd,
+}
 
 
 def main() -> None:
@@ -352,39 +351,38 @@ def main() -> None:
         help="processor time of this process, with --threads 1, stands a busy machine",
     )
     parser.add_argument("--fallback", action="store_true", help="the pure-torch half instead")
-    parser.add_argument("--only", nargs="*", help="cases, e.g. fps chamfer")
+    parser.add_argument("--only", nargs="*", choices=CASES, help="cases, e.g. fps chamfer")
+    parser.add_argument("--check", action="store_true", help="fail below a floor")
     parser.add_argument("--peers", type=Path, help="folder to keep the peers in")
     options = parser.parse_args()
+    if options.check and (options.fallback or options.device != "cpu"):
+        parser.error("--check: floors are of the CPU's kernels")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    wanted = floors.PACKAGES if options.check else peers.PEERS
     with tempfile.TemporaryDirectory() as scratch:
         if options.device == "cpu" and not options.fallback:
-            install_peers(options.peers or Path(scratch))
+            peers.install(options.peers or Path(scratch), wanted)
         name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
         served = sorted(set(po.backends(options.device).values()))
         print(
             f"# {name}, torch {torch.__version__}, threads {options.threads}, {options.clock} time,"
         )
+        if options.check:
+            print(floors.here().describe())
         print(f"# backends {served}, load at the start {os.getloadavg()[0]:.1f}")
         clock = time.process_time if options.clock == "processor" else time.perf_counter
-        bench = Bench(options.device, options.rounds, clock)
+        bench = Bench(options.device, options.rounds, clock, only=options.check)
         if options.fallback:
             bench_fallback(bench)
         elif options.device == "cuda":
             bench_cuda(bench)
         else:
-            shapes = [(32, 1024, 64), (32, 2048, 512), (32, 8192, 1024), (1, 10000, 8192)]
-            cases: dict[str, Callable[[Bench], None]] = {
-                "fps": lambda bench: bench_fps(bench, shapes),
-                "knn": bench_knn,
-                "ball": bench_ball,
-                "interpolate": bench_interpolate,
-                "chamfer": bench_chamfer,
-                "emd": bench_emd,
-            }
-            for case in options.only or cases:
-                cases[case](bench)
+            for case in options.only or CASES:
+                CASES[case](bench)
         print(f"# load at the end {os.getloadavg()[0]:.1f}")
+    if options.check:
+        bench.check.end()
 
 
 if __name__ == "__main__":

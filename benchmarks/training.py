@@ -9,6 +9,8 @@ both. Losses of the same masks must agree in fp32. Steps alternate; times are me
 medians of the rounds' own. Both sides have malloc's thresholds raised. Peak memory is of a process
 of its own for every row, beyond what it holds before its first step. FLOPs are counted by torch;
 their share is of the fastest matrix product in that precision, measured in the same run.
+``--check`` fails where losses differ, operations are too many, or something is below its floor in
+``benchmarks/floors.py``.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ if __package__ is None:  # run as a script
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from benchmarks import floors  # noqa: E402
 from benchmarks.gpu_steps import Operations  # noqa: E402
 from benchmarks.plain_sa3df import PlainMAE, PlainSA3DF, PlainScales  # noqa: E402
 from sa3d import models  # noqa: E402
@@ -48,15 +51,6 @@ METHODS: dict[str, tuple[str, Any]] = {  # experiment and plain form of each row
 }
 FORMS = ("plain fp32", "plain bf16", "ours fp32", "ours bf16")
 AGREE = 1e-6  # losses of both forms in fp32, relative
-FLOORS = {  # times faster than the plain step in fp32, and in bf16; a tenth below what was measured
-    ("mae", "ours fp32"): (1.9, None),
-    ("mae", "ours bf16"): (3.0, 1.35),
-    ("sa3df", "ours fp32"): (1.8, None),
-    ("sa3df", "ours bf16"): (3.1, 1.2),
-    ("m2ae", "ours bf16"): (2.5, None),
-}
-"""On a CPU where oneDNN's fp32 products pay (AVX-512 without AMX) or whose bf16 ones are faster."""
-MOST_MEMORY = {"mae": 0.8, "sa3df": 0.87, "m2ae": 0.95}  # of the plain step's, both in bf16
 
 
 class Contenders:
@@ -177,9 +171,10 @@ def counted(step: Callable[[], None]) -> tuple[float, int]:
     return flops.get_total_flops() / 1e9, operations.count
 
 
-def compare(method: str, batch: int, rounds: int, peaks: dict[str, float]) -> list[str]:
-    """Print the rows of a method; what fell below its floor, a line each."""
-    below = []
+def compare(
+    method: str, batch: int, rounds: int, peaks: dict[str, float], check: floors.Check
+) -> None:
+    """Print the rows of a method, and check its losses, counts, memory and ratios."""
     batch = batch // 4 if method == "m2ae" else batch
     both = Contenders(method, batch)
     own, other = both.losses()
@@ -197,6 +192,7 @@ def compare(method: str, batch: int, rounds: int, peaks: dict[str, float]) -> li
     command = [sys.executable, __file__, "--batch", str(batch)]
     command += ["--threads", str(torch.get_num_threads())]
     needed: dict[str, int] = {}
+    held, aims = floors.here(), []
     for form, step in steps.items():
         flops, operations = counted(step)
         seconds = statistics.median(times[form])
@@ -204,11 +200,15 @@ def compare(method: str, batch: int, rounds: int, peaks: dict[str, float]) -> li
             statistics.median(a / b for a, b in zip(times[base], times[form], strict=True))
             for base in ("plain fp32", "plain bf16")
         ]
-        for base, ratio, floor in zip(
-            ("fp32", "bf16"), ratios, FLOORS.get((method, form), ()), strict=False
-        ):
-            if floor is not None and ratio < floor:
-                below.append(f"{method}, {form}: {ratio:.2f} times the plain {base}, not {floor}")
+        for number, base in enumerate(("fp32", "bf16")):
+            what = f"{method}, {form}, times as fast as the plain step in {base}"
+            check.least(what, ratios[number], held.steps.get((method, form), floors.NONE)[number])
+            wanted = held.wanted.get((method, form), floors.NONE)[number]
+            if wanted is not None:
+                aims.append(f"{what}: {ratios[number]:.2f}, wanted {wanted:g}")
+        if form == "ours bf16":
+            most = floors.MOST_OPERATIONS[method]
+            check.most(f"{method}, {form}, operations of a step", operations, most)
         done = subprocess.run(
             [*command, "--peak-of", method, form], capture_output=True, text=True, check=True
         )
@@ -220,11 +220,10 @@ def compare(method: str, batch: int, rounds: int, peaks: dict[str, float]) -> li
             f"{needed[form]} |",
             flush=True,
         )
-    memory_share = needed["ours bf16"] / needed["plain bf16"]
-    if memory_share > MOST_MEMORY[method]:
-        below.append(f"{method}: {memory_share:.2f} of the plain step's memory, in bf16")
-    print(f"\nloss of {method} in fp32: ours {own:.6f}, plain {other:.6f}\n", flush=True)
-    return below
+    share = needed["ours bf16"] / needed["plain bf16"]
+    check.most(f"{method}, share of the plain step's memory", share, held.memory.get(method))
+    print(f"\nloss of {method} in fp32: ours {own:.6f}, plain {other:.6f}")
+    print("\n".join(aims) + "\n", flush=True)
 
 
 def main() -> None:
@@ -235,7 +234,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--check", action="store_true", help="fail below a floor")
+    parser.add_argument("--check", action="store_true", help="fail below a floor, or above a limit")
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -248,15 +247,16 @@ def main() -> None:
     print(f"# torch {torch.__version__}, {args.threads} threads, {tuned.describe()}")
     print(f"# fastest products: {peaks['fp32']:.0f} GFLOP/s fp32, {peaks['bf16']:.0f} bf16")
     print(f"# batch {args.batch}, {args.rounds} rounds, load at the start {os.getloadavg()[0]:.1f}")
+    print(floors.here().describe())
     print(
         "| step | s | samples/s | of plain fp32 | of plain bf16 | peak | GFLOP a sample "
         "| operations | memory, MiB |\n|---|---|---|---|---|---|---|---|---|"
     )
-    below: list[str] = []
+    check = floors.Check()
     for method in args.methods:
-        below += compare(method, args.batch, args.rounds, peaks)
-    if args.check and below:
-        raise SystemExit("\n".join(below))
+        compare(method, args.batch, args.rounds, peaks, check)
+    if args.check:
+        check.end()
 
 
 ROUTE = False

@@ -13,7 +13,7 @@ from flows.executors.child import Child, failure, too_long, was_stopped
 from flows.executors.claim import Claim
 from flows.resources import Allocation, Resources
 from sa3d.errors import UserError
-from sa3d.runs.fingerprint import finished
+from sa3d.runs.fingerprint import PLANNED, finished
 from sa3d.utils.paths import shown
 
 _LOOK_SECONDS = 0.1  # between looks at the children and at the locks of other processes
@@ -140,7 +140,7 @@ class LocalExecutor(Executor):
         job = waiting.job
         words = [*job.command, "--threads", str(allocation.threads), "--device", allocation.device]
         try:
-            env = {**job.env, **allocation.env}
+            env = {**job.env, **allocation.env, PLANNED: job.fingerprint}
             child = Child(words, job.folder / logs.FILE, env, job.hours)
         except OSError as error:
             allocation.release()

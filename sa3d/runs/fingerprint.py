@@ -28,6 +28,7 @@ from sa3d.utils.layout import FORMAT, VERSION, attribute_text
 RESULT_NEUTRAL: Final = True
 LENGTH = 16
 CONFIG: Final = "config.json"
+PLANNED: Final = "SA3D_PLANNED_RUN"  # the fingerprint that a flow expects of its child's run
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,24 @@ def data_digest(clouds: Path) -> str:
             f"{how_to_replace(clouds.stem)}"
         )
     return digest
+
+
+def require_planned(fingerprint: str) -> None:
+    """Refuse a run that is not the one which the flow that started this process has planned.
+
+    A flow and its children calculate fingerprints from the files that they find. Without this a
+    child would train under its own fingerprint and be refused by the flow afterwards.
+
+    Raises:
+        UserError: code or data are not those that the flow found.
+    """
+    planned = os.environ.get(PLANNED, fingerprint)
+    if planned != fingerprint:
+        raise UserError(
+            f"the flow planned run {planned}, but its command found run {fingerprint}: the data or "
+            "the code of sa3d or point_ops was changed after the flow began, or differs on this "
+            "machine; start the flow again: it keeps the results that still hold"
+        )
 
 
 def finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from sa3d.config.experiment import ExperimentConfig
 from sa3d.errors import TrainingError, UserError
 from sa3d.runs import naming
 from sa3d.runs.config import RunConfig, runs_of
-from sa3d.runs.fingerprint import Located, digest_of, finished, locate
+from sa3d.runs.fingerprint import Located, digest_of, finished, locate, require_planned
 from sa3d.runs.spec import RunSpec
 from sa3d.utils import paths
 
@@ -70,6 +70,7 @@ def launch(located: Located, options: Options, folder: Path | None = None) -> Pa
         SystemExit: the run was asked to stop and has saved.
     """
     folder = (folder or located.folder).resolve()
+    require_planned(located.fingerprint)
     done = finished(folder, located.fingerprint)
     if done is not None:
         return _reuse(done, folder, options.quiet)

@@ -4,7 +4,9 @@ that want the same."""
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,9 @@ from flows.executors import child as children
 from flows.executors.base import Event, Job
 from flows.executors.local import LocalExecutor
 from flows.resources import Resources
+from sa3d.config.loading import load_experiment
+from sa3d.runs.config import choose
+from sa3d.runs.fingerprint import locate
 
 ROOT = Path(__file__).parents[2]
 MAKES = """
@@ -112,6 +117,29 @@ def test_a_failure_tells_the_cause_then_the_status_and_the_log_and_no_command(
     executor.submit(job(tmp_path / "bug", "print('epoch 1')\nraise ValueError('seven is not six')"))
     ended = events_until(executor, over(1))[-1]
     assert ended.text.startswith("ValueError: seven is not six (exit status 1; log: ")
+
+
+def test_kernels_installed_anew_after_a_run_was_planned_end_it_before_it_begins(
+    tiny: Path, tmp_path: Path, executor: LocalExecutor
+) -> None:
+    planned = locate(choose(load_experiment("tiny"), "svm", variant="scratch"))
+    found = importlib.util.find_spec("point_ops")
+    assert found is not None
+    assert found.origin is not None
+    anew = shutil.copytree(Path(found.origin).parent, tmp_path / "anew" / "point_ops")
+    with (anew / "__init__.py").open("a") as source:
+        source.write("CHANGED = 1\n")
+    words = [sys.executable, "-m", "sa3d", "svm", "-e", "tiny", "--variant", "scratch"]
+    words += ["--out", str(planned.folder)]
+    env = {"PYTHONPATH": os.pathsep.join((str(anew.parent), str(ROOT)))}
+    executor.submit(Job("svm", words, planned.folder, planned.fingerprint, env=env))
+    ended = events_until(executor, over(1))[-1]
+    assert ended.kind == "failed"
+    assert f"the flow planned run {planned.fingerprint}, but its command found run " in ended.text
+    assert "point_ops was changed after the flow began" in ended.text
+    assert "; start the flow again: it keeps the results that still hold (exit" in ended.text
+    left = {each.name for each in planned.folder.iterdir()}
+    assert left == {logs.FILE, ".lock", ".flow.lock"}, "no settings, journal or checkpoint"
 
 
 KILLED = "import os, signal; print({!r}, end='', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
