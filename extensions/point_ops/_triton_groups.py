@@ -73,10 +73,10 @@ def _largest(
     inside = (group < groups) & (col < c)[None, :]
     DTYPE: tl.constexpr = rows.dtype.element_ty
     T: tl.constexpr = tl.float64 if DTYPE.is_fp64() else tl.float32
-    best = tl.load(rows + group * K * c + col[None, :], mask=inside, other=0.0).to(T)
+    best = tl.load(rows + (group * K * c + col[None, :]), mask=inside, other=0.0).to(T)
     at = tl.zeros([LANES, COLS], tl.int32)
     for j in tl.range(1, K, loop_unroll_factor=4):
-        x = tl.load(rows + (group * K + j) * c + col[None, :], mask=inside, other=0.0).to(T)
+        x = tl.load(rows + ((group * K + j) * c + col[None, :]), mask=inside, other=0.0).to(T)
         wins = (x > best) | ((x != x) & (best == best))
         best = tl.where(wins, x, best)
         at = tl.where(wins, j, at)
@@ -91,11 +91,12 @@ def _place(grad, index, out, groups, c, K: tl.constexpr, LANES: tl.constexpr, CO
     turn, col = here(c, COLS)
     group = (turn * LANES + tl.arange(0, LANES)).to(tl.int64)[:, None]
     inside = (group < groups) & (col < c)[None, :]
-    at = tl.load(index + group * c + col[None, :], mask=inside, other=0)
-    flow = tl.load(grad + group * c + col[None, :], mask=inside, other=0)
+    from_ = group * c + col[None, :]
+    at = tl.load(index + from_, mask=inside, other=0)
+    flow = tl.load(grad + from_, mask=inside, other=0)
     for j in tl.range(K, loop_unroll_factor=4):
-        to = out + (group * K + j) * c + col[None, :]
-        tl.store(to, tl.where(at == j, flow, 0), mask=inside)
+        to = (group * K + j) * c + col[None, :]
+        tl.store(out + to, tl.where(at == j, flow, 0), mask=inside)
 
 
 def group_max(rows: Tensor) -> tuple[Tensor, Tensor]:

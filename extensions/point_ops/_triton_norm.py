@@ -156,8 +156,8 @@ def _normalise(
             y = tl.where(y <= 0, 0.0, y)  # a NaN stays one
         if KEPT:
             y = tl.where(inside, y, float("nan"))
-        to = out + (place[:, None] * K + j) * c + col[None, :]
-        tl.store(to, y.to(out.dtype.element_ty), mask=wanted)
+        to = (place[:, None] * K + j) * c + col[None, :]
+        tl.store(out + to, y.to(out.dtype.element_ty), mask=wanted)
 
 
 # --- launches ------------------------------------------------------------------------------
