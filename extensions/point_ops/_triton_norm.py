@@ -184,7 +184,7 @@ class Rows:
         self.outputs = self.groups if kept is None else kept.shape[0]  # groups
         self.flags = {"SHARED": shared is not None, "KEPT": kept is not None}
         self.sums = Lanes(rows, self.c, members)
-        # Each row is read, and written elsewhere, before the next is read. So more are read at once.
+        # A row is read, and written elsewhere, before the next one is read: so more are at once.
         self.maps = Lanes(rows, self.c, members, 2 * TILE)
 
     def parts(self, groups: int) -> tuple[int, int]:

@@ -1,5 +1,5 @@
-"""The GPU's kernels over groups of rows: executed by Triton's interpreter, by the GPU where there is
-one, and compiled for GPUs that are not here."""
+"""The GPU's kernels over groups of rows: executed by Triton's interpreter, by the GPU where there
+is one, and compiled for GPUs that are not here."""
 
 import os
 import subprocess

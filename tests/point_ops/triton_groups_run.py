@@ -1,5 +1,5 @@
-"""Executes the Triton kernels over groups of rows on the CPU; run by test_point_ops_triton_groups.py
-in a process of its own, since TRITON_INTERPRET must be set before triton is imported."""
+"""Executes the Triton kernels over groups on the CPU; run by test_point_ops_triton_groups.py in a
+process of its own, since TRITON_INTERPRET must be set before triton is imported."""
 
 import torch
 from point_ops import _triton_groups as groups
