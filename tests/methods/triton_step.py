@@ -54,8 +54,9 @@ def step(precision):
 
 
 library = torch.library.Library("point_ops", "IMPL")
-# bfloat16: the interpreter cuts off what a GPU rounds
-PRECISIONS = {"fp32": (1e-5, 1e-4), "bf16": (3e-2, 0.3)}
+# Of loss and statistics, and of gradients. In bfloat16 the interpreter cuts off what a GPU rounds,
+# and maxima fall on other members: gradients that had nothing in common would be 1.4 apart.
+PRECISIONS = {"fp32": (1e-5, 1e-4), "bf16": (3e-2, 0.6)}
 expected = {precision: step(precision) for precision in PRECISIONS}
 for name in KERNELS:
     library.impl(name, counted(name), "CPU", allow_override=True)

@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 OPS = torch.ops.point_ops
 
 
+@pytest.mark.slow
 def test_kernels_match_the_references_under_the_interpreter():
     run = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("triton_groups_run.py"))],
