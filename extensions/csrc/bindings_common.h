@@ -64,3 +64,14 @@ Tensor like(const Tensor& t, const char* name, const Tensor& other, Shape shape)
   EXPECTS(t.sizes() == shape, name, ": expected shape ", shape, ", got ", t.sizes());
   return out;
 }
+
+// f(first, last) for pieces of `size` of the numbers below n, by torch's threads, each of which gets
+// one share: for kernels that stand between matrix products, after which those threads wait awake
+// for a moment. Threads of `share` would have to take the cores from them.
+template <class F>
+void divide(int64_t n, int64_t size, const F& f) {
+  const int64_t pieces = (n + size - 1) / size;
+  at::parallel_for(0, pieces, 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) f(i * size, std::min(n, (i + 1) * size));
+  });
+}

@@ -50,7 +50,7 @@ struct Parts {
   template <class F>
   void each(int64_t c, F&& f) const {
     const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, size * c));
-    share(count, grain, [&](int64_t from, int64_t to) {
+    divide(count, grain, [&](int64_t from, int64_t to) {
       for (int64_t part = from; part < to; ++part)
         f(part, part * size, std::min(size, rows - part * size));
     });
@@ -69,7 +69,7 @@ struct Parts {
 template <class F>
 void each_group(int64_t groups, int64_t work, F&& f) {
   const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, work));
-  share(groups, grain, [&](int64_t from, int64_t to) {
+  divide(groups, grain, [&](int64_t from, int64_t to) {
     for (int64_t g = from; g < to; ++g) f(g);
   });
 }

@@ -41,7 +41,7 @@ void over_channels(int64_t batch, int64_t c, F&& f) {
   const int64_t wanted = (at::get_num_threads() + batch - 1) / std::max<int64_t>(batch, 1);
   const int64_t block = std::max<int64_t>(16, (c / std::max<int64_t>(wanted, 1) + 15) / 16 * 16);
   const int64_t blocks = (c + block - 1) / block;
-  share(batch * blocks, 1, [&](int64_t from, int64_t to) {
+  divide(batch * blocks, 1, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       const int64_t first = task % blocks * block;
       f(task / blocks, first, std::min(c, first + block));
@@ -90,7 +90,7 @@ Tensor interpolate(const Tensor& features_, const Tensor& idx_, const Tensor& we
     const T *f = features.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
     const int64_t* at = idx.const_data_ptr<int64_t>();
     T* to = out.mutable_data_ptr<T>();
-    share(batch * ((m + 63) / 64), 1, [&](int64_t first, int64_t last) {
+    divide(batch * ((m + 63) / 64), 1, [&](int64_t first, int64_t last) {
       const int64_t blocks = (m + 63) / 64;
       for (int64_t task = first; task < last; ++task) {
         const int64_t b = task / blocks, q = task % blocks * 64, row = b * m + q;
@@ -130,7 +130,7 @@ std::tuple<Tensor, Tensor> interpolate_backward(const Tensor& grad_, const Tenso
         ok = false;
     });
     if (!need_weight) return;
-    share(batch, 1, [&](int64_t first, int64_t last) {
+    divide(batch, 1, [&](int64_t first, int64_t last) {
       for (int64_t b = first; b < last; ++b)
         if (!use.dots(g + b * m * c, f + b * n * c, at + b * m * k, m, k, n, c, tw + b * m * k))
           ok = false;
