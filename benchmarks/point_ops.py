@@ -135,13 +135,6 @@ def close(ours: Any, other: Any) -> str:
     return f"to {worst:.0e}"
 
 
-def beside(ours: Any, other: Any) -> str:
-    """The worst difference, each as a share of the largest value of its tensor."""
-    pairs = zip(ours, other, strict=True)
-    worst = max(((o - t).abs().max() / t.abs().max()).item() for o, t in pairs)
-    return f"to {worst:.0e} of the largest"
-
-
 def fps_loop(points: torch.Tensor, count: int) -> torch.Tensor:
     """The loop most repositories carry."""
     batch, n, _ = points.shape
@@ -345,47 +338,10 @@ def bench_cuda(bench: Bench) -> None:
         ours = lambda: po.knn(q, x, k)[1].cpu()
         bench.case(f"kNN 32 x ({m} of {n}), k={k}", ours, {"torch cdist + topk": topk}, same_sets)
     bench_chamfer(bench, "cuda")
-    bench_patches(bench)
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from benchmarks.patches import bench_patches
 
-
-def bench_patches(bench: Bench, device: str = "cuda", clouds: int = 128, width: int = 512) -> None:
-    """The element-wise half of a patch embedding in bfloat16, 64 patches of 32 points a cloud."""
-    groups, size = 64 * clouds, 32
-    draw = torch.Generator(device).manual_seed(0)
-
-    def normal(*shape: int) -> torch.Tensor:
-        values = torch.randn(*shape, generator=draw, device=device)
-        return values.bfloat16().requires_grad_()
-
-    rows, shared = normal(groups * size, width), normal(groups, width)
-    weight, bias = torch.ones(width, device=device), torch.zeros(width, device=device)
-    for tensor in (weight, bias):
-        tensor.requires_grad_()
-    kept = torch.randperm(groups, generator=draw, device=device)[: groups * 2 // 5]
-    leaves = (rows, weight, bias, shared)
-    flow = normal(len(kept) * size, width).detach()
-
-    def train(out: torch.Tensor) -> Any:
-        return out.detach(), *torch.autograd.grad(out, leaves, flow)
-
-    def fused() -> Any:
-        return train(po.norm_relu(rows, weight, bias, group=size, shared=shared, kept=kept).out)
-
-    def apart() -> Any:
-        whole = (rows.view(groups, size, width) + shared.unsqueeze(1)).flatten(0, 1)
-        out = torch.nn.functional.batch_norm(whole, None, None, weight, bias, True).relu()
-        return train(out.view(groups, size, width).index_select(0, kept).flatten(0, 1))
-
-    shape = f"{groups} x {size} x {width}"
-    bench.case(f"norm_relu, fwd + bwd, {shape}", fused, {"torch operators": apart}, beside)
-    members, gradient = rows.view(groups, size, width), shared.detach()
-
-    def maxima(largest: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-        out = largest(members)
-        return out.detach(), torch.autograd.grad(out, rows, gradient)[0]
-
-    ours, peer = lambda: maxima(po.group_max), lambda: maxima(lambda x: x.max(1).values)
-    bench.case(f"group_max, fwd + bwd, {shape}", ours, {"torch max": peer}, beside)
+    bench_patches(bench.case)
 
 
 def main() -> None:
