@@ -8,6 +8,8 @@ for some steps by the engine's own loop, with the EMA teacher and the full budge
 
 * `eager`: kernel after kernel (`SA3D_NO_CUDA_GRAPH=1`);
 * `graph`: forward and backward as one CUDA graph, which is what the engine does on a GPU;
+* `torch embedding`, and `torch embedding + graph`: the same two with patch embeddings by torch's
+  operators instead of the fused Triton kernels of `point_ops` (normalisation, ReLU, maxima);
 * `compiled`: torch.compile of the two branches of every transformer block (LayerNorm and attention,
   LayerNorm and MLP) and of every patch embedding; eager else. `compiled + graph`: that as a graph.
 
@@ -19,8 +21,9 @@ what the process reserves at most. `hours` is the published pre-training on Shap
 clouds), `+ teacher` with that of its knowledge teacher too, in the same precision, batch and way.
 `loss` is that of the last steps, as a difference from the eager steps'.
 
-fp32 (no TF32) is measured at the first batch size alone, and not compiled; compilation, which takes
-a minute, at the first batch size of the first experiment. A row that fails says why, and the others
+fp32 (no TF32) is measured at the first batch size alone, and neither compiled nor with torch's
+embedding; these two, of which compilation takes a minute, at the first batch size of the first
+experiment. A row that fails says why, and the others
 go on. No row begins after `--minutes`.
 """
 
@@ -55,12 +58,17 @@ from benchmarks.gpu_steps import (
     compiled,
     count,
     environment,
+    torch_embedding,
 )
 from sa3d.engine.graphed import OPT_OUT, Recorder
 
 CLOUDS = 52_470  # ShapeNet55, of which all are trained on
 HOST_CALLS = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpy", "cudaMemset")
-ROUNDS = {"plain": ("eager", "graph"), "compiled": ("compiled", "compiled + graph")}
+ROUNDS = {
+    "plain": ("eager", "graph"),
+    "embedding": ("torch embedding", "torch embedding + graph"),
+    "compiled": ("compiled", "compiled + graph"),
+}
 COLUMNS = (
     "model", "precision", "batch", "step", "ms/step", "samples/s", "/ eager", "loss", "peak",
     "busy, ms", "kernels", "host calls", "operations", "memory, GiB", "hours", "+ teacher",
@@ -228,11 +236,13 @@ def main(argv: list[str] | None = None, recorder: MakeRecorder | None = None) ->
                 case = None
                 card.clean()
                 case = Case(card, *row.case, args.set)
-            like = (*row.case, row.precision, row.batch)
-            if like not in counts:
-                counts[like] = count(case, row.batch, row.precision)
-            card.clean()
-            measure(row, case, counts[like], args, recorder)
+            by_torch = "torch embedding" in row.way
+            like = (*row.case, row.precision, row.batch, by_torch)
+            with torch_embedding(card.device) if by_torch else contextlib.nullcontext():
+                if like not in counts:
+                    counts[like] = count(case, row.batch, row.precision)
+                card.clean()
+                measure(row, case, counts[like], args, recorder)
         except Exception as error:  # a row that fails must not take the others with it
             traceback.print_exc()
             row.failed = f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"

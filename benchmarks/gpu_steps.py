@@ -26,6 +26,7 @@ from sa3d.data import transforms
 from sa3d.engine import graphed
 from sa3d.engine.distributed import ALONE, Processes
 from sa3d.engine.loop import Trainer
+from sa3d.layers.batch_norm import FUSED
 from sa3d.layers.patches import PatchEmbed
 from sa3d.layers.transformer import Block
 from sa3d.methods.build import build_method
@@ -254,6 +255,17 @@ def environment(name: str, value: str) -> Iterator[None]:
         os.environ.pop(name)
         if before is not None:
             os.environ[name] = before
+
+
+@contextlib.contextmanager
+def torch_embedding(device: torch.device) -> Iterator[None]:
+    """Patch embeddings by torch's operators, one after the other, instead of fused kernels."""
+    before = set(FUSED)
+    FUSED.discard(device.type)
+    try:
+        yield
+    finally:
+        FUSED.update(before)
 
 
 # --- torch.compile -----------------------------------------------------------------------

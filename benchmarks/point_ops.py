@@ -326,6 +326,10 @@ def bench_cuda(bench: Bench) -> None:
         ours = lambda: po.knn(q, x, k)[1].cpu()
         bench.case(f"kNN 32 x ({m} of {n}), k={k}", ours, {"torch cdist + topk": topk}, same_sets)
     bench_chamfer(bench, "cuda")
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from benchmarks.patches import bench_patches
+
+    bench_patches(bench.case)
 
 
 SHAPES = [(32, 1024, 64), (32, 2048, 512), (32, 8192, 1024), (1, 10000, 8192)]

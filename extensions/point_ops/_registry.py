@@ -6,6 +6,7 @@ CPU kernels by itself on loading; an operator without one gets the torch referen
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,15 @@ def register(
     _BACKENDS["cuda"][name] = cuda_backend if cuda else "torch"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     return getattr(torch.ops.point_ops, name).default
+
+
+def triton(module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of `point_ops.<module>`, which imports triton: so at its first call."""
+
+    def call(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"point_ops.{module}"), name)(*args)
+
+    return call
 
 
 def autograd(name: str, backward: Callable[..., Any], setup: Callable[..., Any]) -> None:

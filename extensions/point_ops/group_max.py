@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from ._registry import autograd, register
+from ._registry import autograd, register, triton
 
 _DTYPES = (torch.bfloat16, torch.float32, torch.float64)
 _MOST = torch.iinfo(torch.int16).max
@@ -35,12 +35,19 @@ def _fake_backward(grad: Tensor, index: Tensor, size: int) -> Tensor:
     return grad.new_empty((grad.shape[0], size, grad.shape[1]))
 
 
-_op = register("group_max", "(Tensor rows) -> (Tensor, Tensor)", reference=reference, fake=_fake)
+_op = register(
+    "group_max",
+    "(Tensor rows) -> (Tensor, Tensor)",
+    reference=reference,
+    fake=_fake,
+    cuda=triton("_triton_groups", "group_max"),
+)
 _op_backward = register(
     "group_max_backward",
     "(Tensor grad, Tensor index, SymInt size) -> Tensor",
     reference=reference_backward,
     fake=_fake_backward,
+    cuda=triton("_triton_groups", "group_max_backward"),
 )
 
 

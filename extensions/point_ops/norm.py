@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from ._registry import autograd, register
+from ._registry import autograd, register, triton
 
 _DTYPES = (torch.bfloat16, torch.float32, torch.float64)
 
@@ -107,6 +107,7 @@ _op = register(
     "(Tensor rows, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor)",
     reference=reference,
     fake=_fake,
+    cuda=triton("_triton_norm", "batch_norm"),
 )
 _op_backward = register(
     "batch_norm_backward",
@@ -114,6 +115,7 @@ _op_backward = register(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference_backward,
     fake=_fake_backward,
+    cuda=triton("_triton_norm_backward", "batch_norm_backward"),
 )
 
 

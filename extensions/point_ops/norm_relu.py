@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from . import _checks
 from . import norm as plain
-from ._registry import autograd, register
+from ._registry import autograd, register, triton
 from .norm import BatchNorm
 
 
@@ -144,6 +144,7 @@ _op_fixed = register(
     " Tensor? shared, SymInt group) -> Tensor",
     reference=reference_fixed,
     fake=_fake_fixed,
+    cuda=triton("_triton_norm", "norm_relu_fixed"),
 )
 _op = register(
     "norm_relu",
@@ -151,6 +152,7 @@ _op = register(
     " SymInt group, bool relu) -> (Tensor, Tensor, Tensor)",
     reference=reference,
     fake=_fake,
+    cuda=triton("_triton_norm", "norm_relu"),
 )
 _op_backward = register(
     "norm_relu_backward",
@@ -159,6 +161,7 @@ _op_backward = register(
     " -> (Tensor, Tensor, Tensor, Tensor)",
     reference=reference_backward,
     fake=_fake_backward,
+    cuda=triton("_triton_norm_backward", "norm_relu_backward"),
 )
 
 

@@ -14,6 +14,10 @@ _EXACT = {
     (torch.float64, torch.float64),
 }
 
+# Devices on which normalisation, ReLU and maxima of patches have kernels of `point_ops`. Without
+# Triton a GPU has the form in torch, which is for comparison and slower than torch's own parts.
+FUSED = {"cpu"} | ({"cuda"} if point_ops.backends("cuda")["norm_relu"] == "triton" else set())
+
 
 class BatchNorm(nn.BatchNorm1d):
     """``nn.BatchNorm1d`` on (rows, C): same parameters, buffers, dtypes and evaluation.
@@ -22,7 +26,8 @@ class BatchNorm(nn.BatchNorm1d):
     is off by some 1e-4, more the further the mean lies from zero, and gradients suffer likewise.
     Training on the CPU therefore uses :mod:`point_ops`. Evaluation, other devices
     (CUDA merges partial moments, which is exact enough), half-precision weights and float16 rows
-    are torch's own.
+    are torch's own. :meth:`relu` uses :mod:`point_ops` on a GPU too, where it has kernels that take
+    fewer passes over memory.
 
     Args:
         num_features: C.
@@ -39,7 +44,7 @@ class BatchNorm(nn.BatchNorm1d):
         Raises:
             ValueError: another shape; or, in training, fewer than two rows, which have no variance.
         """
-        if not self._exact(x):
+        if not (self._exact(x) and x.is_cpu):
             return super().forward(x)
         return self._noted(point_ops.batch_norm(x, self.weight, self.bias, self.eps), len(x))
 
@@ -105,11 +110,11 @@ class BatchNorm(nn.BatchNorm1d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(found.mean, self.momentum)
-        self.running_var.lerp_(found.variance * (count / (count - 1)), self.momentum)
+        noted = [found.mean, found.variance * (count / (count - 1))]
+        torch._foreach_lerp_([self.running_mean, self.running_var], noted, self.momentum)
         return found.out
 
 
 def _known(x: Tensor, weight: Tensor) -> bool:
     """Whether the kernels take such rows."""
-    return x.device.type == "cpu" and (x.dtype, weight.dtype) in _EXACT
+    return x.device.type in FUSED and (x.dtype, weight.dtype) in _EXACT

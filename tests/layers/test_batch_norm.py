@@ -7,15 +7,29 @@ import statistics
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sa3d import models
 from sa3d.config.loading import load_experiment
 from sa3d.engine.types import Progress
-from sa3d.layers.batch_norm import BatchNorm
+from sa3d.layers.batch_norm import FUSED, BatchNorm
+from sa3d.layers.patches import PatchEmbed
 from sa3d.layers.transformer import DropPath
 from sa3d.masking.base import Mask
 from sa3d.masking.random import RandomMask
 from sa3d.models.point_m2ae.backbone import PointM2AE
+
+
+class Names(TorchDispatchMode):
+    """Names of the operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name().split(".")[0])
+        return func(*args, **(kwargs or {}))
 
 
 def normal(*shape, seed=0):
@@ -206,3 +220,27 @@ def test_compiles_as_one_graph():
     torch.testing.assert_close(grad, expected[1])
     for name, buffer in ours.named_buffers():
         torch.testing.assert_close(buffer, theirs.get_buffer(name))
+
+
+def test_a_device_without_kernels_has_torchs_own_operators(monkeypatch):
+    assert {"cpu", "cuda"} >= FUSED >= {"cpu"}
+    torch.manual_seed(0)
+    embed = PatchEmbed.of_points(24, 8)
+    patches, visible = torch.randn(3, 5, 8, 3), torch.tensor([[0, 3], [1, 2], [2, 4]])
+    found = []
+    for names in ({"cpu"}, set()):
+        monkeypatch.setattr("sa3d.layers.batch_norm.FUSED", names)
+        monkeypatch.setattr("sa3d.layers.patches.FUSED", names)
+        twin = copy.deepcopy(embed)
+        with Names() as seen:
+            tokens = twin(patches, visible)
+            tokens.square().sum().backward()
+            with torch.no_grad():
+                still = twin.eval()(patches)
+        fused = {name for name in seen.names if name.startswith("point_ops::")}
+        wanted = {"norm_relu", "norm_relu_backward", "norm_relu_fixed", "group_max"}
+        wanted = {f"point_ops::{name}" for name in (*wanted, "group_max_backward")}
+        assert fused == (wanted if names else set())
+        found.append([tokens, still, *(p.grad for p in twin.parameters()), *twin.buffers()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-5)
