@@ -33,6 +33,7 @@ import point_ops as po
 import torch
 
 from benchmarks import floors, peers
+from benchmarks.patches import bench_patches
 
 Contender = Callable[[], Any]
 
@@ -326,9 +327,6 @@ def bench_cuda(bench: Bench) -> None:
         ours = lambda: po.knn(q, x, k)[1].cpu()
         bench.case(f"kNN 32 x ({m} of {n}), k={k}", ours, {"torch cdist + topk": topk}, same_sets)
     bench_chamfer(bench, "cuda")
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from benchmarks.patches import bench_patches
-
     bench_patches(bench.case)
 
 

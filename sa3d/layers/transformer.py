@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
 def fused(rows: Tensor, heads: int, attend: Tensor | None) -> Tensor:
     """Attention as one kernel of torch; see :func:`point_ops.attention`."""
-    parts = rows.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, n, D)
+    parts = torch.unflatten(rows, -1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, n, D)
     q, k, v = parts.unbind(0)
     attend = None if attend is None else attend.unsqueeze(1)
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
@@ -168,11 +168,10 @@ class Stack(nn.Module):
         Returns:
             (B, n, C).
         """
-        if attend is not None:
-            if x.is_cpu:  # our kernel adds; made once for all blocks
-                dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-                bias = torch.zeros(attend.shape, dtype=dtype)
-                attend = bias.masked_fill_(~attend, float("-inf"))
+        if attend is not None and x.is_cpu:  # our kernel adds; made once for all blocks
+            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+            bias = torch.zeros(attend.shape, dtype=dtype)
+            attend = bias.masked_fill_(~attend, float("-inf"))
         for block in self.blocks:
             x = block(x + pos, attend)
         return x

@@ -120,6 +120,16 @@ def one_call(draw):
         "ops.norm_relu_fixed": lambda: OPS.norm_relu_fixed(
             flat, scale, scale, scale, scale, eps, a[0], other(draw, 4)
         ),
+        "attention": lambda: point_ops.attention(f, other(draw, 1), f[..., :n]),
+        "ops.attention": lambda: OPS.attention(f, other(draw, 1), values(draw, 1, n, n)),
+        "ops.attention_backward": lambda: OPS.attention_backward(
+            values(draw, batch, n, other(draw, c // 3)),
+            f,
+            values(draw, batch, n, c // 3),
+            values(draw, batch, 1, n, 2),
+            other(draw, 1),
+            None,
+        ),
         "group_max": lambda: point_ops.group_max(f),
         "ops.group_max_backward": lambda: OPS.group_max_backward(
             a[0], long[0].short(), other(draw, 5)

@@ -29,6 +29,8 @@ def samples():
     rows, row_flow = torch.rand(9, 4).requires_grad_(), torch.rand(9, 4).requires_grad_()
     scale, shift = torch.rand(4).requires_grad_(), torch.rand(4).requires_grad_()
     moments = OPS.batch_norm(rows, scale, shift, 1e-5)[1:]
+    qkv, bias = torch.rand(2, 5, 12), torch.zeros(1, 5, 5)
+    mixed = OPS.attention(qkv, 2, bias)
     shared, kept = torch.rand(3, 4).requires_grad_(), torch.tensor([2, 0])
     return {
         "fps": (x, start, None, 4),
@@ -40,6 +42,9 @@ def samples():
         "interpolate": (features, idx, weight),
         "interpolate_backward": (row_grad, features, idx, weight, True),
         "interpolate_backward features": (row_grad, features, idx, weight, False),
+        "attention": (qkv.clone().requires_grad_(), 2, None),
+        "attention bias": (qkv.clone().requires_grad_(), 2, bias),
+        "attention_backward": (torch.rand(2, 5, 4), qkv, *mixed, 2, bias),
         "batch_norm": (rows, scale, shift, 1e-5),
         "batch_norm_backward": (row_flow, rows, scale, *moments, 1e-5),
         "norm_relu": (rows, scale, shift, 1e-5, None, None, 1, True),

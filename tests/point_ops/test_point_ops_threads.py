@@ -33,7 +33,11 @@ def results(seed=0):
     (gradient,) = torch.autograd.grad(carried.square().sum(), features)
     largest = point_ops.group_max(point_ops.group(points, index).flatten(0, 1))
     ball = point_ops.ball_query(centers, points, 0.2, 9)
-    return [centers, distance, index, *both, carried.detach(), gradient, largest, ball]
+    rows = torch.rand(7, 45, 48, generator=generator, requires_grad=True)
+    mixed = point_ops.attention(rows, 2)
+    (slope,) = torch.autograd.grad(mixed.square().sum(), rows)
+    found = [centers, distance, index, *both, carried.detach(), gradient, largest, ball]
+    return [*found, mixed.detach(), slope]
 
 
 def same(found, wanted):
