@@ -231,7 +231,7 @@ def training_table(args: argparse.Namespace) -> None:
     cases = [
         (count, threads, name)
         for count, name in ((1, "alone"), (1, "beside spinning"), (2, "alone"), (4, "alone"))
-        for threads in (1, CORES)
+        for threads in args.threads
         if count in args.counts
     ]
     print(f"\n| steps a second | {' | '.join(args.waits)} |\n|---|{'---|' * len(args.waits)}")
@@ -306,6 +306,7 @@ def main() -> None:
     parser.add_argument("--waits", nargs="+", default=["default", "passive"])
     parser.add_argument("--parts", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--counts", nargs="+", type=int, default=[1, 2, 4], help="of trainings")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, CORES], help="of a training")
     parser.add_argument("--operators", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--obey", help=argparse.SUPPRESS)
     args = parser.parse_args()
