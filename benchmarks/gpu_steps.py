@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from sa3d import models
 from sa3d.config.loading import load_experiment
@@ -208,6 +208,21 @@ class Operations(TorchDispatchMode):
         # "unsafe" views are views too, of what nobody else holds
         self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
         return func(*args, **(kwargs or {}))
+
+
+@register_flop_formula(torch.ops.point_ops.attention)
+def _attention_flops(qkv: Any, heads: int, *_: Any, out_shape: Any = None) -> int:
+    """Two products of (n, n) weights with (n, D) rows, in every head."""
+    batch, n, width = qkv
+    return int(2 * 2 * batch * n * n * (width // 3))
+
+
+@register_flop_formula(torch.ops.point_ops.attention_backward)
+def _attention_backward_flops(
+    grad: Any, qkv: Any, out: Any, sums: Any, heads: int, *_: Any, out_shape: Any = None
+) -> int:
+    """Twice the forward products; what is computed once more instead of kept does not count."""
+    return 2 * _attention_flops(qkv, heads)
 
 
 @dataclass

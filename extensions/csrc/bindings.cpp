@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/as_strided.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -16,6 +17,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -38,6 +40,7 @@ namespace {
 #include "bindings_rows.h"
 #include "bindings_norm.h"
 #include "bindings_groups.h"
+#include "bindings_attention.h"
 }  // namespace
 
 TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
@@ -58,4 +61,6 @@ TORCH_LIBRARY_IMPL(point_ops, CPU, m) {
   m.impl("norm_relu_fixed", &norm_relu_fixed);
   m.impl("group_max", &group_max);
   m.impl("group_max_backward", &group_max_backward);
+  m.impl("attention", &attention);
+  m.impl("attention_backward", &attention_backward);
 }

@@ -7,15 +7,18 @@
 namespace {
 const KernelSet& choose() {
 #if defined(__x86_64__)
-  const char* cap = std::getenv("POINT_OPS_SIMD");  // for tests: "128-bit" or "avx2" at most
-  const bool base_only = cap && std::strcmp(cap, "128-bit") == 0;
-  const bool avx2_only = cap && std::strcmp(cap, "avx2") == 0;
+  const char* cap = std::getenv("POINT_OPS_SIMD");  // for tests: at most this
+  const auto capped = [&](const char* name) { return cap && std::strcmp(cap, name) == 0; };
   __builtin_cpu_init();
-  if (base_only) return kernels_base();
-  if (!avx2_only && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+  if (capped("128-bit")) return kernels_base();
+  if (!capped("avx2") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (!capped("avx512") && __builtin_cpu_supports("avx512bf16")) return kernels_avx512_bf16();
     return kernels_avx512();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return kernels_avx2();
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+      __builtin_cpu_supports("fma"))
+    return kernels_avx2();
 #endif
   return kernels_base();
 }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -33,6 +34,7 @@ namespace {
 #include "auction.h"
 #include "norm.h"
 #include "groups.h"
+#include "attention.h"
 
 template <class T>
 constexpr Kernels<T> table() {
@@ -44,6 +46,10 @@ constexpr RowKernels<S, T> norm_table() {
   return {moments<S, T>, normalise<S, T>, products<S, T>, normalise_backward<S, T>,
           largest<S, T>, place<S>};
 }
+template <class S, class T>
+constexpr AttentionKernels<S, T> attention_table() {
+  return {attention_scratch, attend<S, T>, attend_backward<S, T>};
+}
 }  // namespace
 
 const KernelSet& KERNEL_SET() {
@@ -54,7 +60,10 @@ const KernelSet& KERNEL_SET() {
                              norm_table<float, float>(),
                              norm_table<double, double>(),
                              norm_table<Bfloat16, float>(),
-                             merge_moments};
+                             merge_moments,
+                             attention_table<float, float>(),
+                             attention_table<double, double>(),
+                             attention_table<Bfloat16, float>()};
   return set;
 }
 

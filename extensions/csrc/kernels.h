@@ -78,6 +78,37 @@ struct RowKernels {
   void (*place)(const S* grad, const int16_t* index, int64_t k, int64_t c, bool large, S* out);
 };
 
+// q, k and v (n, d) of one head of one cloud; rows of the output lie `out_stride` apart, all others
+// `stride`.
+template <class S>
+struct HeadOf {
+  const S *q, *k, *v;
+  int64_t n, d, stride, out_stride;
+};
+template <class S>
+struct GradOf {
+  S *q, *k, *v;
+};
+
+// Added to the scores (n, n) of a cloud: its row 0 if `step` is 0, which is then that of all.
+template <class T>
+struct BiasOf {
+  const T* values;  // or null
+  int64_t step;
+  const T* row(int64_t i) const { return values == nullptr ? nullptr : values + i * step; }
+};
+
+// Attention, stored as S and computed in T; see attention.h. `scratch`
+// has as many values as the function of that name says, and is aligned to 64 bytes.
+template <class S, class T>
+struct AttentionKernels {
+  int64_t (*scratch)(int64_t n, int64_t d);
+  // out (n, d), and of every token's scores the largest and 1 / the sum of exponentials (n, 2).
+  void (*attend)(const HeadOf<S>& head, const BiasOf<T>& bias, T* scratch, S* out, T* sums);
+  void (*backward)(const HeadOf<S>& head, const BiasOf<T>& bias, const S* grad, const S* out,
+                   const T* sums, T* scratch, const GradOf<S>& to);
+};
+
 // Moments of `count` more rows merged into those of `before` rows.
 using MergeMoments = void (*)(int64_t before, double* mean, double* square, int64_t count,
                               const double* other_mean, const double* other_square, int64_t c);
@@ -94,12 +125,16 @@ struct KernelSet {
   RowKernels<double, double> norm_f64;
   RowKernels<Bfloat16, float> norm_bf16;
   MergeMoments merge_moments;
+  AttentionKernels<float, float> attention_f32;
+  AttentionKernels<double, double> attention_f64;
+  AttentionKernels<Bfloat16, float> attention_bf16;
 };
 
 const KernelSet& kernels_base();
 #if defined(__x86_64__)
 const KernelSet& kernels_avx2();
 const KernelSet& kernels_avx512();
+const KernelSet& kernels_avx512_bf16();
 #endif
 
 // The widest set this processor runs.

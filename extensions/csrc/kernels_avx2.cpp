@@ -4,6 +4,6 @@
 #define VECTOR_BYTES 32
 #define KERNEL_SET kernels_avx2
 #define KERNEL_NAME "avx2"
-#define KERNEL_TARGET "avx2,bmi,bmi2"
+#define KERNEL_TARGET "avx2,fma,bmi,bmi2"
 #include "kernel_set.h"
 #endif

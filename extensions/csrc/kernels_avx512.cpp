@@ -3,6 +3,6 @@
 #define VECTOR_BYTES 64
 #define KERNEL_SET kernels_avx512
 #define KERNEL_NAME "avx512"
-#define KERNEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2"
+#define KERNEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi,bmi2"
 #include "kernel_set.h"
 #endif

@@ -83,6 +83,19 @@ static inline Vec<T> greater(Vec<T> a, Vec<T> b) {
 }
 #endif
 
+// a * b + c, in one rounding where the processor has that.
+template <class T>
+static inline Vec<T> madd(Vec<T> a, Vec<T> b, Vec<T> c) {
+#if defined(__x86_64__) && VECTOR_BYTES > 16
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)X86(fmadd_ps)(a, b, c);
+  else
+    return (Vec<T>)X86(fmadd_pd)(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 // The lesser of two squared distances, b never NaN: a NaN in a yields b, as with `lesser`. Bits of
 // floats that are not negative order like the floats, those of any NaN come last, and processors
 // whose float minimum shares a unit with the additions have the integer one elsewhere.
@@ -104,6 +117,26 @@ static inline T least_lane(Vec<T> v) {
 #endif
   T value = v[0];
   for (int i = 1; i < Lanes<T>::count; ++i) value = std::min<T>(value, v[i]);
+  return value;
+}
+
+// Largest lane, and the sum of all.
+template <class T>
+static inline T greatest_lane(Vec<T> v) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return _mm512_reduce_max_ps((__m512)v);
+#endif
+  T value = v[0];
+  for (int i = 1; i < Lanes<T>::count; ++i) value = std::max<T>(value, v[i]);
+  return value;
+}
+template <class T>
+static inline T sum_of_lanes(Vec<T> v) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return _mm512_reduce_add_ps((__m512)v);
+#endif
+  T value = v[0];
+  for (int i = 1; i < Lanes<T>::count; ++i) value += v[i];
   return value;
 }
 

@@ -5,6 +5,7 @@ Letters in the shapes: B clouds, N and M points, S samples, K neighbours, C chan
 
 from ._native import announce
 from ._registry import backends
+from .attention import attention
 from .ball_query import ball_query
 from .chamfer import Chamfer, chamfer, chamfer_l1, chamfer_l2
 from .emd import assignment, earth_movers_distance, match_cost, soft_match
@@ -25,6 +26,7 @@ __all__ = [
     "BatchNorm",
     "Chamfer",
     "assignment",
+    "attention",
     "backends",
     "ball_query",
     "batch_norm",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import point_ops
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,10 +14,9 @@ Init = Literal["trunc_normal", "xavier"]
 
 
 class Attention(nn.Module):
-    """Self-attention with the faster of its two forms for the device of the input.
+    """Self-attention, by our kernel on the CPU and by torch's on a GPU.
 
-    On the CPU the fused form is a loss at these sizes (64 tokens, heads of 64: explicit
-    matrix products take a fifth of its time); on a GPU it wins.
+    Torch's own form is slow on the CPU at these sizes (64 tokens, heads of 64).
 
     Args:
         dim: C.
@@ -35,33 +35,25 @@ class Attention(nn.Module):
         """(B, n, C) -> (B, n, C).
 
         Args:
-            attend: broadcast to (B, heads, n, n). On the CPU it is added to the scores of
-                attention, elsewhere a bool will do as well: True where a token sees another.
+            attend: broadcast to (B, n, n) and added to the scores of attention; elsewhere than
+                on the CPU it may be bool: True where a token sees another.
         """
-        size = x.shape[-1] // self.heads
-        heads = self.qkv(x).unflatten(-1, (3, self.heads, size))
-        parts = heads.permute(2, 0, 3, 1, 4)  # (3, B, heads, n, C / heads)
-        on_cpu = x.device.type == "cpu"
-        if on_cpu:
-            parts = parts.contiguous()  # in one copy, where the products would make three
-        q, k, v = parts.unbind(0)
-        mixed = (explicit if on_cpu else fused)(q, k, v, attend)
-        joined: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        rows = self.qkv(x)
+        if x.is_cpu and not torch.compiler.is_exporting():
+            mixed = point_ops.attention(rows, self.heads, attend)
+        else:
+            mixed = fused(rows, self.heads, attend)
+        joined: Tensor = self.proj(mixed)
         return joined
 
 
-def explicit(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention in two matrix products; ``bias`` is added to the scores."""
-    scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)
-    if bias is not None:
-        scores = scores + bias
-    return scores.softmax(dim=-1) @ v
-
-
-def fused(q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None) -> Tensor:
-    """Attention as one kernel of torch."""
-    mixed: Tensor = functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
-    return mixed
+def fused(rows: Tensor, heads: int, attend: Tensor | None) -> Tensor:
+    """Attention as one kernel of torch; see :func:`point_ops.attention`."""
+    parts = rows.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, n, D)
+    q, k, v = parts.unbind(0)
+    attend = None if attend is None else attend.unsqueeze(1)
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 class DropPath(nn.Module):
@@ -177,9 +169,9 @@ class Stack(nn.Module):
             (B, n, C).
         """
         if attend is not None:
-            attend = attend.unsqueeze(1)
-            if x.device.type == "cpu":  # the explicit form adds; made once for all blocks
-                bias = torch.zeros(attend.shape, device=attend.device)
+            if x.is_cpu:  # our kernel adds; made once for all blocks
+                dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+                bias = torch.zeros(attend.shape, dtype=dtype)
                 attend = bias.masked_fill_(~attend, float("-inf"))
         for block in self.blocks:
             x = block(x + pos, attend)

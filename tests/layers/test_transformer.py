@@ -1,5 +1,6 @@
 """Stacks against a transcription of the block's formula, and the two forms of attention."""
 
+import point_ops
 import pytest
 import timm.models.vision_transformer
 import torch
@@ -62,14 +63,14 @@ def test_a_block_is_that_of_timm(training):
     ours.load_state_dict(theirs.state_dict())  # the same names and shapes
     theirs.attn.fused_attn = False
     x = torch.randn(6, 5, 24, dtype=torch.float64)
-    attend = torch.rand(6, 1, 5, 5) < 0.6
+    attend = torch.rand(6, 5, 5) < 0.6
     attend |= torch.eye(5, dtype=torch.bool)
     bias = torch.zeros(attend.shape, dtype=torch.float64).masked_fill_(~attend, float("-inf"))
     for mask in (None, bias):
         found = []
         for block in (theirs, ours):
             torch.manual_seed(1)
-            out = block(x, mask)
+            out = block(x, mask if mask is None or block is ours else mask.unsqueeze(1))
             grads = torch.autograd.grad(out.square().sum(), list(block.parameters()))
             found.append([out, *grads])
         # dropped branches included; scores are scaled after the product, not before it
@@ -91,15 +92,18 @@ def test_heads_divide_the_width():
         Attention(10, 3)
 
 
-def test_both_forms_of_attention_agree_with_gradients():
+@pytest.mark.parametrize("masked", [False, True])
+def test_both_forms_of_attention_agree_with_gradients(masked):
     torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 3, 5, 8).requires_grad_().unbind()
-    explicit, fused = (form(q, k, v, None) for form in (transformer.explicit, transformer.fused))
-    torch.testing.assert_close(fused, explicit, rtol=1e-5, atol=1e-6)
-    ours = torch.autograd.grad(explicit.square().sum(), (q, k, v), retain_graph=True)
-    theirs = torch.autograd.grad(fused.square().sum(), (q, k, v))
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    rows = torch.randn(2, 5, 3 * 3 * 8).requires_grad_()
+    attend = torch.zeros(2, 5, 5)
+    attend[:, :, 3] = float("-inf")
+    mask = attend if masked else None
+    forms = (point_ops.attention, transformer.fused)
+    ours, theirs = (form(rows, 3, mask) for form in forms)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    found = [torch.autograd.grad(out.square().sum(), rows)[0] for out in (ours, theirs)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("device", "calls"), [("cpu", 0), ("meta", 1)])
