@@ -49,18 +49,20 @@ DATA = {  # task: data set, and its classes
     "svm": ("modelnet40", 40),
 }
 PARTS = 50
+PUBLISHED = "point-mae-sa3df"
 Step = Callable[[str], None]
 
 
 def evaluation(config: ExperimentConfig, task: str) -> Evaluation:
-    """The first one of a task on its data set here."""
-    return next(e for e in config.evaluate if e.task == task and e.data.name == DATA[task][0])
+    """The first one of a task, on its data set here if the experiment has that."""
+    found = [each for each in config.evaluate if each.task == task]
+    return next((each for each in found if each.data.name == DATA[task][0]), found[0])
 
 
-def step_of(task: str) -> tuple[Step, int]:
+def step_of(task: str, experiment: str = PUBLISHED) -> tuple[Step, int]:
     """A step, given a precision, and the clouds of one."""
     torch.manual_seed(0)
-    config = load_experiment("point-mae-sa3df", HERE.parent / "params.yaml")
+    config = load_experiment(experiment, HERE.parent / "params.yaml")
     asked = evaluation(config, task)
     settings: Any = asked.settings
     model, classes = asked.model or config.model, DATA[task][1]

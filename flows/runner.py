@@ -102,15 +102,27 @@ class Runner:
                 ending.tell(Event(name, "stopped", "the flow ended in an error"))
             self._send_the_rest()
 
+    def _sender_of(self, node: Node) -> Sender | None:
+        """What sends a node's journal to MLflow; None: its run does that itself.
+
+        What a pre-training sends is looked up by those that start from it, at their start.
+        """
+        return self._sender if node.kind == "evaluate" else None
+
+    def _send(self, name: str) -> None:
+        """Send what the run of a node has left to the flow, if it leaves anything."""
+        status = self._table.statuses[name]
+        sender = self._sender_of(status.node)
+        if sender is not None and status.run_dir is not None:
+            sender.send(status.run_dir)
+
     def _send_the_rest(self) -> None:
         """Send also what was ended because the flow ended in an error."""
-        if self._sender is None:
-            return
-        for name, status in self._table.statuses.items():
-            begun = self._scheduler.states[name] in ("queued", "running")
-            if begun and status.node.kind == "evaluate" and status.run_dir is not None:
-                self._sender.send(status.run_dir)
-        self._sender.close()
+        for name, state in self._scheduler.states.items():
+            if state in ("queued", "running"):
+                self._send(name)
+        if self._sender is not None:
+            self._sender.close()
 
     def _skip_absent(self) -> None:
         """Skip what reads a data set that is absent, with what needs it."""
@@ -156,8 +168,7 @@ class Runner:
         located = locate(node.run, start=start, teacher=teacher)
         status.fingerprint, status.run_dir = located.fingerprint, located.folder
         env = dict(self._env)
-        # what a pre-training sends is looked up by those that start from it, at their start
-        if self._sender is not None and node.kind == "evaluate":
+        if self._sender_of(node) is not None:
             env[LEFT_TO_FLOW] = "1"
         job = Job(
             name=node.name,
@@ -210,10 +221,8 @@ class Runner:
         shown = self._executor.shown(name)
         if shown is not None:
             self._boxes[name] = shown
-        status = self._table.statuses[name]
-        if self._sender is not None and event.kind in _ENDED and status.node.kind == "evaluate":
-            assert status.run_dir is not None, "it has a folder since it was submitted"
-            self._sender.send(status.run_dir)
+        if event.kind in _ENDED:
+            self._send(name)
         if event.kind == "waiting":
             self._table.change(name, "queued", where=event.text)
         elif event.kind == "started":

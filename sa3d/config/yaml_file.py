@@ -10,8 +10,13 @@ import yaml
 
 from sa3d.errors import ConfigError
 
+try:  # libyaml reads the same, seven times as fast; few builds of PyYAML are without it
+    from yaml import CSafeLoader as _SafeLoader
+except ImportError:
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
 
-class _Loader(yaml.SafeLoader):
+
+class _Loader(_SafeLoader):
     """Safe YAML that refuses repeated or non-text keys, and reads plain values as DVC does.
 
     DVC reads and writes the same file as YAML 1.2: ``on`` and ``no`` are text, 010 is ten and 0o10

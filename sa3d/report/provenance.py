@@ -10,7 +10,7 @@ from typing import Any
 
 from sa3d.report.results import Experiment
 from sa3d.report.sections import Section
-from sa3d.report.wording import percent, plural
+from sa3d.report.wording import counted, percent, plural
 from sa3d.utils.progress import duration
 
 # lineage that the table of runs shows, or that the address of a model says as well
@@ -125,6 +125,7 @@ def protocol(experiment: Experiment, sections: Sequence[Section]) -> list[str]:
     if not sections:
         return []
     said = [_test_reads(sections), _intervals(sections), _repetitions(sections)]
+    said += [_precisions(section) for section in sections]
     comparisons = sum(c.difference.interval is not None for s in sections for c in s.comparisons)
     if comparisons >= FALSE_ALARMS // 2:
         said.append(
@@ -175,6 +176,23 @@ def _test_reads(sections: Sequence[Section]) -> str:
     if reads:
         return "Each run reads the test split once, at its end, after every choice was made."
     return ""
+
+
+def _precisions(section: Section) -> str:
+    """Where runs of one table computed in several precisions, which variant did in which."""
+    ways: dict[str, list[str]] = {}
+    for each in section.variants:
+        found = [run.protocol.get("precision") for run in each.finished]
+        if known := [way for way in found if isinstance(way, str)]:
+            ways[each.variant.label] = known
+    if len({way for found in ways.values() for way in found}) < 2:
+        return ""
+    told = "; ".join(f"{name}: {counted(found)}" for name, found in ways.items())
+    return (
+        f"Runs of {section.name} computed in different precisions, as machines differ ({told}). "
+        "Part of a difference between them may be rounding; `precision: fp32` in the settings of "
+        "the evaluation makes all alike."
+    )
 
 
 def _intervals(sections: Sequence[Section]) -> str:

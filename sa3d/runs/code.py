@@ -129,7 +129,10 @@ def _is_neutral(module: str) -> bool:
 
 @cache
 def _says_neutral(path: Path) -> bool:
-    for node in ast.parse(path.read_bytes()).body:
+    source = path.read_bytes()
+    if _MARK.encode() not in source:
+        return False  # without the time that parsing takes
+    for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == _MARK for target in targets):
             value = getattr(node, "value", None)
@@ -144,7 +147,9 @@ def _imports(path: Path, package: str) -> frozenset[str]:
     waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.expr):
+            continue  # no statement is inside
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             waiting += node.orelse
             continue
         if isinstance(node, ast.Import):

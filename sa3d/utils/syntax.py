@@ -19,6 +19,9 @@ def meaning(source: bytes) -> bytes:
 class _Bare(ast.NodeTransformer):
     """Takes out statements that are nothing but a text."""
 
+    def visit(self, node: ast.AST) -> Any:
+        return node if isinstance(node, ast.expr) else super().visit(node)  # they are not inside
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if text else self.generic_visit(node)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from sa3d.config import yaml_file
 from sa3d.config.experiment import ExperimentConfig
 from sa3d.config.loading import experiment_names, load_experiment, load_source, source_names
 from sa3d.config.yaml_file import read_value, read_yaml
@@ -255,3 +258,14 @@ def test_a_name_beside_the_key_is_refused_if_it_differs() -> None:
     with pytest.raises(ConfigError, match=r"name = 'other'.*is 'demo'"):
         load("name=other")
     assert load("name=demo") == load()
+
+
+def test_without_libyaml_everything_is_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    spec = importlib.util.spec_from_file_location("without_libyaml", yaml_file.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module._Loader.__base__ is yaml.SafeLoader
+    assert module.read_yaml(REAL) == read_yaml(REAL)
