@@ -6,9 +6,10 @@ For plain Point-MAE, SA3DF at the end of its curriculum and plain Point-M2AE (wh
 the clouds, as it takes four times the memory): our step in fp32 and bf16, and that of
 ``benchmarks/plain_sa3df.py``, which has the same weights, clouds, blocks and point operators, in
 both. Losses of the same masks must agree in fp32. Steps alternate; times are medians, ratios are
-medians of the rounds' own. Both sides have malloc's thresholds raised. Peak memory is of a process
-of its own for every row, beyond what it holds before its first step. FLOPs are counted by torch;
-their share is of the fastest matrix product in that precision, measured in the same run.
+medians of the rounds' own. Both sides have malloc's thresholds raised and threads that wait
+briefly, as `sa3d` has. Peak memory is of a process of its own for every row, beyond what it holds
+before its first step. FLOPs are counted by torch; their share is of the fastest matrix product in
+that precision, measured in the same run.
 ``--check`` fails where losses differ, operations are too many, or something is below its floor in
 ``benchmarks/floors.py``.
 """
@@ -29,6 +30,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 if __package__ is None:  # run as a script
     import from_root  # noqa: F401
+
+from sa3d.utils.waiting import wait_briefly  # noqa: E402
+
+wait_briefly()  # as `sa3d` does; for both sides
 
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
@@ -92,7 +97,7 @@ class Contenders:
         optimiser = self.optimisers.setdefault(name, torch.optim.AdamW(trained, lr=1e-6, **how))
 
         def step() -> None:
-            tune.use_onednn(ours and precision == "fp32" and ROUTE)
+            tune.use_onednn(ours and ROUTE)
             with autocast(CPU, precision):
                 if ours:
                     loss = module.training_step(batch, self.progress)["loss"]

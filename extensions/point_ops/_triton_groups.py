@@ -50,7 +50,7 @@ class Lanes:
 
     def tiles(self, groups: int) -> int:
         """Runs of as many groups as there are lanes."""
-        return triton.cdiv(groups, self.count)
+        return int(triton.cdiv(groups, self.count))
 
     def launch(self, kernel: Any, turns: int, *args: Any, **how: Any) -> None:
         """A program for each of `turns` tiles or parts of groups and each block of columns."""

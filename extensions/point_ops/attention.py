@@ -14,14 +14,18 @@ from .norm import wide
 _DTYPES = (torch.bfloat16, torch.float32, torch.float64)
 
 
-def _parts(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
-    """q, k and v (B, heads, n, D), in float32 where they are narrower."""
-    whole = qkv.to(wide(qkv.dtype)).unflatten(-1, (3, heads, -1))
-    return whole.permute(2, 0, 3, 1, 4).unbind(0)
+def _by_heads(rows: Tensor, heads: int) -> Tensor:
+    """(B, n, heads D) -> (B, heads, n, D), in float32 where it is narrower."""
+    return torch.unflatten(rows.to(wide(rows.dtype)), -1, (heads, -1)).transpose(1, 2)
+
+
+def _parts(qkv: Tensor, heads: int) -> list[Tensor]:
+    """q, k and v (B, heads, n, D)."""
+    return [_by_heads(part, heads) for part in torch.chunk(qkv, 3, dim=-1)]
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    scores: Tensor = q @ k.transpose(-2, -1) * float(q.shape[-1]) ** -0.5
     return scores if bias is None else scores + bias.unsqueeze(1)
 
 
@@ -45,11 +49,11 @@ def reference_backward(
 ) -> Tensor:
     """Gradient in qkv."""
     q, k, v = _parts(qkv, heads)
-    most, share = sums.split(1, dim=-1)
+    most, share = sums[..., :1], sums[..., 1:]
     weights = (_scores(q, k, bias) - most).exp() * share
-    g, o = (t.to(q.dtype).unflatten(-1, (heads, -1)).transpose(1, 2) for t in (grad, out))
+    g, o = _by_heads(grad, heads), _by_heads(out, heads)
     slopes = weights * (g @ v.transpose(-2, -1) - (g * o).sum(-1, keepdim=True))
-    scale = q.shape[-1] ** -0.5
+    scale = float(q.shape[-1]) ** -0.5
     to = slopes @ k * scale, slopes.transpose(-2, -1) @ q * scale, weights.transpose(-2, -1) @ g
     return torch.cat([_joined(part) for part in to], dim=-1).to(qkv.dtype)
 
