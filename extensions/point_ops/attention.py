@@ -100,7 +100,24 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, Non
     return _op_backward(grad, qkv, out, sums, ctx.heads, bias), None, None
 
 
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    grad, qkv, _, _, ctx.heads, bias = inputs
+    ctx.save_for_backward(grad, qkv, bias)
+
+
+def _double_backward(ctx: Any, flow: Tensor) -> tuple[Tensor | None, ...]:
+    """By torch, from the torch form; `out` and `sums` come from `qkv`, whose gradient has them."""
+    grad, qkv, bias = ctx.saved_tensors
+    with torch.enable_grad():
+        grad, qkv = grad.detach().requires_grad_(), qkv.detach().requires_grad_()
+        out, _ = reference(qkv, ctx.heads, bias)
+        (to_qkv,) = torch.autograd.grad(out, qkv, grad, create_graph=True)
+        second = torch.autograd.grad(to_qkv, (grad, qkv), flow)
+    return *second, None, None, None, None
+
+
 autograd("attention", _backward, _setup)
+autograd("attention_backward", _double_backward, _setup_backward)
 
 
 def attention(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
@@ -108,8 +125,7 @@ def attention(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
 
     On the CPU queries, keys and values are read where they lie: nothing is sorted by heads, and
     no weight of attention is kept for the backward pass. On a GPU this is the plain torch form;
-    `torch.nn.functional.scaled_dot_product_attention` is faster there. Second derivatives are not
-    implemented.
+    `torch.nn.functional.scaled_dot_product_attention` is faster there.
 
     Args:
         qkv: (B, n, 3 heads D) bfloat16, float32 or float64: queries of all heads, their keys,

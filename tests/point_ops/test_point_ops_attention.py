@@ -89,6 +89,7 @@ def test_gradients_by_differences():
     bias = hidden(2, 5, 5)
     qkv = rows(2, 5, 2, 3, torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: attention(x, 2, bias), qkv)
+    assert torch.autograd.gradgradcheck(lambda x: attention(x, 2, bias), qkv)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -44,7 +44,7 @@ def samples():
         "interpolate_backward features": (row_grad, features, idx, weight, False),
         "attention": (qkv.clone().requires_grad_(), 2, None),
         "attention bias": (qkv.clone().requires_grad_(), 2, bias),
-        "attention_backward": (torch.rand(2, 5, 4), qkv, *mixed, 2, bias),
+        "attention_backward": (torch.rand(2, 5, 4).requires_grad_(), qkv, *mixed, 2, bias),
         "batch_norm": (rows, scale, shift, 1e-5),
         "batch_norm_backward": (row_flow, rows, scale, *moments, 1e-5),
         "norm_relu": (rows, scale, shift, 1e-5, None, None, 1, True),
