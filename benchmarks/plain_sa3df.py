@@ -35,9 +35,10 @@ def plainly(module: nn.Module) -> nn.Module:
 class PlainAttention(Attention):
     """Attention in products of torch, each of which sorts what it needs by heads."""
 
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, attend: Tensor | None = None, last: int | None = None) -> Tensor:
         """(B, n, C) -> (B, n, C)."""
         assert attend is None
+        assert last is None
         batch, length, dim = x.shape
         parts = self.qkv(x).reshape(batch, length, 3, self.heads, dim // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4)

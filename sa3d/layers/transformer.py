@@ -31,8 +31,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
-        """(B, n, C) -> (B, n, C).
+    def forward(self, x: Tensor, attend: Tensor | None = None, last: int | None = None) -> Tensor:
+        """(B, n, C) -> (B, n, C), or (B, last, C) of as many tokens at the end.
 
         Args:
             attend: broadcast to (B, n, n) and added to the scores of attention; elsewhere than
@@ -43,7 +43,7 @@ class Attention(nn.Module):
             mixed = point_ops.attention(rows, self.heads, attend)
         else:
             mixed = fused(rows, self.heads, attend)
-        joined: Tensor = self.proj(mixed)
+        joined: Tensor = self.proj(mixed if last is None else mixed[:, x.shape[1] - last :])
         return joined
 
 
@@ -111,9 +111,10 @@ class Block(nn.Module):
         self.mlp = MLP(dim)
         self.drop_path = DropPath(rate)
 
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
-        """(B, n, C) -> (B, n, C); see :class:`Attention`."""
-        x = x + self.drop_path(self.attn(self.norm1(x), attend))
+    def forward(self, x: Tensor, attend: Tensor | None = None, last: int | None = None) -> Tensor:
+        """(B, n, C) -> (B, n, C), or (B, last, C); see :class:`Attention`."""
+        mixed = self.attn(self.norm1(x), attend, last)
+        x = (x if last is None else x[:, x.shape[1] - last :]) + self.drop_path(mixed)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x
 
@@ -157,24 +158,30 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
         init_weights(self, init)
 
-    def forward(self, x: Tensor, pos: Tensor, attend: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, pos: Tensor, attend: Tensor | None = None, last: int | None = None
+    ) -> Tensor:
         """Run the blocks; the result is not normalised.
 
         Args:
             x, pos: (B, n, C).
             attend: bool, broadcast to (B, n, n): True where a token (row) sees another
                 (column); at least one in every row. None: all see all.
+            last: how many tokens at the end are wanted; the last block sees all and computes
+                those alone. None: all.
 
         Returns:
-            (B, n, C).
+            (B, n, C) or (B, last, C).
         """
         if attend is not None and x.is_cpu:  # our kernel adds; made once for all blocks
             dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
             bias = torch.zeros(attend.shape, dtype=dtype)
             attend = bias.masked_fill_(~attend, float("-inf"))
-        for block in self.blocks:
+        *blocks, top = self.blocks
+        for block in blocks:
             x = block(x + pos, attend)
-        return x
+        wanted: Tensor = top(x + pos, attend, last)
+        return wanted
 
 
 def token(dim: int) -> nn.Parameter:

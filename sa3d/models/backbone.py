@@ -30,9 +30,9 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Decoder features of every patch at the scale of the mask."""
+    """Decoder features of the masked patches at the scale of the mask."""
 
-    tokens: Tensor  # (B, G, C), visible first
+    tokens: Tensor  # (B, M, C), ascending
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, encoded: Encoded, groups: Groups, mask: Mask) -> Decoded:
-        """Features of every patch from the visible ones and mask tokens."""
+        """Features of the masked patches from the visible ones and mask tokens."""
 
     @abstractmethod
     def point_loss(self, decoded: Decoded, groups: Groups, mask: Mask) -> PointLoss:
@@ -103,7 +103,7 @@ class Backbone(nn.Module, ABC):
             P predicted points.
         """
 
-    def decode_features(self, tokens: Tensor, centers: Tensor) -> Tensor:
+    def decode_features(self, tokens: Tensor, centers: Tensor, last: int | None = None) -> Tensor:
         """Points that the decoder reads out of features alone, no mask token among them.
 
         Source: the point-space half of SA3DF's distillation (GM3D code), where the knowledge
@@ -113,9 +113,10 @@ class Backbone(nn.Module, ABC):
         Args:
             tokens: (B, n, C).
             centers: (B, n, 3) of the same patches.
+            last: how many patches at the end are wanted; None: all.
 
         Returns:
-            (B, n, P, 3) float32, relative to the centres.
+            (B, n, P, 3) or (B, last, P, 3) float32, relative to the centres.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot decode features alone")
 

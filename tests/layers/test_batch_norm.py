@@ -242,5 +242,6 @@ def test_a_device_without_kernels_has_torchs_own_operators(monkeypatch):
         wanted = {f"point_ops::{name}" for name in (*wanted, "group_max_backward")}
         assert fused == (wanted if names else set())
         found.append([tokens, still, *(p.grad for p in twin.parameters()), *twin.buffers()])
+    # a bias before a BatchNorm has a gradient of zero, but for rounding
     for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-5)
+        torch.testing.assert_close(one, other, rtol=2e-5, atol=1e-4)

@@ -137,3 +137,17 @@ def test_initialisation():
     bound = (6 / (256 + 512)) ** 0.5
     assert linear.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
     assert linear.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)
+
+
+def test_the_last_block_may_compute_the_last_tokens_alone():
+    torch.manual_seed(0)
+    stack = Stack(24, [0.0, 0.0], 3, init="xavier").double()
+    x, pos = torch.randn(2, 4, 7, 24, dtype=torch.float64)
+    weights = list(stack.parameters())
+    for last in (1, 3, 7):
+        found = []
+        for out in (stack(x, pos, last=last), stack(x, pos)[:, 7 - last :]):
+            found.append([out, *torch.autograd.grad(out.square().sum(), weights)])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other)
+    assert stack(x, pos, last=0).shape == (4, 0, 24)

@@ -106,7 +106,7 @@ def transcribed(method: SA3DF, mask: Mask) -> tuple[torch.Tensor, torch.Tensor, 
     feature, point, scores = torch.zeros(3, *mask.masked.shape)
     for b, row in enumerate(mask.masked.tolist()):
         places = [mask.order[b].tolist().index(patch) for patch in row]
-        ours, centers = decoded[b, places], groups.centers[b, row]
+        ours, centers = decoded[b], groups.centers[b, row]
         everywhere = teacher.decode_features(known[b : b + 1], groups.centers[b : b + 1])[0]
         predicted = teacher.decode_features(ours[None], centers[None])[0]
         for m, patch in enumerate(row):

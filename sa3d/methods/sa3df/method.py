@@ -81,18 +81,19 @@ class SA3DF(SA3D):
     def targets(self, groups: Groups, mask: Mask) -> Targets:
         """See the base class."""
         with self._as_taught(groups):
-            known, points = self.knowledge_teacher.encode(groups, None).tokens, None
+            known = take(self.knowledge_teacher.encode(groups, None).tokens, mask.order)
+            masked, points = mask.masked.shape[1], None
             if self.teacher_decodes:
-                points = self.knowledge_teacher.decode_features(known, groups.centers)
-                points = take(points, mask.masked)
-        return Targets(take(known, mask.masked), points)
+                centers = take(groups.centers, mask.order)
+                points = self.knowledge_teacher.decode_features(known, centers, masked)
+        return Targets(known[:, mask.visible.shape[1] :], points)
 
     def reconstruction(
         self, decoded: Decoded, groups: Groups, mask: Mask, targets: Targets | None
     ) -> Reconstruction:
         """See the base class; the hardness is the sum of feature error and point error."""
         assert targets is not None
-        feature = feature_distance(self._masked_features(decoded, mask), targets.features)
+        feature = feature_distance(self._features(decoded), targets.features)
         point = self._point_term(decoded, targets.points, groups, mask)
         # the sum is unscaled, as published: the feature term leads the ranking
         hardness = feature + (
@@ -119,15 +120,15 @@ class SA3DF(SA3D):
         """
         if target is None:
             return self.backbone.point_loss(decoded, groups, mask)
-        features = self._masked_features(decoded, mask)
+        features = self._features(decoded)
         if self.config.point_term == "teacher_decoded_nograd":
             features = features.detach()
         per_patch = patch_chamfer(self._teacher_decoded(features, groups, mask), target)
         return PointLoss(per_patch.mean(), per_patch)
 
-    def _masked_features(self, decoded: Decoded, mask: Mask) -> Tensor:
+    def _features(self, decoded: Decoded) -> Tensor:
         """(B, M, C) decoder features of the masked patches, as the knowledge teacher's are."""
-        features: Tensor = self.feature_norm(decoded.tokens[:, mask.visible.shape[1] :])
+        features: Tensor = self.feature_norm(decoded.tokens)
         return features
 
     def _teacher_decoded(self, features: Tensor, groups: Groups, mask: Mask) -> Tensor:
@@ -148,5 +149,5 @@ class SA3DF(SA3D):
             return super().rebuild(groups, mask)
         decoded = self.backbone.decode(self.backbone.encode(groups, mask), groups, mask)
         centers = take(groups.centers, mask.masked)
-        features = self._masked_features(decoded, mask)
+        features = self._features(decoded)
         return self._teacher_decoded(features, groups, mask) + centers.unsqueeze(2)

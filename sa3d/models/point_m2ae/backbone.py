@@ -165,7 +165,8 @@ class PointM2AEDecoder(Decoder):
         finer = groups.scales[1].centers
         middle = self.propagate(finer, encoded.middle, centers, tokens)
         middle = self.norm(self.middle_stack(middle, self.middle_pos(finer)))
-        return ScaleDecoded(tokens, middle, encoded.middle_masked)
+        hidden = tokens[:, mask.visible.shape[1] :]
+        return ScaleDecoded(hidden, middle, encoded.middle_masked)
 
     def points(self, features: Tensor) -> Tensor:
         """(B, n, C1) -> (B, n, P, 3) float32, relative to the centre of each."""

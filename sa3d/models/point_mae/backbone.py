@@ -51,9 +51,10 @@ class PointMAEDecoder(Decoder):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, 3 * size)
 
-    def forward(self, tokens: Tensor, centers: Tensor) -> Tensor:
-        """(B, n, C) tokens at centres (B, n, 3) -> (B, n, C) normalised features."""
-        features: Tensor = self.norm(self.stack(tokens, self.pos(centers)))
+    def forward(self, tokens: Tensor, centers: Tensor, last: int | None = None) -> Tensor:
+        """(B, n, C) tokens at centres (B, n, 3) -> (B, n, C) normalised features, or (B, last, C)
+        of as many at the end."""
+        features: Tensor = self.norm(self.stack(tokens, self.pos(centers), last=last))
         return features
 
     def points(self, features: Tensor) -> Tensor:
@@ -87,22 +88,19 @@ class PointMAE(Backbone):
         batch, masked = mask.masked.shape
         hidden = self.decoder.mask_token.expand(batch, masked, -1)
         tokens = torch.cat([encoded.tokens, hidden.to(encoded.tokens.dtype)], dim=1)
-        return Decoded(self.decoder(tokens, take(groups.centers, mask.order)))
-
-    def _predicted(self, decoded: Decoded, mask: Mask) -> Tensor:
-        """(B, M, K, 3) of the masked patches, relative to their centres."""
-        return self.decoder.points(decoded.tokens[:, mask.visible.shape[1] :])
+        return Decoded(self.decoder(tokens, take(groups.centers, mask.order), masked))
 
     def point_loss(self, decoded: Decoded, groups: Groups, mask: Mask) -> PointLoss:
         """See the base class; the loss is the mean over all masked patches."""
         target = take(groups.patches, mask.masked)
-        per_patch = patch_chamfer(self._predicted(decoded, mask), target)
+        per_patch = patch_chamfer(self.decoder.points(decoded.tokens), target)
         return PointLoss(per_patch.mean(), per_patch)
 
     def reconstruct(self, decoded: Decoded, groups: Groups, mask: Mask) -> Tensor:
         """See the base class; P is K."""
-        return self._predicted(decoded, mask) + take(groups.centers, mask.masked).unsqueeze(2)
+        predicted = self.decoder.points(decoded.tokens)
+        return predicted + take(groups.centers, mask.masked).unsqueeze(2)
 
-    def decode_features(self, tokens: Tensor, centers: Tensor) -> Tensor:
+    def decode_features(self, tokens: Tensor, centers: Tensor, last: int | None = None) -> Tensor:
         """See the base class; P is K."""
-        return self.decoder.points(self.decoder(tokens, centers))
+        return self.decoder.points(self.decoder(tokens, centers, last))
