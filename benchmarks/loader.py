@@ -45,6 +45,7 @@ from sa3d.data.store import CloudSet, open_clouds
 from sa3d.data.writing import write_clouds
 from sa3d.engine import tune
 
+OURS = ("loader", "loader, its thread")  # rates that are compared with the plain pipeline's
 STORED, ASKED, POOL, BATCH, SEED = 8192, 1024, 1200, 32, 0
 
 
@@ -130,11 +131,10 @@ def peer(clouds: CloudSet, folder: Path, epochs: int, batch: int) -> floors.Chec
     ours = loader(clouds, "random", False, batch)
     number = len(ours)
     plain = CloudFiles(files, clouds.labels.tolist(), STORED, ASKED)
-    endless = {
+    endless: dict[str, Iterator[torch.Tensor]] = {
         "plain, 0 workers": plain_batches(plain, batch, 0),
         "plain, 2 workers": plain_batches(plain, batch, 2),
-        "loader": augmented(ours),
-        "loader, its thread": augmented(Ahead(ours, one_core=True)),
+        **dict(zip(OURS, (augmented(ours), augmented(Ahead(ours, one_core=True))), strict=True)),
     }
     rates: dict[str, list[float]] = {name: [] for name in endless}
     for epoch in range(epochs + 1):
@@ -169,16 +169,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128, help="with --peer")
     parser.add_argument("--peer", action="store_true", help="against a plain pipeline")
-    parser.add_argument("--check", action="store_true", help="with --peer: fail below a floor")
+    parser.add_argument("--check", action="store_true", help="--peer, and fail below a floor")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         clouds = made(Path(folder) / "benchmark.h5", args.clouds)
         points = clouds.flat_points.reshape(-1, STORED, 3)
-        batch = args.batch if args.peer else BATCH
+        batch = args.batch if args.peer or args.check else BATCH
         print(f"{args.clouds} clouds, {STORED} -> {ASKED}, batch {batch}, {args.threads} threads")
-        if args.peer:
+        if args.peer or args.check:
             check = peer(clouds, Path(folder), args.epochs, batch)
             if args.check:
                 check.end()

@@ -33,6 +33,7 @@ import point_ops as po
 import torch
 
 from benchmarks import floors, peers
+from benchmarks.attention import bench_attention
 from benchmarks.patches import bench_patches
 
 Contender = Callable[[], Any]
@@ -83,6 +84,9 @@ class Bench:
         """Interleave the contenders of one case and print a row for each."""
         if self.only:
             others = {peer: others[peer] for peer in floors.OPERATORS.get(name, ())}
+        for peer in self.held.get(name, {}):
+            if others.get(peer) is None:  # it does not install here
+                self.check.wrong.append(f"{name}: {peer} is not there to compare with")
         runs = {"ours": ours} | {peer: run for peer, run in others.items() if run is not None}
         results = {peer: run() for peer, run in runs.items()}
         spans = {peer: self.once(run, 1) for peer, run in runs.items()}
@@ -336,6 +340,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "knn": bench_knn,
     "ball": bench_ball,
     "interpolate": bench_interpolate,
+    "attention": lambda bench: bench_attention(bench.case, close),
     "chamfer": bench_chamfer,
     "emd": bench_emd,
 }

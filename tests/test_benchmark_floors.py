@@ -71,6 +71,7 @@ def test_floors_name_what_is_measured() -> None:
     for held in floors.FLOORS.values():
         assert {*held.steps, *held.wanted} <= forms
         assert set(held.memory) <= set(training.METHODS)
+        assert set(held.loader) <= set(loader.OURS)
         assert all(set(found) <= peers[name] for name, found in held.operators.items())
         assert bool(held.machine) == bool(held.steps or held.memory or held.operators)
     assert set(floors.MOST_OPERATIONS) == set(training.METHODS)

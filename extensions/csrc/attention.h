@@ -182,7 +182,8 @@ INLINE static inline void each_of(const F& f) {
   }(std::make_integer_sequence<int, N>{});
 }
 
-// c (R, U vectors) = a (R, steps) b (steps, U vectors); a's rows and steps lie as far apart as said.
+// c (R, U vectors) = a (R, steps) b (steps, U vectors); a's rows and steps lie as far apart as
+// said.
 template <class O, int R, int U, class E, class T>
 static inline void product_block(const E* a, int64_t a_row, int64_t a_step, const E* b,
                                  int64_t b_row, int64_t steps, T* c, int64_t c_row) {
@@ -349,8 +350,8 @@ static void attend_as(const HeadOf<S>& head, const BiasOf<T>& bias, T* scratch, 
 // get s = w * (g v' - sum of g * out); q gets s k, and k gets s' q, both / sqrt(d). The weights are
 // computed again, with the largest score and the sum that `attend` left.
 template <class O, class S, class T>
-static void attend_backward_as(const HeadOf<S>& head, const BiasOf<T>& bias, const S* grad, const S* out,
-                               const T* sums, T* scratch, const GradOf<S>& to) {
+static void attend_backward_as(const HeadOf<S>& head, const BiasOf<T>& bias, const S* grad,
+                               const S* out, const T* sums, T* scratch, const GradOf<S>& to) {
   using E = typename O::Element;
   constexpr int L = Lanes<T>::count;
   const int64_t n = head.n, d = head.d, wide_n = padded(n), wide_d = padded(d);
@@ -387,8 +388,11 @@ static void attend_backward_as(const HeadOf<S>& head, const BiasOf<T>& bias, con
     common[i] = dot<T>(grad + i * head.out_stride, out + i * head.out_stride, d);
   for (int64_t i = 0; i < n; i += kRows) {
     const int64_t rows = std::min<int64_t>(kRows, n - i);
-    T *w = some, *s = some + kRows * wide_n;
-    if constexpr (!O::packs) w = weights + i * wide_n, s = slopes + i * wide_n;
+    T *w, *s;
+    if constexpr (O::packs)
+      w = some, s = some + kRows * wide_n;
+    else
+      w = weights + i * wide_n, s = slopes + i * wide_n;
     product<O>(rows, q + i * wide_d / O::per, wide_d / O::per, 1, keys, wide_n, steps_d, w);
     product<O>(rows, g + i * wide_d / O::per, wide_d / O::per, 1, values, wide_n, steps_d, s);
     for (int64_t r = 0; r < rows; ++r) {
@@ -438,8 +442,8 @@ static void attend(const HeadOf<S>& head, const BiasOf<T>& bias, T* scratch, S* 
 }
 
 template <class S, class T>
-static void attend_backward(const HeadOf<S>& head, const BiasOf<T>& bias, const S* grad, const S* out,
-                            const T* sums, T* scratch, const GradOf<S>& to) {
+static void attend_backward(const HeadOf<S>& head, const BiasOf<T>& bias, const S* grad,
+                            const S* out, const T* sums, T* scratch, const GradOf<S>& to) {
 #if defined(DOTS_BF16)
   if constexpr (std::is_same_v<S, Bfloat16>)
     if (head.d % kPad == 0)

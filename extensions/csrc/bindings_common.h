@@ -65,9 +65,9 @@ Tensor like(const Tensor& t, const char* name, const Tensor& other, Shape shape)
   return out;
 }
 
-// f(first, last) for pieces of `size` of the numbers below n, by torch's threads, each of which gets
-// one share: for kernels that stand between matrix products, after which those threads wait awake
-// for a moment. Threads of `share` would have to take the cores from them.
+// f(first, last) for pieces of `size` of the numbers below n, by torch's threads, each of which
+// gets one share: for kernels that stand between matrix products, after which those threads wait
+// awake for a moment. Threads of `share` would have to take the cores from them.
 template <class F>
 void divide(int64_t n, int64_t size, const F& f) {
   const int64_t pieces = (n + size - 1) / size;

@@ -1,5 +1,5 @@
-// Hands work out to threads in small pieces, each to whichever is free first: for short kernels that
-// stand alone, as those that make patches. (`divide` is for those between matrix products.)
+// Hands work out to threads in small pieces, each to whichever is free first: for short kernels
+// that stand alone, as those that make patches. (`divide` is for those between matrix products.)
 //
 // at::parallel_for gives every thread one fixed share, and returns when all threads have passed its
 // end. Where other processes use the cores, a thread may have to wait some milliseconds for a core

@@ -92,6 +92,12 @@ def count(name: str, value: object, upper: int | None = None, what: str = "") ->
     return number
 
 
+def last_derivative(name: str) -> None:
+    """For a second derivative that is not differentiable itself: refuse to be asked for a third."""
+    if torch.is_grad_enabled():  # create_graph=True
+        raise NotImplementedError(f"{name}: third derivatives are not implemented")
+
+
 def positive(name: str, value: object) -> float:
     """Check a positive, finite number of any of Python's or numpy's real types."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -107,6 +107,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _double_backward(ctx: Any, flow: Tensor) -> tuple[Tensor | None, ...]:
     """By torch, from the torch form; `out` and `sums` come from `qkv`, whose gradient has them."""
+    _checks.last_derivative("attention")
     grad, qkv, bias = ctx.saved_tensors
     with torch.enable_grad():
         grad, qkv = grad.detach().requires_grad_(), qkv.detach().requires_grad_()
@@ -132,8 +133,8 @@ def attention(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
             their values.
         heads: heads of attention.
         bias: broadcast to (B, n, n) and added to the scores (row: the token that looks, column:
-            the one that it sees); -inf hides a token. float64 beside float64 rows, else float32;
-            it gets no gradient.
+            the one that it sees); -inf hides a token, and a token that sees none becomes NaN.
+            float64 beside float64 rows, else float32; it gets no gradient.
 
     Returns:
         (B, n, heads D) in the dtype of `qkv`, differentiable in it.

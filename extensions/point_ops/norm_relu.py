@@ -189,6 +189,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 
 def _double_backward(ctx: Any, *flows: Tensor) -> tuple[Tensor | None, ...]:
+    _checks.last_derivative("norm_relu")
     *saved, out, kept = ctx.saved_tensors
     group = ctx.group
     with torch.enable_grad():

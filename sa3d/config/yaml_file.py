@@ -70,6 +70,23 @@ for _kind, (_pattern, _first) in _PLAIN.items():
 _Loader.add_constructor(_tag("int"), _Loader.construct_yaml_int)
 
 
+_MOST_OPENED: Final = 10_000  # libyaml ends the process where some 30 000 are inside each other
+
+
+def _parse(text: str) -> Any:
+    """What YAML makes of a text.
+
+    Raises:
+        yaml.YAMLError: nothing, or it cannot be settings.
+    """
+    if text.count("[") + text.count("{") + text.count("- ") > _MOST_OPENED:
+        raise yaml.YAMLError(f"it opens more than {_MOST_OPENED} lists and mappings")
+    try:
+        return yaml.load(text, _Loader)
+    except UnicodeEncodeError as error:  # half a character, of a name that is not UTF-8
+        raise yaml.YAMLError(str(error)) from None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a file holds.
 
@@ -77,7 +94,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: missing, unreadable, not YAML, a key twice, or no mapping.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"no {path} in {Path.cwd()}: run from the project's root or give --params FILE"
@@ -96,6 +113,6 @@ def read_value(text: str) -> Any:
         ValueError: not YAML.
     """
     try:
-        return yaml.load(text, _Loader)
+        return _parse(text)
     except yaml.YAMLError:
         raise ValueError(f"'{text}' is not a value YAML can read") from None

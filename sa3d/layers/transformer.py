@@ -39,7 +39,7 @@ class Attention(nn.Module):
                 on the CPU it may be bool: True where a token sees another.
         """
         rows = self.qkv(x)
-        if x.is_cpu and not torch.compiler.is_exporting():
+        if x.is_cpu and rows.dtype != torch.float16 and not torch.compiler.is_exporting():
             mixed = point_ops.attention(rows, self.heads, attend)
         else:
             mixed = fused(rows, self.heads, attend)

@@ -269,3 +269,18 @@ def test_without_libyaml_everything_is_read_alike(monkeypatch: pytest.MonkeyPatc
     spec.loader.exec_module(module)
     assert module._Loader.__base__ is yaml.SafeLoader
     assert module.read_yaml(REAL) == read_yaml(REAL)
+
+
+def test_a_value_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not a value YAML can read"):
+        yaml_file.read_value("\udcff")  # how a byte that is not UTF-8 arrives from a command line
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, "{a: " * 60_000, "- " * 60_000])
+def test_settings_nested_without_end_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a value YAML can read"):
+        yaml_file.read_value(text)
+    file = tmp_path / "params.yaml"
+    file.write_text(f"a: {text}")
+    with pytest.raises(ConfigError, match=r"cannot read .* more than 10000 lists and mappings"):
+        read_yaml(file)

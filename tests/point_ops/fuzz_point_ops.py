@@ -120,7 +120,8 @@ def one_call(draw):
         "ops.norm_relu_fixed": lambda: OPS.norm_relu_fixed(
             flat, scale, scale, scale, scale, eps, a[0], other(draw, 4)
         ),
-        "attention": lambda: point_ops.attention(f, other(draw, 1), f[..., :n]),
+        "attention": lambda: attended(draw),
+        "attention refused": lambda: point_ops.attention(f, other(draw, 1), f[..., :n]),
         "ops.attention": lambda: OPS.attention(f, other(draw, 1), values(draw, 1, n, n)),
         "ops.attention_backward": lambda: OPS.attention_backward(
             values(draw, batch, n, other(draw, c // 3)),
@@ -144,6 +145,18 @@ def backward(f, long, a, b, idx, weight):
     f, a = f.detach().requires_grad_(), a.detach().requires_grad_()
     total = point_ops.gather(f, long).sum() + point_ops.three_interpolate(f, idx, weight).sum()
     (total + point_ops.chamfer_l2(a, b)).backward()
+
+
+def attended(draw):
+    """With shapes that fit, in every form: pairs need widths of whole vectors."""
+    batch, n, heads = draw.choice([0, 1, 2]), draw.randrange(71), draw.choice([1, 2, 3])
+    rows = values(draw, batch, n, 3 * heads * draw.choice([1, 5, 16, 24, 32, 48, 64]))
+    rows = rows.to(draw.choice([torch.bfloat16, torch.float32, torch.float64])).detach()
+    bias = torch.zeros(draw.choice([1, batch]), draw.choice([1, n]), n)
+    bias[bias.new_empty(bias.shape).bernoulli_(0.2).bool()] = -torch.inf
+    bias = bias.to(torch.promote_types(rows.dtype, torch.float32))
+    rows.requires_grad_()
+    point_ops.attention(rows, heads, draw.choice([None, bias])).sum().backward()
 
 
 def normed(rows, weight, **how):

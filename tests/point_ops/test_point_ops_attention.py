@@ -158,6 +158,20 @@ def test_hidden_tokens_are_not_seen(dtype):
     assert off(found[0], plain(qkv[:, :17].double(), 2)) < ALLOWED[dtype]
 
 
+def test_a_token_that_sees_none_is_nan():
+    bias = torch.zeros(1, 3, 3)
+    bias[0, 1] = -math.inf
+    out = attention(rows(1, 3, 2, 4), 2, bias)
+    assert out.isnan().any(-1).tolist() == [[False, True, False]]
+
+
+def test_third_derivatives_are_refused():
+    qkv = rows(1, 3, 1, 2, torch.float64).requires_grad_()
+    (first,) = torch.autograd.grad(attention(qkv, 1).square().sum(), qkv, create_graph=True)
+    with pytest.raises(NotImplementedError, match="attention: third derivatives"):
+        torch.autograd.grad(first.square().sum(), qkv, create_graph=True)
+
+
 def test_no_tokens_and_no_clouds():
     for shape in ((0, 5, 12), (2, 0, 12)):
         empty = torch.zeros(shape, requires_grad=True)
