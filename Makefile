@@ -59,7 +59,7 @@ setup: place ## make .venv with everything in it; does nothing when it is up to 
 	fi; \
 	rm -f $(STAMP); \
 	[ -x $(VENV)/bin/pip ] || "$$PYTHON" -m venv --clear $(VENV); \
-	echo "setup: installing requirements into .venv (about 7 GB the first time: some minutes)"; \
+	echo "setup: installing requirements into .venv (about 7 GB the first time: 4 to 8 minutes without another line)"; \
 	$(PIP) -r requirements.txt; \
 	echo "setup: installing point_ops and sa3d"; \
 	POINT_OPS_BUILD=$(POINT_OPS_BUILD) $(PIP) --no-build-isolation --no-deps --force-reinstall ./extensions ./extensions/compat; \

@@ -251,7 +251,10 @@ def open_index(place: str | Path) -> Index:
                 _unread(about, folder),
             )
     except FileNotFoundError:
-        raise DataError(f"no index {file}; make it with `sa3d index FOLDER`") from None
+        raise DataError(
+            f"no folder and no index {file}; give a folder of shapes, or an index that "
+            "`sa3d index FOLDER` made"
+        ) from None
     except OSError as error:
         if (why := unread(error)) is not None:
             raise UnreadDataError(f"{file} {why}") from error

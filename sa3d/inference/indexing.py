@@ -85,6 +85,8 @@ def place_of(words: Sequence[str | Path]) -> Path:
     """
     if len(words) == 1 and Path(words[0]).is_dir():
         return Path(words[0]) / NAME
+    if len(words) == 1 and not Path(words[0]).exists():
+        raise DataError(f"no folder {words[0]}; give one with shapes in it")
     raise DataError("only the index of one folder has a place of its own: say --out INDEX.npz")
 
 

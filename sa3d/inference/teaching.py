@@ -91,6 +91,8 @@ def class_folders(root: Path) -> list[Found]:
     Raises:
         DataError: it has not, or not as many classes or clouds as are needed.
     """
+    if not root.is_dir():
+        raise DataError(f"no folder {root}; give one that has a folder with shapes for each class")
     listing = list_folder(root)
     if listing.problems:
         raise DataError(listing.problems[0])

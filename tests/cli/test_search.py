@@ -136,7 +136,8 @@ def test_a_picture_of_files_that_are_gone(call: Call) -> None:
     [
         (("search", "parts"), "give a QUERY, a file to look for, or --duplicates"),
         (("search", "parts", "query.ply", "--duplicates"), "give a QUERY"),
-        (("search", "none.npz", "query.ply"), "no index none.npz; make it with `sa3d index"),
+        (("search", "none.npz", "query.ply"), "no folder and no index none.npz; give a folder of"),
+        (("index", "nowhere"), "no folder nowhere; give one with shapes in it"),
         (("search", "query.ply", "query.ply"), "query.ply is no index of shapes"),
         (("search", "parts", "gone.stl"), "gone.stl: cannot be opened"),
         (("search", "parts", "query.ply", "--sheet", "a.gif"), "ends in .png, .svg, .html"),

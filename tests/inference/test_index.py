@@ -251,7 +251,7 @@ def test_what_is_no_index(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", sa3d_index=np.array([{}], dtype=object))
     with pytest.raises(DataError, match=r"object\.npz is a damaged index of shapes"):
         open_index(tmp_path / "object.npz")
-    with pytest.raises(DataError, match=r"no index .*none"):
+    with pytest.raises(DataError, match=r"no folder and no index .*none"):
         open_index(tmp_path / "none.npz")
 
 
