@@ -36,12 +36,20 @@ def problems(source: str) -> list[str]:
 
 
 def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
-    safe_loaders = {
+    imported = [  # whether each is safe, and the name that it has here
+        (alias.name in ("SafeLoader", "CSafeLoader"), alias.asname or alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "yaml"
+        for alias in node.names
+    ]
+    safe_loaders = {"yaml.SafeLoader", "yaml.CSafeLoader", *(n for safe, n in imported if safe)}
+    safe_loaders -= {name for safe, name in imported if not safe}
+    safe_loaders |= {
         node.name
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
-        and {ast.unparse(base) for base in node.bases} <= {"yaml.SafeLoader", "yaml.CSafeLoader"}
-    } | {"yaml.SafeLoader", "yaml.CSafeLoader"}
+        and {ast.unparse(base) for base in node.bases} <= safe_loaders
+    }
     for call in ast.walk(tree):
         if not isinstance(call, ast.Call):
             continue
@@ -92,6 +100,8 @@ def test_nothing_runs_what_it_reads(package: str) -> None:
         ("yaml.load(text, yaml.Loader)", 1),
         ("class L(yaml.SafeLoader): ...\nyaml.load(text, Loader=L)", 0),
         ("class L(yaml.Loader): ...\nyaml.load(text, L)", 1),
+        ("from yaml import CSafeLoader as S\nclass L(S): ...\nyaml.load(text, L)", 0),
+        ("from yaml import Loader as S\nclass L(S): ...\nyaml.load(text, L)", 1),
         ("np.load(path, allow_pickle=True)", 1),
         ("np.load(path, allow_pickle=False)", 0),
         ("np.load(path)", 0),
