@@ -271,8 +271,10 @@ def torch_embedding(device: torch.device) -> Iterator[None]:
 # --- torch.compile -----------------------------------------------------------------------
 
 
-def _attend(block: Block, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return block.attn(block.norm1(x), mask)
+def _attend(
+    block: Block, x: torch.Tensor, mask: torch.Tensor | None, last: int | None
+) -> torch.Tensor:
+    return block.attn(block.norm1(x), mask, last)
 
 
 def _widen(block: Block, x: torch.Tensor) -> torch.Tensor:
@@ -290,8 +292,9 @@ def compiled(method: torch.nn.Module, backend: str) -> Iterator[None]:
     attend = torch.compile(_attend, dynamic=False, backend=backend)
     widen = torch.compile(_widen, dynamic=False, backend=backend)
 
-    def forward(block: Block, x: Any, mask: Any = None) -> Any:
-        x = x + block.drop_path(attend(block, x, mask))
+    def forward(block: Block, x: Any, mask: Any = None, last: int | None = None) -> Any:
+        mixed = block.drop_path(attend(block, x, mask, last))
+        x = (x if last is None else x[:, x.shape[1] - last :]) + mixed
         return x + block.drop_path(widen(block, x))
 
     embed = torch.compile(PatchEmbed.forward, dynamic=False, backend=backend)

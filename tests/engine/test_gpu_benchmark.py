@@ -65,7 +65,8 @@ def test_compiled_steps_and_torchs_embedding_lose_as_eager_steps_do(method: str)
     rows = gpu.main([*QUICK, *ONE_SCALE, *few], CpuRecorder)
     assert [row.way for row in rows] == [way for ways in gpu.ROUNDS.values() for way in ways]
     assert [row.failed for row in rows] == [""] * 6
-    assert [row.loss for row in rows] == [pytest.approx(rows[0].loss, rel=1e-3)] * 6
+    # in bf16 torch's embedding rounds elsewhere, which moves masks and with them the loss
+    assert [row.loss for row in rows] == [pytest.approx(rows[0].loss, rel=5e-3)] * 6
     counted = {row.way: row.counted.operations for row in rows if row.counted}
     assert counted["graph"] == counted["compiled"] < counted["torch embedding"]
 
