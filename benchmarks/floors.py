@@ -69,7 +69,8 @@ FLOORS: Final = {
         memory={"mae": 0.8, "sa3df": 0.83, "m2ae": 0.85},
         # a quarter below the least of six runs, most on a busy machine
         loader={"loader, its thread": (2.2, 1.5)},
-        # a quarter to three quarters of docs/point_ops.md: they take milliseconds, and others disturb them more
+        # a quarter to three quarters of docs/point_ops.md: they take milliseconds, and others
+        # disturb them more
         operators={
             "FPS 32 x 1024 -> 64": {"torch_quickfps": 5.0, "torch loop": 20.0},
             "FPS 32 x 2048 -> 512": {"torch_quickfps": 2.5, "torch loop": 20.0},
