@@ -1,6 +1,10 @@
 """Inputs shared by the tests of point_ops, and the references to hold it against."""
 
 import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -10,6 +14,17 @@ from torch import Tensor
 def module(name: str) -> ModuleType:
     """The module behind an operator (the package shadows some with functions of that name)."""
     return importlib.import_module(f"point_ops.{name}")
+
+
+def interpreted(script: str) -> subprocess.CompletedProcess[str]:
+    """A script of this folder, whose Triton kernels run in Triton's interpreter on the CPU."""
+    return subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(script))],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def cloud(batch: int, n: int, kind: str = "normal", dtype=torch.float32, seed: int = 0) -> Tensor:

@@ -1,26 +1,15 @@
 """The GPU's kernels: executed by Triton's interpreter here, by the GPU where there is one."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import point_ops
 import pytest
 import torch
-from point_ops_cases import cloud, module
+from point_ops_cases import cloud, interpreted, module
 
 pytest.importorskip("triton")
 
 
 def test_kernels_match_the_references_under_the_interpreter():
-    run = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("triton_run.py"))],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = interpreted("triton_run.py")
     assert run.stdout == "every kernel ran\n", run.stderr
 
 

@@ -1,14 +1,10 @@
 """The GPU's kernels over groups of rows: executed by Triton's interpreter, by the GPU where there
 is one, and compiled for GPUs that are not here."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import point_ops
 import pytest
 import torch
+from point_ops_cases import interpreted
 
 pytest.importorskip("triton")
 OPS = torch.ops.point_ops
@@ -16,13 +12,7 @@ OPS = torch.ops.point_ops
 
 @pytest.mark.slow
 def test_kernels_match_the_references_under_the_interpreter():
-    run = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("triton_groups_run.py"))],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = interpreted("triton_groups_run.py")
     assert run.stdout == "every kernel ran\n", run.stderr
 
 
